@@ -1,0 +1,6 @@
+//! The pure core. Time and seed are arguments everywhere.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod rng;
+pub mod time;

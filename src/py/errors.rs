@@ -1,0 +1,46 @@
+//! One exhaustive map from the core's errors to the Python tree, which is written in Python so that its classes can
+//! have the built-in parents that people catch.
+
+use crate::core::error::{ConfigError, LeaseError, MetricError, PickError};
+use pyo3::PyErr;
+
+mod tree {
+    pyo3::import_exception!(aibalance._errors, ConfigError);
+    pyo3::import_exception!(aibalance._errors, InternalError);
+    pyo3::import_exception!(aibalance._errors, LeaseError);
+    pyo3::import_exception!(aibalance._errors, MetricError);
+    pyo3::import_exception!(aibalance._errors, NoEndpointsError);
+    pyo3::import_exception!(aibalance._errors, NoHealthyEndpointError);
+    pyo3::import_exception!(aibalance._errors, OverloadedError);
+    pyo3::import_exception!(aibalance._errors, SimulationError);
+}
+pub(crate) use tree::{InternalError, SimulationError};
+
+impl From<ConfigError> for PyErr {
+    fn from(e: ConfigError) -> PyErr {
+        tree::ConfigError::new_err(e.to_string())
+    }
+}
+
+impl From<PickError> for PyErr {
+    fn from(e: PickError) -> PyErr {
+        let text = e.to_string();
+        match e {
+            PickError::NoEndpoints => tree::NoEndpointsError::new_err(text),
+            PickError::NoHealthyEndpoint { .. } => tree::NoHealthyEndpointError::new_err(text),
+            PickError::Overloaded => tree::OverloadedError::new_err(text),
+        }
+    }
+}
+
+impl From<LeaseError> for PyErr {
+    fn from(e: LeaseError) -> PyErr {
+        tree::LeaseError::new_err(e.to_string())
+    }
+}
+
+impl From<MetricError> for PyErr {
+    fn from(e: MetricError) -> PyErr {
+        tree::MetricError::new_err(e.to_string())
+    }
+}
