@@ -3,4 +3,5 @@
 
 pub mod error;
 pub mod rng;
+pub mod simulation;
 pub mod time;
