@@ -4,7 +4,8 @@
     comparison = compare(Scenario.load("examples/viral-spike.toml"))
     print(comparison.sentence)
 
-The engine calls the same pickers and policies as production, with a clock of its own. See docs/simulation.md for the model.
+The engine calls the same pickers and policies as production, with a clock of its own. See docs/simulation.md for the
+model.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from ._scenario import (
     BalancerSpec,
     Fleet,
     Keys,
-    PiecewiseTraffic,
-    PoissonTraffic,
     PolicySpec,
     Scenario,
     ServerType,
+)
+from ._statistics import Interval, interval, t_quantile
+from ._traffic import (
+    PiecewiseTraffic,
+    PoissonTraffic,
     Service,
     Spike,
     SpikeTraffic,
     TokenService,
     TraceTraffic,
 )
-from ._statistics import Interval, interval, t_quantile
 
 __all__ = [
     "METRICS",

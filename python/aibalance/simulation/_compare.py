@@ -14,8 +14,9 @@ from .._errors import ConfigError
 from . import _checks as check
 from ._drivers import Balancer, Policy, balancer, policy
 from ._run import PhaseReport, Report, run
-from ._scenario import Scenario, TokenService, TraceTraffic
+from ._scenario import Scenario
 from ._statistics import Interval, interval
+from ._traffic import TokenService, TraceTraffic
 
 _PHASES = ("all", "calm", "spike")
 _METRICS = ("requests", "mean_s", "p50_s", "p95_s", "p99_s", "within_slo", "rejected", "timed_out")
@@ -104,7 +105,8 @@ class Comparison:
         """What `name` has more of than the baseline, replication by replication, with its 95 % interval.
 
         `metric` is "within_slo", "rejected", "timed_out" (shares), "mean_s", "p50_s", "p95_s", "p99_s", "cost" or
-        "servers_mean". `wins` counts the replications in which it is strictly better; less is better but for "within_slo".
+        "servers_mean". `wins` counts the replications in which it is strictly better; less is
+        better but for "within_slo".
         """
         mine, other = self._find(name), self._find(baseline or self.baseline)
         a, b = mine.column(metric, phase), other.column(metric, phase)
@@ -125,7 +127,7 @@ class Comparison:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: the scenario, every candidate with its intervals, the ranking, the differences, one sentence."""
+        """Plain values: the scenario, the candidates with their intervals, the ranking, the differences, a sentence."""
         edges = self._edges()
         others = [one.name for one in self._candidates if one.name != self.baseline]
         phases = [phase for phase in _PHASES if getattr(self._candidates[0].reports[0], phase) is not None]
@@ -189,7 +191,8 @@ class Comparison:
         share = interval(best.column("within_slo"))
         p99 = interval(best.column("p99_s"))
         slo = f"{self.scenario.slo_s:g} s"
-        text = f"it answers {share.mean:.1%} of requests within {slo} (p99 {_seconds(p99.mean)}) at {_usd(self._month(best))} a month"
+        month = _usd(self._month(best))
+        text = f"it answers {share.mean:.1%} of requests within {slo} (p99 {_seconds(p99.mean)}) at {month} a month"
         if len(self._candidates) == 1:
             return f"{best.name} is the only candidate: {text}."
         tied = self._ranking[0]["tied_with"]
@@ -201,9 +204,11 @@ class Comparison:
         gain = interval(best.column(metric) - other.column(metric))
         match metric:
             case "within_slo":
-                what = f"{100 * gain.mean:.1f} points more than {other.name} ({_range(100 * gain.low, 100 * gain.high, '.1f')})"
+                surely = _range(100 * gain.low, 100 * gain.high, ".1f")
+                what = f"{100 * gain.mean:.1f} points more than {other.name} ({surely})"
             case "p99_s":
-                what = f"a p99 {_seconds(-gain.mean)} shorter than with {other.name} ({_range(-gain.high, -gain.low, '.3g')})"
+                surely = _range(-gain.high, -gain.low, ".3g")
+                what = f"a p99 {_seconds(-gain.mean)} shorter than with {other.name} ({surely})"
             case _:
                 what = f"{_usd(-gain.mean * self._per_month())} a month less than {other.name}"
         tie = f" ({_list(tied)} {'ties' if len(tied) == 1 else 'tie'} with it)" if tied else ""
@@ -248,8 +253,8 @@ class Comparison:
             "service": service,
             "fleet": of.fleet.describe(),
             "currency": "USD",
-            "latencies": "of served and timed-out requests; a timed-out one counts with its timeout, a rejected one has none; "
-            "both count as outside the SLO",
+            "latencies": "of served and timed-out requests; a timed-out one counts with its timeout, a rejected one "
+            "has none; both count as outside the SLO",
         }
 
     def _candidate(self, one: _Candidate, phases: list[str], edges: NDArray[np.float64]) -> dict[str, Any]:
@@ -344,13 +349,13 @@ def compare(
 ) -> Comparison:
     """Run every balancer with every scaling policy on the same traffic, several times, and rank them.
 
-    Replication r of every candidate uses the seed `seed + r`: the same arrivals, the same work for the same request, the same
-    keys. So differences are taken pair by pair, and chance that hits all alike cancels.
+    Replication r of every candidate uses the seed `seed + r`: the same arrivals, the same work for the same request,
+    the same keys. So differences are taken pair by pair, and chance that hits all alike cancels.
 
     Parameters
     ----------
-    pickers, policies : lists, or mappings from a name to one, of whatever `simulate` takes (default: the scenario's; without
-        any policy the fleet is fixed).
+    pickers, policies : lists, or mappings from a name to one, of whatever `simulate` takes (default: the scenario's;
+        without any policy the fleet is fixed).
     replications : runs of each candidate (default: the scenario's); an interval needs at least 2.
     seed : of the first replication (default: the scenario's).
     progress : called with the fraction done, now and then.

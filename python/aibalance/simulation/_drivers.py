@@ -1,7 +1,7 @@
 """Between the engine and what decides: pickers over a Pool on a ManualClock, policies over a mapping.
 
-The engine calls a balancer as `add(server, kind, weight, max_inflight, now)`, `drain(server, now)`, `remove(server, now)`,
-`acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`, and a scaler as
+The engine calls a balancer as `add(server, kind, weight, max_inflight, now)`, `drain(server, now)`, `remove(server,
+now)`, `acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`, and a scaler as
 `scaler(now, seen) -> int | None`. Times are seconds.
 """
 
@@ -133,7 +133,7 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
             spec.cost == "work",
         )
     if callable(given):
-        shown = name or getattr(given, "__name__", type(given).__name__)
+        shown = name or str(getattr(given, "__name__", type(given).__name__))
         return Balancer(shown, shown, lambda seed: PoolDriver(given, seed))
     raise check.wrong(
         "picker", given, "a name, a BalancerSpec, a picker class, or a callable of a pool that gives a picker"
@@ -190,8 +190,8 @@ class Policy:
 
 
 def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy:
-    """A policy from None (a fixed fleet), a name in the scenario, a PolicySpec, an object with `recommend`, or a callable
-    that makes one."""
+    """A policy from None (a fixed fleet), a name in the scenario, a PolicySpec, an object with `recommend`, or a
+    callable that makes one."""
     fleet = scenario.fleet
     if given is None:
         given = PolicySpec(policy="Fixed")
@@ -210,11 +210,11 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
         built = build_policy(spec, fleet)
         return Policy(name or spec.name, spec.policy, lambda: PolicyDriver(copy.deepcopy(built)), fleet)
     if callable(getattr(given, "recommend", None)):
-        shown = name or type(given).__name__
+        kind = type(given).__name__
         # Every run starts from the state that it was given in.
-        return Policy(shown, type(given).__name__, lambda: PolicyDriver(copy.deepcopy(given)), fleet)
+        return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), fleet)
     if callable(given):
-        shown = name or getattr(given, "__name__", type(given).__name__)
+        shown = name or str(getattr(given, "__name__", type(given).__name__))
         return Policy(shown, shown, lambda: PolicyDriver(given()), fleet)
     raise check.wrong(
         "policy", given, "None, a name, a PolicySpec, an object with a method 'recommend', or a callable that makes one"

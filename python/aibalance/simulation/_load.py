@@ -10,15 +10,11 @@ from typing import Any
 
 from .._errors import ConfigError, FormatError
 from . import _checks as check
-from ._scenario import (
-    BalancerSpec,
-    Fleet,
-    Keys,
+from ._scenario import BalancerSpec, Fleet, Keys, PolicySpec, Scenario, ServerType
+from ._traffic import (
+    LAWS,
     PiecewiseTraffic,
     PoissonTraffic,
-    PolicySpec,
-    Scenario,
-    ServerType,
     Service,
     Spike,
     SpikeTraffic,
@@ -211,9 +207,7 @@ def _service(table: dict[str, Any]) -> Service | TokenService:
     rest = {key: value for key, value in table.items() if key != "kind"}
     if kind == "tokens":
         return _tokens("service", rest)
-    from ._scenario import _LAWS
-
-    check.choice("service.kind", kind, (*_LAWS, "tokens"))
+    check.choice("service.kind", kind, (*LAWS, "tokens"))
     return Service(kind, **rest)
 
 

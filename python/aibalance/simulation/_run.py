@@ -45,8 +45,8 @@ class Records:
 class PhaseReport:
     """What happened to the requests of one phase: all, calm, or spike.
 
-    Latencies are of served and timed-out requests; a timed-out one counts with its timeout, a rejected one has none. Shares
-    are of all requests. Percentiles come from a histogram with three significant digits, the mean is exact.
+    Latencies are of served and timed-out requests; a timed-out one counts with its timeout, a rejected one has none.
+    Shares are of all requests. Percentiles come from a histogram with three significant digits, the mean is exact.
     """
 
     requests: int
@@ -102,7 +102,10 @@ class Report:
         """Some lines for people."""
         lines = [
             f"{self.scenario.name}: {self.picker}, {self.policy}, seed {self.seed}",
-            f"{'':8}{'requests':>10}{'mean':>10}{'p50':>10}{'p95':>10}{'p99':>10}{'in SLO':>9}{'rejected':>9}{'timeout':>9}",
+            "".join(
+                [f"{'':8}", *(f"{head:>10}" for head in ("requests", "mean", "p50", "p95", "p99"))]
+                + [f"{head:>9}" for head in ("in SLO", "rejected", "timeout")]
+            ),
         ]
         for name in ("all", "calm", "spike"):
             of: PhaseReport | None = getattr(self, name)
@@ -207,17 +210,17 @@ def simulate(
 
     Parameters
     ----------
-    picker : a name in the scenario, a picker's name such as "LeastRequest", a BalancerSpec, a picker class, or a callable
-        of a Pool that gives an object with the `Picker` protocol (default: the scenario's first balancer).
-    policy : a name in the scenario, a PolicySpec, an object with `recommend(mapping, now=...)`, or a callable that makes
-        one; "Fixed" keeps the fleet's initial size (default: the scenario's first policy, else "Fixed"). A given object is
-        copied, so that every run starts from its state.
+    picker : a name in the scenario, a picker's name such as "LeastRequest", a BalancerSpec, a picker class, or a
+        callable of a Pool that gives an object with the `Picker` protocol (default: the scenario's first balancer).
+    policy : a name in the scenario, a PolicySpec, an object with `recommend(mapping, now=...)`, or a callable that
+        makes one; "Fixed" keeps the fleet's initial size (default: the scenario's first policy, else "Fixed"). A given
+        object is copied, so that every run starts from its state.
     seed : equal seeds give equal runs (default: the scenario's).
     records : keep one record a request (default False).
     progress : called with the fraction done, now and then.
 
-    Raises ConfigError for a parameter that cannot be, SimulationError when the run cannot go on or when a picker or policy
-    raised (its exception is the cause; aibalance's own pass as they are).
+    Raises ConfigError for a parameter that cannot be, SimulationError when the run cannot go on or when a picker or
+    policy raised (its exception is the cause; aibalance's own pass as they are).
     """
     if not isinstance(scenario, Scenario):
         raise check.wrong("scenario", scenario, "a Scenario; Scenario.load(path) reads a file")
