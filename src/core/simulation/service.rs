@@ -155,7 +155,10 @@ impl Law {
                 let mean = parts.iter().find(|part| u < part.0).or(parts.last()).map_or(0.0, |part| part.1);
                 mean * exp1(rng)
             }
-            Kind::BoundedPareto { low, alpha, cut, .. } => low * libm::pow(1.0 - rng.next_f64() * cut, -1.0 / alpha),
+            Kind::BoundedPareto { low, alpha, cut, .. } => {
+                // Inversion; a logarithm and an exponential cost half of a power.
+                low * libm::exp(libm::log1p(-rng.next_f64() * cut) / -alpha)
+            }
             Kind::Empirical(values) => {
                 let n = u32::try_from(values.len()).unwrap_or(u32::MAX);
                 values.get(rng.below(n) as usize).copied().unwrap_or(0.0)
