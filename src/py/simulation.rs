@@ -2,12 +2,14 @@
 //! and arrays back. `aibalance.simulation` is the face that people see.
 
 use super::errors;
+use super::fastcall::PickerClass;
+use super::pickers::{LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin};
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
 use crate::core::simulation::testing::{Rule, TestBalancer};
 use crate::core::simulation::{
-    Balancer, Engine, FleetConfig, FleetView, Grant, LaunchOrder, Law, Outcome, RateProfile, Records, Results, Scaler,
-    ServerSpec, ServerType, SimulationConfig, SimulationError, Spike, Trace, Traffic, Work, streams,
+    Balancer, Engine, FleetConfig, FleetView, Grant, LaunchOrder, Law, Outcome, PoolBalancer, RateProfile, Records,
+    Results, Scaler, ServerSpec, ServerType, SimulationConfig, SimulationError, Spike, Trace, Traffic, Work, streams,
 };
 use crate::core::time::Nanos;
 use numpy::{PyArray1, PyReadonlyArray1};
@@ -276,10 +278,25 @@ fn config(args: &Args, traffic: Traffic, seed: u64, records: bool) -> Result<Sim
     })
 }
 
+/// The policy of a picker of class `C` as a balancer that never attaches; None when `given` is of another class.
+fn native<C: PickerClass>(given: &Bound<'_, PyAny>, seed: u64) -> PyResult<Option<Box<dyn Balancer + Send>>> {
+    let Ok(picker) = given.cast_exact::<C>() else { return Ok(None) };
+    let policy = picker.get().door().picker.policy().clone();
+    Ok(Some(Box::new(PoolBalancer::new(policy, seed)?)))
+}
+
 /// The balancer of a run, and whether it runs without Python.
 ///
-/// Here is the seam for the product's own pickers: a native picker becomes a balancer that never attaches.
+/// A picker of one of our classes lends its policy: the run gives it a pool of its own. A class that is not listed here
+/// still works, through Python, as any object that drives a pool does.
 fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(Box<dyn Balancer + Send>, bool)> {
+    let own = crate::core::rng::stream(seed, streams::BALANCER);
+    for make in [native::<RoundRobin>, native::<LeastRequest>, native::<PeakEwma>, native::<RingHash>, native::<Maglev>]
+    {
+        if let Some(found) = make(given, own)? {
+            return Ok((found, true));
+        }
+    }
     if let Ok(name) = given.extract::<&str>() {
         let rule = match name {
             "test:random" => Rule::Random,
@@ -288,7 +305,6 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
             "test:least" => Rule::Least,
             other => return Err(ConfigError::new("balancer", other, "expected a known balancer").into()),
         };
-        let own = crate::core::rng::stream(seed, streams::BALANCER);
         return Ok((Box::new(TestBalancer::new(rule, own)), true));
     }
     let object = given.clone().unbind();

@@ -81,6 +81,21 @@ class PoolDriver:
         raise SimulationError(f"server {server} is not in the pool")
 
 
+def _build(spec: BalancerSpec) -> Any:
+    """The spec's picker, on an empty pool: the engine takes its options from it."""
+    for key in ("seed", "clock"):
+        if key in spec.options:
+            raise ConfigError(f"balancers.options.{key}: not allowed; the simulation has a seed and a clock of its own")
+    try:
+        return _aibalance(spec.picker)([], **spec.options)
+    except TypeError as error:
+        raise ConfigError(
+            f"balancers.options: {dict(spec.options)!r} is not allowed for {spec.picker}: {error}"
+        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"balancers.options.{error}") from error
+
+
 def _aibalance(name: str) -> Any:
     """A public name of the package, looked up when it is needed."""
     import aibalance
@@ -116,22 +131,16 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
             given = BalancerSpec(picker=given)
     if isinstance(given, BalancerSpec):
         spec = given
-
-        def factory(pool: Any) -> Any:
-            try:
-                return _aibalance(spec.picker)(pool, **spec.options)
-            except TypeError as error:
-                raise ConfigError(
-                    f"balancers.options: {dict(spec.options)!r} is not allowed for {spec.picker}: {error}"
-                ) from error
-
+        picker = _build(spec)
         return Balancer(
-            name or spec.name,
-            spec.picker,
-            lambda seed: PoolDriver(factory, seed),
-            spec.weights == "equal",
-            spec.cost == "work",
+            name or spec.name, spec.picker, lambda seed: picker, spec.weights == "equal", spec.cost == "work"
         )
+    if isinstance(given, type) and given.__name__ in PICKERS and given is _aibalance(given.__name__):
+        return balancer(BalancerSpec(picker=given.__name__), scenario, name=name)
+    if type(given).__name__ in PICKERS and type(given) is _aibalance(type(given).__name__):
+        # It lends its options; the run gives them a pool of its own.
+        shown = name or type(given).__name__
+        return Balancer(shown, type(given).__name__, lambda seed: given)
     if callable(given):
         shown = name or str(getattr(given, "__name__", type(given).__name__))
         return Balancer(shown, shown, lambda seed: PoolDriver(given, seed))
