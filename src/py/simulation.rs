@@ -433,6 +433,12 @@ fn _simulate<'py>(
     to_python(py, engine.finish()?)
 }
 
+/// The seed of a run's balancer, so that a picker that is driven through Python draws what it would draw natively.
+#[pyfunction]
+fn _simulate_balancer_seed(seed: u64) -> u64 {
+    crate::core::rng::stream(seed, streams::BALANCER)
+}
+
 /// The sums over the first `n` works of a seed's run of each of (x - mean), (x² - second) and, for every level q,
 /// max(x - q, 0): what a test needs to take the luck of the drawn work out of a heavy-tailed estimate.
 #[pyfunction]
@@ -454,5 +460,6 @@ fn _simulate_work_sums(py: Python<'_>, args: Args, seed: u64, n: u64, levels: Ve
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_simulate, m)?)?;
+    m.add_function(wrap_pyfunction!(_simulate_balancer_seed, m)?)?;
     m.add_function(wrap_pyfunction!(_simulate_work_sums, m)?)
 }

@@ -57,16 +57,16 @@ class Law:
                 sigma = of["sigma"]
                 mu = math.log(of["mean_s"]) - sigma**2 / 2
                 d = (mu - math.log(q)) / sigma
-                return of["mean_s"] * normal.cdf(d + sigma) - q * normal.cdf(d)
+                return float(of["mean_s"] * normal.cdf(d + sigma) - q * normal.cdf(d))
             case "bounded_pareto":
                 a, low, high = of["alpha"], of["low_s"], of["high_s"]
                 if q >= high:
                     return 0.0
                 cut = 1 - (low / high) ** a
                 tail = (low**a) * (q ** (1 - a) - high ** (1 - a)) / (a - 1) / cut
-                return tail - (high - q) * (low / high) ** a / cut
+                return float(tail - (high - q) * (low / high) ** a / cut)
             case "hyperexponential":
-                return sum(p * m * math.exp(-q / m) for p, m in zip(of["p"], of["means_s"], strict=True))
+                return float(sum(p * m * math.exp(-q / m) for p, m in zip(of["p"], of["means_s"], strict=True)))
         raise AssertionError(self.service.kind)
 
 

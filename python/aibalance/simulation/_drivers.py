@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .. import _core
 from .._errors import ConfigError, PickError, SimulationError
 from . import _checks as check
 from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
@@ -23,7 +24,7 @@ class PoolDriver:
 
     def __init__(self, factory: Callable[[Any], Any], seed: int) -> None:
         self._factory = factory
-        self._seed = seed
+        self._seed = _core._simulate_balancer_seed(seed)
         self._clock = _aibalance("ManualClock")(0.0)
         self._now = 0.0
         self._pool: Any = None
@@ -218,7 +219,7 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
             return Policy(name or spec.name, "Fixed", lambda: None, fixed)
         built = build_policy(spec, fleet)
         return Policy(name or spec.name, spec.policy, lambda: PolicyDriver(copy.deepcopy(built)), fleet)
-    if callable(getattr(given, "recommend", None)):
+    if not isinstance(given, type) and callable(getattr(given, "recommend", None)):
         kind = type(given).__name__
         # Every run starts from the state that it was given in.
         return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), fleet)

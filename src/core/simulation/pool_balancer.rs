@@ -22,6 +22,10 @@ pub struct PoolBalancer<L: Policy> {
     state: Arc<State<L, Exclusive, u32>>,
     version: u64,
     names: Vec<Option<Arc<str>>>,
+    /// What the pool holds or will hold after the next flush, in its order.
+    endpoints: Vec<Endpoint<u32>>,
+    /// How many at the end of `endpoints` the pool does not hold yet: servers that come together are added at once.
+    pending: usize,
 }
 
 impl<L: Policy> std::fmt::Debug for PoolBalancer<L> {
@@ -37,11 +41,28 @@ impl<L: Policy> PoolBalancer<L> {
         let picker = Picker::new(&pool, policy);
         let version = picker.version();
         let state = picker.state();
-        Ok(PoolBalancer { pool, picker, state, version, names: Vec::new() })
+        Ok(PoolBalancer { pool, picker, state, version, names: Vec::new(), endpoints: Vec::new(), pending: 0 })
     }
 
     fn name(&self, server: u32) -> Result<&str, SimulationError> {
         self.names.get(server as usize).and_then(Option::as_deref).ok_or(SimulationError::Broken("a server's name"))
+    }
+
+    #[cold]
+    fn flush(&mut self, now: Nanos) -> Result<(), SimulationError> {
+        match (self.pending, self.endpoints.last()) {
+            (1, Some(endpoint)) => self.pool.add(endpoint.clone())?,
+            _ => self.pool.update(self.endpoints.clone())?,
+        }
+        self.pending = 0;
+        self.settled(now);
+        Ok(())
+    }
+
+    /// After a change: builds what was put off, and reads what was published.
+    fn settled(&mut self, now: Nanos) {
+        self.pool.advance(now);
+        self.refresh();
     }
 
     fn refresh(&mut self) {
@@ -54,16 +75,17 @@ impl<L: Policy> PoolBalancer<L> {
 }
 
 impl<L: Policy> Balancer for PoolBalancer<L> {
-    fn add(&mut self, server: u32, spec: &ServerSpec, now: Nanos) -> Result<(), SimulationError> {
+    fn add(&mut self, server: u32, spec: &ServerSpec, _now: Nanos) -> Result<(), SimulationError> {
         let id: Arc<str> = format!("{}-{server}", spec.kind).into();
-        self.pool.add(Endpoint {
+        self.endpoints.push(Endpoint {
             id: id.clone(),
             hash_key: id.clone(),
             weight: spec.weight,
             backup: false,
             max_inflight: spec.max_inflight.unwrap_or(u32::MAX),
             payload: server,
-        })?;
+        });
+        self.pending += 1;
         let place = server as usize;
         if self.names.len() <= place {
             self.names.resize(place + 1, None);
@@ -71,34 +93,38 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
         if let Some(name) = self.names.get_mut(place) {
             *name = Some(id);
         }
-        self.pool.advance(now);
-        self.refresh();
         Ok(())
     }
 
     fn drain(&mut self, server: u32, now: Nanos) -> Result<(), SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
         self.pool.drain(self.name(server)?, Nanos::MAX)?;
-        // Tables that take long to build are put off until this.
-        self.pool.advance(now);
-        self.refresh();
+        self.settled(now);
         Ok(())
     }
 
     fn remove(&mut self, server: u32, now: Nanos) -> Result<(), SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
         self.pool.remove(self.name(server)?)?;
+        self.endpoints.retain(|endpoint| endpoint.payload != server);
         if let Some(name) = self.names.get_mut(server as usize) {
             *name = None;
         }
-        self.pool.advance(now);
-        self.refresh();
+        self.settled(now);
         Ok(())
     }
 
     #[inline]
     fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
         if now >= self.pool.next_change() {
-            self.pool.advance(now);
-            self.refresh();
+            self.settled(now);
         }
         // What a caller's `cost` becomes in a lease, cut to what a ticket holds.
         let units = ((cost.clamp(0.0, MAX_COST) * UNITS).round() as u64).min((1 << (64 - SLOT_BITS)) - 1);
