@@ -29,6 +29,11 @@ impl From<SimulationError> for PyErr {
     }
 }
 
+/// Float seconds, the nearest to the exact value: 60 s are 60.0.
+fn seconds(t: Nanos) -> f64 {
+    t.0 as f64 / 1e9
+}
+
 /// The first exception that a Python balancer or policy raised; the engine stops at it.
 type Raised = Arc<OnceLock<PyErr>>;
 
@@ -54,21 +59,21 @@ impl PyBalancer {
 
 impl Balancer for PyBalancer {
     fn add(&mut self, server: u32, spec: &ServerSpec, now: Nanos) -> Result<(), SimulationError> {
-        let args = (server, spec.kind.as_str(), spec.weight, spec.max_inflight, now.as_secs_f64());
+        let args = (server, spec.kind.as_str(), spec.weight, spec.max_inflight, seconds(now));
         self.call(|object| object.call_method1(intern!(object.py(), "add"), args).map(drop))
     }
 
     fn drain(&mut self, server: u32, now: Nanos) -> Result<(), SimulationError> {
-        self.call(|object| object.call_method1(intern!(object.py(), "drain"), (server, now.as_secs_f64())).map(drop))
+        self.call(|object| object.call_method1(intern!(object.py(), "drain"), (server, seconds(now))).map(drop))
     }
 
     fn remove(&mut self, server: u32, now: Nanos) -> Result<(), SimulationError> {
-        self.call(|object| object.call_method1(intern!(object.py(), "remove"), (server, now.as_secs_f64())).map(drop))
+        self.call(|object| object.call_method1(intern!(object.py(), "remove"), (server, seconds(now))).map(drop))
     }
 
     fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError> {
         let granted: Option<(u32, Py<PyAny>)> = self.call(|object| {
-            object.call_method1(intern!(object.py(), "acquire"), (key, cost, now.as_secs_f64()))?.extract()
+            object.call_method1(intern!(object.py(), "acquire"), (key, cost, seconds(now)))?.extract()
         })?;
         let Some((server, lease)) = granted else { return Ok(None) };
         let ticket = self.free.pop().unwrap_or_else(|| {
@@ -90,7 +95,7 @@ impl Balancer for PyBalancer {
             Outcome::Rejected => "rejected",
             Outcome::TimedOut => "timeout",
         };
-        let args = (lease, outcome, latency.as_secs_f64(), now.as_secs_f64());
+        let args = (lease, outcome, seconds(latency), seconds(now));
         self.call(|object| object.call_method1(intern!(object.py(), "release"), args).map(drop))
     }
 }
@@ -105,7 +110,7 @@ impl Scaler for PyScaler {
     fn decide(&mut self, now: Nanos, view: &FleetView) -> Result<Option<u32>, SimulationError> {
         Python::attach(|py| {
             let seen = PyDict::new(py);
-            seen.set_item("as_of", view.as_of.as_secs_f64())?;
+            seen.set_item("as_of", seconds(view.as_of))?;
             seen.set_item("desired", view.desired)?;
             seen.set_item("ready", view.ready)?;
             seen.set_item("warming", view.warming)?;
@@ -115,7 +120,7 @@ impl Scaler for PyScaler {
             seen.set_item("queue_per_server", view.queue_per_server)?;
             seen.set_item("arrivals_per_s", view.arrivals_per_s)?;
             seen.set_item("servers", view.servers)?;
-            let wanted: Option<i64> = self.object.bind(py).call1((now.as_secs_f64(), seen))?.extract()?;
+            let wanted: Option<i64> = self.object.bind(py).call1((seconds(now), seen))?.extract()?;
             Ok(wanted.map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX)))
         })
         .map_err(|e| raised(&self.raised, e, SimulationError::Scaler))
@@ -332,11 +337,11 @@ fn phase<'py>(py: Python<'py>, results: &PhaseResults) -> PyResult<Bound<'py, Py
 
 fn records(py: Python<'_>, of: Records) -> PyResult<Bound<'_, PyDict>> {
     let out = PyDict::new(py);
-    let seconds = |column: Vec<u64>| PyArray1::from_iter(py, column.iter().map(|&t| Nanos(t).as_secs_f64()));
-    out.set_item("arrival", seconds(of.arrival))?;
-    out.set_item("wait", seconds(of.wait))?;
-    out.set_item("service", seconds(of.service))?;
-    out.set_item("latency", seconds(of.latency))?;
+    let times = |column: Vec<u64>| PyArray1::from_iter(py, column.iter().map(|&t| seconds(Nanos(t))));
+    out.set_item("arrival", times(of.arrival))?;
+    out.set_item("wait", times(of.wait))?;
+    out.set_item("service", times(of.service))?;
+    out.set_item("latency", times(of.latency))?;
     out.set_item("server", PyArray1::from_vec(py, of.server))?;
     out.set_item("outcome", PyArray1::from_vec(py, of.outcome))?;
     Ok(out)

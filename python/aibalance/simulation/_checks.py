@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from .._errors import ConfigError
@@ -50,6 +50,13 @@ def choice(field: str, value: Any, allowed: Collection[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise wrong(field, value, f"one of {', '.join(allowed)}{hint(value, allowed)}")
     return value
+
+
+def distinct(field: str, names: Sequence[str]) -> None:
+    """Names that differ."""
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise wrong(f"{field}[{i}].name", name, "a name of its own")
 
 
 def hint(value: object, allowed: Collection[str]) -> str:

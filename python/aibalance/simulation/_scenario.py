@@ -121,9 +121,7 @@ class Fleet:
             raise check.wrong("fleet.types", self.types, "at least one [[fleet.types]]")
         fixed(self, "types", tuple(self.types))
         names = [one.name for one in self.types]
-        for name in names:
-            if names.count(name) > 1:
-                raise check.wrong("fleet.types.name", name, "names that differ")
+        check.distinct("fleet.types", names)
         check.whole("fleet.min", self.min, 0, 1_000_000)
         if self.initial is None:
             fixed(self, "initial", self.min)
@@ -345,10 +343,7 @@ class Scenario:
             raise check.wrong("traffic.start_s", self.spike.start_s, f"less than duration_s, {self.duration_s:g}")
         for name in ("balancers", "policies"):
             found = tuple(getattr(self, name))
-            names = [one.name for one in found]
-            for one in names:
-                if names.count(one) > 1:
-                    raise check.wrong(f"{name}.name", one, "names that differ")
+            check.distinct(name, [one.name for one in found])
             object.__setattr__(self, name, found)
 
     @classmethod

@@ -22,8 +22,8 @@ def t_quantile(p: float, df: float) -> float:
     """
     if not 0 < p < 1 or df <= 0:
         return math.nan
-    if p < 0.5:
-        return -t_quantile(1 - p, df)
+    if p <= 0.5:
+        return -t_quantile(1 - p, df) if p < 0.5 else 0.0
     low, high = 0.0, 2.0
     while _t_cdf(high, df) < p:
         high *= 2

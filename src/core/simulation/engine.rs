@@ -267,7 +267,7 @@ impl Engine {
             utilization: if horizon.slots == 0 { 0.0 } else { horizon.busy as f64 / horizon.slots as f64 },
             in_system_mean: horizon.in_system as f64 / seconds,
             decisions: self.decisions,
-            end_s: Nanos(self.now).as_secs_f64(),
+            end_s: self.now as f64 / 1e9,
         })
     }
 
@@ -576,7 +576,7 @@ impl Engine {
         let rps: f64 =
             self.servers.iter().filter(|s| s.life == Life::Ready).map(|s| f64::from(s.slots) * 1e9 / s.pace).sum();
         let line = &mut self.timeline;
-        line.t_s.push(Nanos(totals.at).as_secs_f64());
+        line.t_s.push(totals.at as f64 / 1e9);
         line.arrivals_per_s.push((totals.arrivals - before.arrivals) as f64 * 1e9 / span as f64);
         line.capacity.push(per(totals.ready - before.ready));
         line.desired.push(f64::from(self.desired));

@@ -149,7 +149,7 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
             Outcome::Rejected => (pool::Outcome::Rejected, L::TIMED),
             Outcome::TimedOut => (pool::Outcome::Timeout, L::TIMED),
         };
-        let latency = learns.then(|| latency.as_secs_f64());
+        let latency = learns.then(|| latency.0 as f64 / 1e9);
         self.pool.settle_on(cell, grant.ticket >> SLOT_BITS, outcome, latency, None, now);
         Ok(())
     }
