@@ -26,6 +26,7 @@ _METRICS = ("requests", "mean_s", "p50_s", "p95_s", "p99_s", "within_slo", "reje
 _CRITERIA = (("within_slo", 1, 0.001, False), ("p99_s", -1, 0.01, True), ("cost", -1, 0.01, True))
 
 _DIFFERENCES = ("within_slo", "p50_s", "p95_s", "p99_s", "mean_s", "rejected", "timed_out")
+_KNOWN = (*_METRICS, "wait_mean_s", "p90_s", "p99_9_s", "cost", "servers_mean")
 _BINS_A_DECADE = 20
 
 
@@ -38,6 +39,8 @@ class _Candidate:
 
     def column(self, metric: str, phase: str = "all") -> NDArray[np.float64]:
         """A value a replication."""
+        check.choice("metric", metric, _KNOWN)
+        check.choice("phase", phase, _PHASES)
         return np.array([_value(report, metric, phase) for report in self.reports], dtype=np.float64)
 
 

@@ -256,8 +256,7 @@ impl Trace {
             let origin = self.arrival_s.get(begin).copied().unwrap_or(0.0);
             let mut lap = 0.0;
             let mut i = begin;
-            loop {
-                let (Some(&at), Some(&work)) = (self.arrival_s.get(i), self.work_s.get(i)) else { break };
+            while let (Some(&at), Some(&work)) = (self.arrival_s.get(i), self.work_s.get(i)) {
                 let t = at - origin + lap;
                 if t >= self.duration_s {
                     break;
@@ -381,7 +380,7 @@ mod tests {
         assert!((half - 2650.0).abs() < 4.5 * 2650f64.sqrt(), "{half}");
         for x in [0.0, 999.9, 1100.0, 1300.0, 1550.0, 1600.0] {
             let rate = 2.0 * spike.at(x);
-            assert!(rate >= 2.0 && rate <= 100.0);
+            assert!((2.0..=100.0).contains(&rate));
         }
         assert_eq!(spike.at(1100.0), 25.5);
     }

@@ -32,6 +32,7 @@ pub struct PhaseResults {
     pub latency_sum: u128,
     /// The exact sum of times before service, in nanoseconds, of the same requests.
     pub wait_sum: u128,
+    largest: u64,
     histogram: Histogram<u64>,
 }
 
@@ -47,6 +48,7 @@ impl PhaseResults {
             within_slo: 0,
             latency_sum: 0,
             wait_sum: 0,
+            largest: 0,
             histogram,
         })
     }
@@ -67,6 +69,7 @@ impl PhaseResults {
         }
         self.latency_sum += u128::from(latency);
         self.wait_sum += u128::from(wait);
+        self.largest = self.largest.max(latency);
         self.histogram.saturating_record(latency.max(1));
     }
 
@@ -94,7 +97,9 @@ impl PhaseResults {
         if self.timed() == 0 {
             return f64::NAN;
         }
-        self.histogram.median_equivalent(self.histogram.value_at_quantile(q)) as f64 * 1e-9
+        // The middle of its cell, but no more than any request had: a timeout is reported as what it is.
+        let middle = self.histogram.median_equivalent(self.histogram.value_at_quantile(q));
+        middle.min(self.largest) as f64 / 1e9
     }
 
     /// The histogram's cells that hold something: (lowest latency, highest latency, count), in seconds.
@@ -119,6 +124,7 @@ impl PhaseResults {
         self.within_slo += other.within_slo;
         self.latency_sum += other.latency_sum;
         self.wait_sum += other.wait_sum;
+        self.largest = self.largest.max(other.largest);
         self.histogram.add(&other.histogram).map_err(|_| SimulationError::Broken("a histogram's bounds"))
     }
 }

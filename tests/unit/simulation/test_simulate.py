@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -305,7 +306,7 @@ def test_what_a_picker_or_policy_raises() -> None:
 
 
 def test_arguments_that_cannot_be() -> None:
-    for call, what in [
+    calls: list[tuple[Callable[[], object], str]] = [
         (lambda: simulate("no"), "a Scenario"),  # type: ignore[arg-type]
         (lambda: simulate(scenario(), picker="LeastRequests"), "did you mean 'LeastRequest'"),
         (lambda: simulate(scenario(), picker=7), "a picker class"),
@@ -331,7 +332,8 @@ def test_arguments_that_cannot_be() -> None:
         (lambda: PolicySpec(policy="Fixed", options={"server": 3}), "unknown key"),
         (lambda: PolicySpec(policy="StepScaling"), "metric"),
         (lambda: PolicySpec(policy="Combined"), "list of policies"),
-    ]:
+    ]
+    for call, what in calls:
         with pytest.raises((ConfigError, TypeError), match=what):
             call()
 
