@@ -1,8 +1,12 @@
 //! Simulated requests a second, all statistics on. `cargo bench --bench simulation`.
 
+#![allow(missing_docs, clippy::expect_used)]
+
+use aibalance::core::pickers::LeastRequest;
 use aibalance::core::simulation::testing::{Rule, TestBalancer};
 use aibalance::core::simulation::{
-    Engine, FleetConfig, LaunchOrder, Law, RateProfile, ServerType, SimulationConfig, Traffic, Work,
+    Balancer, Engine, FleetConfig, LaunchOrder, Law, PoolBalancer, RateProfile, ServerType, SimulationConfig, Traffic,
+    Work,
 };
 use aibalance::core::time::Nanos;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -49,24 +53,36 @@ fn config(servers: u32, seconds: u64, timeout: Option<Nanos>) -> SimulationConfi
     }
 }
 
-fn run(config: &SimulationConfig, rule: Rule) -> u64 {
-    let balancer = Box::new(TestBalancer::new(rule, 7));
+fn run(config: &SimulationConfig, balancer: Box<dyn Balancer + Send>) -> u64 {
     let results = Engine::new(config.clone(), balancer, None).and_then(Engine::finish).expect("a run");
     black_box(results.calm.requests + results.spike.requests)
+}
+
+fn power_of_two() -> Box<dyn Balancer + Send> {
+    Box::new(TestBalancer::new(Rule::PowerOfTwo, 7))
+}
+
+/// The product's own picker, on a pool.
+fn least_request() -> Box<dyn Balancer + Send> {
+    Box::new(PoolBalancer::new(LeastRequest::default(), 7).expect("a balancer"))
 }
 
 fn simulated_requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("simulated requests");
     group.sample_size(10);
-    for (name, servers, rule, timeout) in [
-        ("1 server", 1, Rule::Random, None),
-        ("100 servers, power of two", 100, Rule::PowerOfTwo, None),
-        ("100 servers, power of two, timeout", 100, Rule::PowerOfTwo, Some(Nanos(30 * SECOND))),
-        ("1000 servers, power of two", 1000, Rule::PowerOfTwo, None),
-    ] {
+    let long = Some(Nanos(30 * SECOND));
+    type Make = fn() -> Box<dyn Balancer + Send>;
+    let cases: [(&str, u32, Make, Option<Nanos>); 5] = [
+        ("1 server", 1, power_of_two, None),
+        ("100 servers, power of two", 100, power_of_two, None),
+        ("100 servers, LeastRequest", 100, least_request, None),
+        ("100 servers, LeastRequest, timeout", 100, least_request, long),
+        ("1000 servers, LeastRequest", 1000, least_request, None),
+    ];
+    for (name, servers, make, timeout) in cases {
         let config = config(servers, 1_000_000 / u64::from(servers), timeout);
-        group.throughput(Throughput::Elements(run(&config, rule)));
-        group.bench_function(name, |b| b.iter(|| run(&config, rule)));
+        group.throughput(Throughput::Elements(run(&config, make())));
+        group.bench_function(name, |b| b.iter(|| run(&config, make())));
     }
     group.finish();
 }

@@ -342,12 +342,7 @@ impl Engine {
         let work = self.config.work.sample(self.next_work, &mut self.work_rng);
         let key = self.key();
         if let Some(records) = &mut self.records {
-            records.arrival.push(self.now);
-            records.wait.push(0);
-            records.service.push(0);
-            records.latency.push(0);
-            records.server.push(-1);
-            records.outcome.push(1);
+            records.begin(self.now);
         }
         let cost = if self.config.cost_is_work { work } else { 1.0 };
         let granted = self.balancer.acquire(Some(key), cost, Nanos(self.now))?;
@@ -470,7 +465,7 @@ impl Engine {
     #[inline]
     fn record(&mut self, serial: u64, arrival: u64, wait: u64, latency: u64, server: Option<u32>, outcome: Outcome) {
         if let Some(records) = &mut self.records {
-            write_record(records, serial, wait, latency, server, outcome);
+            records.end(serial, wait, latency, server, outcome);
         }
         if arrival >= self.discard {
             let [calm, spike] = &mut self.phases;
@@ -592,27 +587,4 @@ fn completion(now: u64, pace: f64, job: &Job, id: u32) -> u128 {
     let lasts = (job.work * pace + 0.5) as u64;
     let at = now.saturating_add(lasts).min(NEVER - 1);
     (u128::from(at) << 64) | (u128::from(job.serial) << JOB_BITS) | u128::from(id)
-}
-
-#[cold]
-fn write_record(records: &mut Records, serial: u64, wait: u64, latency: u64, server: Option<u32>, outcome: Outcome) {
-    let i = (serial - 1) as usize;
-    let put = |column: &mut Vec<u64>, value| {
-        if let Some(cell) = column.get_mut(i) {
-            *cell = value;
-        }
-    };
-    put(&mut records.wait, wait);
-    put(&mut records.service, latency - wait);
-    put(&mut records.latency, latency);
-    if let (Some(cell), Some(server)) = (records.server.get_mut(i), server) {
-        *cell = i64::from(server);
-    }
-    if let Some(cell) = records.outcome.get_mut(i) {
-        *cell = match outcome {
-            Outcome::Success => 0,
-            Outcome::Rejected => 1,
-            Outcome::TimedOut => 2,
-        };
-    }
 }

@@ -165,6 +165,40 @@ pub struct Records {
     pub outcome: Vec<u8>,
 }
 
+impl Records {
+    /// A request arrives; until told otherwise it is rejected.
+    pub(crate) fn begin(&mut self, arrival: u64) {
+        self.arrival.push(arrival);
+        self.wait.push(0);
+        self.service.push(0);
+        self.latency.push(0);
+        self.server.push(-1);
+        self.outcome.push(1);
+    }
+
+    /// Request number `serial`, counted from 1, has ended.
+    pub(crate) fn end(&mut self, serial: u64, wait: u64, latency: u64, server: Option<u32>, outcome: Outcome) {
+        let i = (serial - 1) as usize;
+        for (column, value) in
+            [(&mut self.wait, wait), (&mut self.service, latency - wait), (&mut self.latency, latency)]
+        {
+            if let Some(cell) = column.get_mut(i) {
+                *cell = value;
+            }
+        }
+        if let (Some(cell), Some(server)) = (self.server.get_mut(i), server) {
+            *cell = i64::from(server);
+        }
+        if let Some(cell) = self.outcome.get_mut(i) {
+            *cell = match outcome {
+                Outcome::Success => 0,
+                Outcome::Rejected => 1,
+                Outcome::TimedOut => 2,
+            };
+        }
+    }
+}
+
 /// What a run measured.
 #[derive(Clone, Debug)]
 pub struct Results {
