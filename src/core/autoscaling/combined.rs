@@ -1,0 +1,201 @@
+//! Several policies on one group, by AWS's rule: the largest capacity wins, for scale-out and for scale-in; target
+//! tracking scales out if any such policy is ready to, and in only if all of them that may scale in agree.
+
+use super::memory::{Memory, Timing};
+use super::recommendation::{Limit, Recommendation, Rule, Signal};
+use super::state::PolicyState;
+use super::target_tracking::check_reads;
+use super::{Bounds, Observation, Outcome, Policy, ScaleInVote};
+use crate::core::error::{ConfigError, MetricError};
+use crate::core::time::Nanos;
+
+/// Configuration of [`Combined`].
+#[derive(Debug)]
+pub struct CombinedConfig {
+    /// The policies.
+    pub policies: Vec<Box<dyn Policy>>,
+    /// The lower bound; `None` is the smallest of the policies'.
+    pub min_capacity: Option<i64>,
+    /// The upper bound; `None` is the largest of the policies'.
+    pub max_capacity: Option<i64>,
+}
+
+/// Several policies as one.
+#[derive(Debug)]
+pub struct Combined {
+    policies: Vec<Box<dyn Policy>>,
+    bounds: Bounds,
+    // Only its numbering is used: cooldowns and warm-ups are the policies' own.
+    memory: Memory,
+}
+
+impl Combined {
+    /// The policies as one, with the memories that they have.
+    pub fn new(config: CombinedConfig) -> Result<Combined, ConfigError> {
+        let bounds = config.policies.iter().map(|p| p.bounds());
+        let Some(own) = bounds.reduce(|a, b| Bounds { min: a.min.min(b.min), max: a.max.max(b.max) }) else {
+            return Err(ConfigError::new("policies", "()", "at least one policy"));
+        };
+        let bounds = Bounds::new(config.min_capacity.unwrap_or(own.min), config.max_capacity.unwrap_or(own.max))?;
+        Ok(Combined { policies: config.policies, bounds, memory: Memory::default() })
+    }
+
+    /// The capacity that the proposals come to, if any policy has an opinion, and whether target tracking policies
+    /// disagreed about scaling in.
+    fn choose(&self, parts: &[Recommendation], asked: i64) -> (Option<i64>, bool) {
+        if let Some(most) = parts.iter().filter_map(|p| p.vote).filter(|v| *v > asked).max() {
+            return (Some(most), false);
+        }
+        let mut unanimous = true;
+        let mut any = false;
+        for (policy, part) in self.policies.iter().zip(parts) {
+            if policy.scale_in_vote() == ScaleInVote::Unanimous {
+                unanimous &= part.vote.is_some();
+                any |= part.vote.is_some_and(|v| v < asked);
+            }
+        }
+        let counts = |vote: ScaleInVote| match vote {
+            ScaleInVote::Alone => true,
+            ScaleInVote::Unanimous => unanimous,
+            ScaleInVote::Never => false,
+        };
+        let voters = self.policies.iter().zip(parts).filter(|(policy, _)| counts(policy.scale_in_vote()));
+        (voters.filter_map(|(_, part)| part.vote).max(), any && !unanimous)
+    }
+}
+
+impl Policy for Combined {
+    fn check(&self, obs: &Observation<'_>) -> Result<(), MetricError> {
+        obs.check()?;
+        self.policies.iter().try_for_each(|p| p.check(obs))
+    }
+
+    fn propose(&mut self, obs: &Observation<'_>, now: Nanos) -> Recommendation {
+        let parts: Vec<Recommendation> = self.policies.iter_mut().map(|p| p.propose(obs, now)).collect();
+        let view = self.memory.view(obs, &Timing::default(), now);
+        let (vote, disagree) = self.choose(&parts, view.asked);
+        let (desired, bound) = self.bounds.clamp(vote.unwrap_or(view.asked));
+        let leader = parts.iter().find(|p| vote.is_some() && p.vote == vote);
+        let inner = match leader {
+            Some(p) => p.limited_by,
+            None if disagree => Some(Limit::NotUnanimous),
+            // Nobody asks for anything: what holds back the first that would.
+            None => parts.iter().find_map(|p| p.limited_by.filter(|_| p.wanted.is_some())),
+        };
+        let signal = if leader.is_some() {
+            leader.map_or(Signal::Ok, |p| p.signal)
+        } else if parts.iter().all(|p| p.signal == Signal::InsufficientData) {
+            Signal::InsufficientData
+        } else {
+            Signal::Ok
+        };
+        Recommendation {
+            current: obs.current,
+            asked: view.asked,
+            desired,
+            warming: parts.iter().map(|p| p.warming).max().unwrap_or(view.warming),
+            limited_by: bound.or(inner),
+            signal,
+            rule: Rule::Combined,
+            name: "".into(),
+            metric: None,
+            base: view.warm,
+            need: None,
+            wanted: vote,
+            step: None,
+            adjustment: None,
+            vote: vote.map(|_| desired),
+            period: None,
+            repeat: leader.is_some_and(|p| p.repeat),
+            serial: self.memory.next_serial(),
+            at: now,
+            parts,
+        }
+    }
+
+    fn commit(&mut self, own: &Recommendation, outcome: &Outcome) {
+        for (policy, part) in self.policies.iter_mut().zip(&own.parts) {
+            policy.commit(part, outcome);
+        }
+    }
+
+    fn check_value(&self, name: &str, value: f64) -> Result<(), MetricError> {
+        self.policies.iter().filter(|p| p.reads(name)).try_for_each(|p| p.check_value(name, value))
+    }
+
+    fn record(&mut self, name: &str, value: Option<f64>, at: Nanos) -> Result<(), MetricError> {
+        check_reads(self, name)?;
+        // A value that one policy refuses must not reach another.
+        if let Some(v) = value {
+            self.check_value(name, v)?;
+        }
+        self.policies.iter_mut().filter(|p| p.reads(name)).try_for_each(|p| p.record(name, value, at))
+    }
+
+    fn rejected(&mut self, rec: &Recommendation) {
+        for (policy, part) in self.policies.iter_mut().zip(&rec.parts) {
+            policy.rejected(part);
+        }
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        self.policies.iter().any(|p| p.reads(name))
+    }
+
+    fn metric_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.policies.iter().flat_map(|p| p.metric_names()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    fn scale_in_vote(&self) -> ScaleInVote {
+        ScaleInVote::Alone
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    fn state(&self) -> PolicyState {
+        PolicyState::Combined {
+            serial: self.memory.serial,
+            policies: self.policies.iter().map(|p| p.state()).collect(),
+        }
+    }
+
+    fn check_state(&self, state: &PolicyState) -> Result<(), ConfigError> {
+        let PolicyState::Combined { policies, .. } = state else {
+            return Err(ConfigError::new("state.kind", state.kind(), "combined, as this policy is"));
+        };
+        if policies.len() != self.policies.len() {
+            let allowed = format!("{} policies, as this policy has", self.policies.len());
+            return Err(ConfigError::new("state.policies", policies.len(), allowed));
+        }
+        self.policies.iter().zip(policies).enumerate().try_for_each(|(i, (policy, s))| {
+            policy.check_state(s).map_err(|e| {
+                let inner = e.field.strip_prefix("state").unwrap_or(&e.field).to_owned();
+                ConfigError { field: format!("state.policies[{i}]{inner}"), ..e }
+            })
+        })
+    }
+
+    fn restore(&mut self, state: PolicyState) -> Result<(), ConfigError> {
+        self.check_state(&state)?;
+        if let PolicyState::Combined { serial, policies } = state {
+            self.memory.serial = serial;
+            for (policy, s) in self.policies.iter_mut().zip(policies) {
+                policy.restore(s)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fresh(&self) -> Box<dyn Policy> {
+        let policies = self.policies.iter().map(|p| p.fresh()).collect();
+        Box::new(Combined { policies, bounds: self.bounds, memory: Memory::default() })
+    }
+}
