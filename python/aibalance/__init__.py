@@ -16,9 +16,11 @@ from ._errors import (
     PickError,
     SimulationError,
 )
+from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 
 __all__ = [
     "AibalanceError",
+    "Combined",
     "ConfigError",
     "FormatError",
     "InternalError",
@@ -26,8 +28,13 @@ __all__ = [
     "MetricError",
     "NoEndpointsError",
     "NoHealthyEndpointError",
+    "Observation",
     "OverloadedError",
     "PickError",
+    "Recommendation",
     "SimulationError",
+    "Step",
+    "StepScaling",
+    "TargetTracking",
     "__version__",
 ]

@@ -53,6 +53,19 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// All of them.
+    pub const ALL: [Limit; 9] = [
+        Limit::MinCapacity,
+        Limit::MaxCapacity,
+        Limit::InFlight,
+        Limit::Warming,
+        Limit::ScaleOutCooldown,
+        Limit::ScaleInCooldown,
+        Limit::DisableScaleIn,
+        Limit::ZeroCapacity,
+        Limit::NotUnanimous,
+    ];
+
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
