@@ -7,7 +7,7 @@ publish and what we do there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,7 +120,7 @@ class StepScaling(NativePolicy):
 
     metric: str
     threshold: float
-    steps: Iterable[Step]
+    steps: Sequence[Step]
     max_capacity: int
     min_capacity: int = 1
     direction: Literal["high", "low"] = "high"
@@ -151,7 +151,7 @@ class Combined(NativePolicy):
 
     `policies`: TargetTracking, StepScaling or Combined, taken with their configuration and an empty memory of their
     own: samples go to this object's `record`, and only this object's clock is read.
-    `min_capacity`, `max_capacity` (None): bounds; None is the smallest lower and the largest upper bound of the policies.
+    `min_capacity`, `max_capacity` (None): bounds; None is the smallest lower and the largest upper one of the policies.
 
     Raises ConfigError. Source: see the module.
 
@@ -164,7 +164,7 @@ class Combined(NativePolicy):
     13
     """
 
-    policies: Iterable[TargetTracking | StepScaling | Combined]
+    policies: Sequence[TargetTracking | StepScaling | Combined]
     min_capacity: int | None = None
     max_capacity: int | None = None
     clock: Clock | None = None
@@ -177,9 +177,7 @@ class Combined(NativePolicy):
         engines = []
         for i, policy in enumerate(members):
             if not isinstance(policy, NativePolicy):
-                raise ConfigError(
-                    f"policies[{i}]: {policy!r} is not allowed; TargetTracking, StepScaling or Combined"
-                )
+                raise ConfigError(f"policies[{i}]: {policy!r} is not allowed; TargetTracking, StepScaling or Combined")
             engines.append(policy._engine)
         self._start(ScalingEngine.combined(engines, self), self.clock)
 

@@ -27,9 +27,7 @@ class Clock(Protocol):
 class Policy(Protocol):
     """A scaling policy, ours or yours."""
 
-    def recommend(
-        self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None
-    ) -> Recommendation:
+    def recommend(self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None) -> Recommendation:
         """How many servers there should be, given what is observed."""
         ...
 
@@ -63,9 +61,7 @@ class NativePolicy:
         object.__setattr__(self, "_engine", engine)
         object.__setattr__(self, "_now", now)
 
-    def recommend(
-        self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None
-    ) -> Recommendation:
+    def recommend(self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None) -> Recommendation:
         """How many servers there should be, given what is observed at `now` (seconds; None asks the clock).
 
         The policy's memory assumes that the recommendation is carried out; if it is not, say so with `rejected`.

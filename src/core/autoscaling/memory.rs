@@ -99,8 +99,8 @@ pub struct View {
     pub base: i64,
     /// Whether a scale-in cooldown runs.
     pub scale_in_cooldown: bool,
-    /// When this is.
-    pub at: Nanos,
+    /// The datapoint that led to the last decision.
+    pub acted: Option<Acted>,
 }
 
 /// Which way a policy wants to go, and to what capacity.
@@ -118,20 +118,34 @@ fn running(at: Nanos, length: Nanos, now: Nanos) -> bool {
     now.since(at).plus(SLACK) < length
 }
 
-impl Memory {
-    /// Forgets what has run out, and shows the observation as this policy sees it.
-    pub fn view(&mut self, obs: &Observation<'_>, timing: &Timing, now: Nanos) -> View {
-        let e = &mut self.effects;
+impl Effects {
+    /// Forgets what has run out.
+    fn expire(&mut self, timing: &Timing, now: Nanos) {
         // A clock that was set back: what began "later" began now, and lasts at most its full length again.
-        for w in &mut e.warming {
+        for w in &mut self.warming {
             w.at = w.at.min(now);
         }
-        e.warming.retain(|w| running(w.at, timing.warmup, now));
-        e.out = e.out.map(|c| OutCooldown { at: c.at.min(now), ..c });
-        e.out = e.out.filter(|c| running(c.at, timing.scale_out_cooldown, now));
-        e.scaled_in = e.scaled_in.map(|at| at.min(now)).filter(|at| running(*at, timing.scale_in_cooldown, now));
+        self.warming.retain(|w| running(w.at, timing.warmup, now));
+        self.out = self.out.map(|c| OutCooldown { at: c.at.min(now), ..c });
+        self.out = self.out.filter(|c| running(c.at, timing.scale_out_cooldown, now));
+        self.scaled_in = self.scaled_in.map(|at| at.min(now)).filter(|at| running(*at, timing.scale_in_cooldown, now));
+    }
+}
 
+impl Memory {
+    /// The observation as this policy sees it.
+    pub fn view(&mut self, obs: &Observation<'_>, timing: &Timing, now: Nanos) -> View {
         let asked = obs.asked();
+        self.effects.expire(timing, now);
+        // While an observation shows what was asked for before the last decision, that decision is not carried out
+        // yet: the question is the same again, and so is the answer. Its effects stay in memory until it shows.
+        let e = match &mut self.last {
+            Some(last) if last.asked == asked => {
+                last.prior.expire(timing, now);
+                &last.prior
+            }
+            _ => &self.effects,
+        };
         // Of what this policy knows to be warming, some is outside `current`: not launched yet, or reported as warming.
         let known: i64 = e.warming.iter().fold(0, |sum, w| sum.saturating_add(w.count));
         let outside = obs.warming.max(asked - obs.current).max(0);
@@ -143,7 +157,7 @@ impl Memory {
             warming: obs.warming + inside,
             base: e.out.map_or(warm, |c| c.base.min(warm)),
             scale_in_cooldown: e.scaled_in.is_some(),
-            at: now,
+            acted: e.acted,
         }
     }
 
@@ -172,10 +186,12 @@ impl Memory {
         self.serial
     }
 
-    /// What this policy asked for on the datapoint of this period already, if it did.
-    #[must_use]
-    pub fn acted_on(&self, period: u64) -> Option<Acted> {
-        self.effects.acted.filter(|a| a.period == period)
+    /// The number and the time of a recommendation: those of the last decision if it is the same one again.
+    pub fn number(&mut self, again: Option<Acted>, now: Nanos) -> (u64, Nanos) {
+        match (again, &self.last) {
+            (Some(a), Some(last)) if a.desired == last.desired => (last.serial, last.at),
+            _ => (self.next_serial(), now),
+        }
     }
 
     /// Remembers a decision that changes the desired capacity.
@@ -187,8 +203,8 @@ impl Memory {
         if own.repeat && self.effects.acted.is_some_and(|a| a.desired == desired) {
             return;
         }
-        // The same question again: the last decision is not carried out yet, and this one takes its place.
-        if let Some(last) = self.last.take_if(|l| l.asked == asked && (l.desired > asked) == (desired > asked)) {
+        // The last decision is not carried out yet, and this one takes its place.
+        if let Some(last) = self.last.take_if(|l| l.asked == asked) {
             self.effects = last.prior;
         }
         let prior = self.effects.clone();
@@ -255,7 +271,7 @@ mod tests {
     use super::*;
 
     fn view(asked: i64, warm: i64, warming: i64) -> View {
-        View { asked, warm, warming, base: warm, scale_in_cooldown: false, at: Nanos::ZERO }
+        View { asked, warm, warming, base: warm, scale_in_cooldown: false, acted: None }
     }
 
     #[test]

@@ -307,17 +307,14 @@ impl Policy for StepScaling {
             _ => Wish::Hold,
         };
         let (mut desired, limited_by, allowed) = Memory::settle(&view, wish, self.config.bounds);
-        let acted = period.and_then(|p| self.memory.acted_on(p));
-        if let (Some(a), true) = (acted, change != 0) {
+        let acted = view.acted.filter(|a| change != 0 && Some(a.period) == period);
+        if let Some(a) = acted {
             desired = if change > 0 { a.desired.max(view.asked) } else { a.desired.min(view.asked) };
             desired = self.config.bounds.clamp(desired).0;
         }
         // A step that asks for no change is an opinion too: this capacity is right.
         let vote = (allowed || (matched.is_some() && change == 0)).then_some(desired);
-        let (serial, at) = match (acted, &self.memory.last) {
-            (Some(a), Some(last)) if a.desired == last.desired => (last.serial, last.at),
-            _ => (self.memory.next_serial(), now),
-        };
+        let (serial, at) = self.memory.number(acted, now);
         Recommendation {
             current: obs.current,
             asked: view.asked,

@@ -139,7 +139,7 @@ impl Policy for TargetTracking {
         let (mut desired, limit, allowed) = Memory::settle(&view, wish, c.bounds);
         // The metric of a datapoint was measured at the capacity before the decision that it led to: using it again
         // with the new capacity would count it twice.
-        let acted = period.and_then(|p| self.memory.acted_on(p));
+        let acted = view.acted.filter(|a| Some(a.period) == period);
         if let Some(a) = acted {
             desired = match signal {
                 Signal::High => a.desired.max(view.asked),
@@ -147,10 +147,7 @@ impl Policy for TargetTracking {
             };
             desired = c.bounds.clamp(desired).0;
         }
-        let (serial, at) = match (acted, &self.memory.last) {
-            (Some(a), Some(last)) if a.desired == last.desired => (last.serial, last.at),
-            _ => (self.memory.next_serial(), now),
-        };
+        let (serial, at) = self.memory.number(acted, now);
         Recommendation {
             current: obs.current,
             asked: view.asked,
