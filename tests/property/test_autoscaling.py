@@ -142,23 +142,26 @@ def test_a_restored_policy_decides_the_same(policy: Any, past: list[Any], future
 
 
 @given(single, histories, observations)
-def test_rejected_takes_back_what_the_recommendation_changed(
-    policy: Any, past: list[Any], last: dict[str, Any]
-) -> None:
+def test_rejected_makes_it_the_same_question_again(policy: Any, past: list[Any], last: dict[str, Any]) -> None:
     now = played(policy, past, lambda *_: None)
-    # The first answer makes the memory forget what has run out by now, without a metric to act on.
-    quiet = {**last, "metrics": dict.fromkeys(NAMES), "desired": limits(policy)[0]}
-    policy.recommend(quiet, now=now)
-    before = policy.state()
     r = policy.recommend(last, now=now)
+    before = policy.state()
     policy.rejected(r)
     after = policy.state()
-    if r.action in ("scale_out", "scale_in") and after["last"] is None:
-        for field in ("out_cooldown", "scaled_in", "warming", "acted"):
-            taken_back = before["last"]["prior"][field] if before["last"] else before[field]
-            assert after[field] in (before[field], taken_back)
-    else:
-        assert after["warming"] == before["warming"]
+    if r.action in ("none", "insufficient_data"):
+        assert after == before
+        return
+    assert after["last"] is None
+    policy.rejected(r)
+    assert policy.state() == after
+    if "as decided on this datapoint before" in r.reason:
+        return  # what came before it counts again, with what is observed now
+    # Samples stay taken, so an alarm's policy is asked again without them.
+    alarms = [getattr(policy, name, None) for name in ("high_alarm", "low_alarm", "alarm")]
+    if not any(alarms):
+        assert policy.recommend(last, now=now).desired == r.desired
+    elif isinstance(policy, StepScaling) or all(alarms[:2]):
+        assert policy.recommend({**last, "metrics": {}}, now=now).desired == r.desired
 
 
 @given(

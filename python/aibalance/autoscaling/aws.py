@@ -202,16 +202,19 @@ def effective_warmup(*, estimated: float | None, default: float | None, cooldown
     >>> effective_warmup(estimated=None, default=-1)
     300.0
     """
-    chain = {"estimated": estimated, "default": None if default == -1 else default, "cooldown": cooldown}
+    chain: dict[str, object] = {
+        "estimated": estimated,
+        "default": None if default == -1 else default,
+        "cooldown": cooldown,
+    }
     for field, value in chain.items():
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and 0 <= value < float("inf")):  # type: ignore[operator]
             raise ConfigError(f"{field}: {value!r} is not allowed; finite seconds of 0 or more, or None")
-    found = next((value for value in chain.values() if value is not None), None)
-    if found is None:
-        raise ConfigError("cooldown: None is not allowed; it is what remains without the others")
-    return float(found)
+    for seconds in (chain["estimated"], chain["default"], chain["cooldown"]):
+        if isinstance(seconds, (int, float)):
+            return float(seconds)
+    raise ConfigError("cooldown: None is not allowed; it is what remains without the others")
 
 
 def warm_metric(

@@ -43,7 +43,7 @@ class Policy(Protocol):
         """The memory as a plain dictionary."""
         ...
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Takes over a memory."""
         ...
 
@@ -92,9 +92,9 @@ class NativePolicy:
         """
         return self._engine.state()
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Takes over what `state()` gave. Raises ConfigError, and changes nothing, if it does not fit this policy."""
-        self._engine.restore(dict(state) if isinstance(state, Mapping) else state)
+        self._engine.restore(state)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The configuration travels; the memory travels through state() and restore().

@@ -306,15 +306,15 @@ impl Policy for StepScaling {
             (Some(w), -1) => Wish::In(w),
             _ => Wish::Hold,
         };
-        let (mut desired, limited_by, allowed) = Memory::settle(&view, wish, self.config.bounds);
+        let (mut desired, mut limited_by, allowed) = Memory::settle(&view, wish, self.config.bounds);
         let acted = view.acted.filter(|a| change != 0 && Some(a.period) == period);
         if let Some(a) = acted {
             desired = if change > 0 { a.desired.max(view.asked) } else { a.desired.min(view.asked) };
-            desired = self.config.bounds.clamp(desired).0;
+            (desired, limited_by) = self.config.bounds.clamp(desired);
         }
         // A step that asks for no change is an opinion too: this capacity is right.
         let vote = (allowed || (matched.is_some() && change == 0)).then_some(desired);
-        let (serial, at) = self.memory.number(acted, now);
+        let (serial, at) = self.memory.number(acted.filter(|_| desired != view.asked), now);
         Recommendation {
             current: obs.current,
             asked: view.asked,

@@ -136,7 +136,7 @@ impl Policy for TargetTracking {
             (Signal::Low, Some(w)) if !c.disable_scale_in => Wish::In(w),
             _ => Wish::Hold,
         };
-        let (mut desired, limit, allowed) = Memory::settle(&view, wish, c.bounds);
+        let (mut desired, mut limit, allowed) = Memory::settle(&view, wish, c.bounds);
         // The metric of a datapoint was measured at the capacity before the decision that it led to: using it again
         // with the new capacity would count it twice.
         let acted = view.acted.filter(|a| Some(a.period) == period);
@@ -145,9 +145,10 @@ impl Policy for TargetTracking {
                 Signal::High => a.desired.max(view.asked),
                 _ => a.desired.min(view.asked),
             };
-            desired = c.bounds.clamp(desired).0;
+            (desired, limit) = c.bounds.clamp(desired);
+            blocked = None;
         }
-        let (serial, at) = self.memory.number(acted, now);
+        let (serial, at) = self.memory.number(acted.filter(|_| desired != view.asked), now);
         Recommendation {
             current: obs.current,
             asked: view.asked,
