@@ -30,6 +30,11 @@ impl ScalingEngine {
         ScalingEngine { policy: Mutex::new(policy) }
     }
 
+    /// The same configuration with an empty memory, for whoever runs the policy itself.
+    pub(crate) fn fresh(&self) -> Box<dyn Policy> {
+        self.lock().fresh()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Box<dyn Policy>> {
         // A decision is applied as a whole, so what a panicking holder left is still a memory.
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,7 +59,7 @@ impl ScalingEngine {
     #[staticmethod]
     fn combined(policies: Vec<Bound<'_, ScalingEngine>>, config: &Bound<'_, PyAny>) -> PyResult<ScalingEngine> {
         let (min_capacity, max_capacity) = config::optional_bounds(config)?;
-        let policies = policies.iter().map(|p| p.get().lock().fresh()).collect();
+        let policies = policies.iter().map(|p| p.get().fresh()).collect();
         let combined = Combined::new(CombinedConfig { policies, min_capacity, max_capacity })?;
         Ok(ScalingEngine::new(Box::new(combined)))
     }

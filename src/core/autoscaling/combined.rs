@@ -199,3 +199,104 @@ impl Policy for Combined {
         Box::new(Combined { policies, bounds: self.bounds, memory: Memory::default() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::autoscaling::{
+        AdjustmentType, Aggregation, Direction, Step, StepConfig, StepScaling, TargetTracking, TargetTrackingConfig,
+    };
+
+    fn step(lower: Option<f64>, upper: Option<f64>, adjustment: i64) -> Step {
+        Step { lower, upper, adjustment }
+    }
+
+    fn percent(direction: Direction, steps: Vec<Step>) -> Box<dyn Policy> {
+        let policy = StepScaling::new(StepConfig {
+            metric: "cpu".to_owned(),
+            threshold: 50.0,
+            direction,
+            steps,
+            adjustment_type: AdjustmentType::PercentChangeInCapacity,
+            min_adjustment_magnitude: None,
+            aggregation: Aggregation::Average,
+            alarm: None,
+            period: Nanos(60_000_000_000),
+            bounds: Bounds { min: 0, max: 100 },
+            timing: Timing::default(),
+        });
+        Box::new(policy.unwrap())
+    }
+
+    fn tracking(metric: &str, timing: Timing) -> Box<dyn Policy> {
+        let policy = TargetTracking::new(TargetTrackingConfig {
+            metric: metric.to_owned(),
+            target: 10.0,
+            bounds: Bounds { min: 0, max: 100 },
+            disable_scale_in: false,
+            scale_in_ratio: 0.9,
+            high_alarm: None,
+            low_alarm: None,
+            period: Nanos(60_000_000_000),
+            timing,
+            scale_from_zero: false,
+        });
+        Box::new(policy.unwrap())
+    }
+
+    fn combined(policies: Vec<Box<dyn Policy>>) -> Combined {
+        Combined::new(CombinedConfig { policies, min_capacity: None, max_capacity: None }).unwrap()
+    }
+
+    #[test]
+    fn the_documented_run() {
+        let high = vec![step(Some(0.0), Some(10.0), 0), step(Some(10.0), Some(20.0), 10), step(Some(20.0), None, 30)];
+        let low =
+            vec![step(Some(-10.0), Some(0.0), 0), step(Some(-20.0), Some(-10.0), -10), step(None, Some(-20.0), -30)];
+        let mut policy = combined(vec![percent(Direction::High, high), percent(Direction::Low, low)]);
+        let mut capacity = 10;
+        let run: Vec<i64> = [60.0, 70.0, 40.0, 30.0]
+            .into_iter()
+            .map(|cpu| {
+                let metrics = [("cpu", Some(cpu))];
+                let obs = Observation { current: capacity, desired: None, warming: 0, metrics: &metrics };
+                capacity = policy.recommend(&obs, Nanos::ZERO).unwrap().desired;
+                capacity
+            })
+            .collect();
+        assert_eq!(run, [11, 14, 13, 10]);
+    }
+
+    #[test]
+    fn every_member_learns_what_was_decided_and_what_was_not_carried_out() {
+        let warmup = Timing { warmup: Nanos(1_000_000), ..Timing::default() };
+        let mut policy = combined(vec![tracking("a", warmup), tracking("b", warmup)]);
+        let metrics = [("a", Some(15.0)), ("b", Some(10.0))];
+        let obs = Observation { current: 10, desired: None, warming: 0, metrics: &metrics };
+        let rec = policy.recommend(&obs, Nanos(5)).unwrap();
+        assert_eq!(rec.desired, 15);
+        let warming = |policy: &Combined| match policy.state() {
+            PolicyState::Combined { policies, .. } => policies
+                .into_iter()
+                .map(|p| match p {
+                    PolicyState::One { memory, .. } => memory.effects.warming.len(),
+                    PolicyState::Combined { .. } => usize::MAX,
+                })
+                .collect::<Vec<_>>(),
+            PolicyState::One { .. } => Vec::new(),
+        };
+        assert_eq!(warming(&policy), [1, 1]);
+        policy.rejected(&rec);
+        assert_eq!(warming(&policy), [0, 0]);
+    }
+
+    #[test]
+    fn a_state_of_another_shape_changes_nothing() {
+        let mut policy = combined(vec![tracking("a", Timing::default())]);
+        let other = combined(vec![tracking("b", Timing::default())]);
+        let before = policy.state();
+        let error = policy.restore(other.state()).unwrap_err();
+        assert_eq!(error.field, "state.policies[0].metric");
+        assert_eq!(policy.state(), before);
+    }
+}

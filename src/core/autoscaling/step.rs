@@ -395,3 +395,41 @@ impl Policy for StepScaling {
         Box::new(StepScaling { samples, memory: Memory::default(), ..self.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_checked_as_aws_does() {
+        let step = |lower, upper| Step { lower, upper, adjustment: 1 };
+        let full = [
+            step(None, Some(-10.0)),
+            step(Some(-10.0), Some(0.0)),
+            step(Some(0.0), Some(10.0)),
+            step(Some(10.0), None),
+        ];
+        assert!(check_steps(&full).is_ok());
+        let refused = |steps: &[Step], part: &str| {
+            let error = check_steps(steps).unwrap_err();
+            assert!(error.allowed.contains(part), "{error}");
+        };
+        refused(&[], "at least one");
+        refused(&[step(None, None)], "or both");
+        refused(&[step(Some(0.0), Some(10.0)), step(Some(20.0), None)], "gap");
+        refused(&[step(Some(0.0), Some(10.0)), step(Some(5.0), None)], "overlap");
+        refused(&[step(Some(0.0), Some(10.0))], "positive upper");
+        refused(&[step(Some(-1.0), Some(0.0))], "negative lower");
+        refused(&[step(Some(f64::NAN), None)], "finite");
+    }
+
+    #[test]
+    fn an_average_over_datapoints_does_not_overflow() {
+        let point = |v| Datapoint { period: 1, count: 1, sum: v, min: v, max: v };
+        let points = [point(MAX_METRIC), point(MAX_METRIC), point(-MAX_METRIC)];
+        let mean = Aggregation::Average.over(&points).unwrap();
+        assert!((mean / MAX_METRIC - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(Aggregation::Maximum.over(&points), Some(MAX_METRIC));
+        assert_eq!(Aggregation::Minimum.over(&[]), None);
+    }
+}
