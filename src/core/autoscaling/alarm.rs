@@ -3,6 +3,7 @@
 //! Period k ends at k * period and holds the samples taken after the end of period k - 1, its own end included.
 //! Only periods that have ended count. A period without a sample is missing: it never breaches.
 
+use super::MAX_CAPACITY;
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
 
@@ -45,9 +46,19 @@ pub struct Datapoint {
     pub min: f64,
     /// The largest.
     pub max: f64,
+    /// The sum of those whose capacity is known.
+    pub placed: f64,
+    /// The sum of the same, each times the capacity at which it was measured.
+    pub work: f64,
 }
 
 impl Datapoint {
+    /// The capacity at which the samples were measured, weighted by them, if it is known.
+    #[must_use]
+    pub fn measured_at(&self) -> Option<f64> {
+        (self.placed > 0.0).then(|| (self.work / self.placed).clamp(0.0, MAX_CAPACITY as f64))
+    }
+
     /// The samples' mean.
     #[must_use]
     pub fn average(&self) -> f64 {
@@ -82,8 +93,9 @@ impl Samples {
         now.0 / self.period.0
     }
 
-    /// Takes up one sample.
-    pub fn record(&mut self, value: f64, at: Nanos) {
+    /// Takes up one sample, and the capacity at which it was measured, if it is known.
+    pub fn record(&mut self, value: f64, at: Nanos, capacity: Option<i64>) {
+        let (placed, work) = capacity.map_or((0.0, 0.0), |c| (value, value * c as f64));
         let period = self.period_of(at);
         match self.points.binary_search_by_key(&period, |p| p.period) {
             Ok(i) => {
@@ -92,9 +104,13 @@ impl Samples {
                     p.sum += value;
                     p.min = p.min.min(value);
                     p.max = p.max.max(value);
+                    p.placed += placed;
+                    p.work += work;
                 }
             }
-            Err(i) => self.points.insert(i, Datapoint { period, count: 1, sum: value, min: value, max: value }),
+            Err(i) => {
+                self.points.insert(i, Datapoint { period, count: 1, sum: value, min: value, max: value, placed, work })
+            }
         }
         if self.points.len() > self.keep {
             // The farthest from the newest sample goes, so that a clock set back does not fill the room for good.
@@ -163,8 +179,9 @@ impl Samples {
         if let Some((a, b)) = points.iter().zip(points.iter().skip(1)).find(|(a, b)| a.period >= b.period) {
             return bad(format!("period {} after {}", b.period, a.period), "periods in rising order");
         }
-        let sound =
-            |p: &Datapoint| p.count > 0 && [p.sum, p.min, p.max].iter().all(|v| v.is_finite()) && p.min <= p.max;
+        let sound = |p: &Datapoint| {
+            p.count > 0 && [p.sum, p.min, p.max, p.placed, p.work].iter().all(|v| v.is_finite()) && p.min <= p.max
+        };
         match points.iter().find(|p| !sound(p)) {
             Some(p) => bad(format!("{p:?}"), "a count of 1 or more and finite values with min <= max"),
             None => Ok(()),
@@ -192,8 +209,8 @@ mod tests {
         let mut s = Samples::new(MINUTE, 3);
         let alarm = Datapoints { m: 2, n: 3 };
         assert_eq!(s.breached(alarm, at(0.0), |_| true), None);
-        s.record(9.0, at(1.0));
-        s.record(9.0, at(1.5));
+        s.record(9.0, at(1.0), None);
+        s.record(9.0, at(1.5), None);
         assert_eq!(s.breached(alarm, at(1.9), |p| p.average() > 5.0), Some(false));
         assert_eq!(s.breached(alarm, at(2.0), |p| p.average() > 5.0), Some(true));
         assert_eq!(s.breached(alarm, at(4.0), |p| p.average() > 5.0), Some(false));
@@ -204,20 +221,31 @@ mod tests {
     fn a_clock_set_back_does_not_fill_the_room() {
         let mut s = Samples::new(MINUTE, 3);
         for m in 1_000..1_020 {
-            s.record(1.0, at(f64::from(m)));
+            s.record(1.0, at(f64::from(m)), None);
         }
         for m in 1..4 {
-            s.record(2.0, at(f64::from(m)));
+            s.record(2.0, at(f64::from(m)), None);
         }
         assert_eq!(s.last(3, at(3.0)).len(), 3);
         assert!(s.points().len() <= 7);
     }
 
     #[test]
+    fn a_datapoint_knows_the_capacity_it_was_measured_at() {
+        let mut s = Samples::new(MINUTE, 1);
+        s.record(100.0, at(0.25), Some(40));
+        s.record(50.0, at(0.5), Some(80));
+        s.record(70.0, at(0.75), None);
+        let p = s.last(1, at(1.0))[0];
+        assert_eq!(p.measured_at(), Some(8_000.0 / 150.0));
+        assert_eq!(Datapoint { placed: 0.0, work: 0.0, ..p }.measured_at(), None);
+    }
+
+    #[test]
     fn a_datapoint_is_the_mean_of_its_samples() {
         let mut s = Samples::new(MINUTE, 1);
         for v in [1.0, 2.0, 6.0] {
-            s.record(v, at(0.5));
+            s.record(v, at(0.5), None);
         }
         let p = s.last(1, at(1.0))[0];
         assert_eq!((p.average(), p.min, p.max, p.count), (3.0, 1.0, 6.0, 3));

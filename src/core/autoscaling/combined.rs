@@ -99,6 +99,7 @@ impl Policy for Combined {
             rule: Rule::Combined,
             name: "".into(),
             metric: None,
+            measured_at: view.warm as f64,
             base: view.warm,
             need: None,
             wanted: vote,

@@ -84,6 +84,8 @@ pub struct Memory {
     pub effects: Effects,
     /// The last decision that changed the desired capacity.
     pub last: Option<Last>,
+    /// The warm capacity that was last seen: samples taken until the next observation were measured at it.
+    pub seen: Option<i64>,
 }
 
 /// An observation in the light of the memory.
@@ -151,6 +153,7 @@ impl Memory {
         let outside = obs.warming.max(asked - obs.current).max(0);
         let inside = (known - outside).clamp(0, obs.current);
         let warm = obs.current - inside;
+        self.seen = Some(warm);
         View {
             asked,
             warm,
@@ -237,6 +240,9 @@ impl Memory {
     /// Whether every capacity in it is one.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.effects.check("state")?;
+        if let Some(seen) = self.seen {
+            capacity("state.seen", seen)?;
+        }
         if let Some(last) = &self.last {
             capacity("state.last.asked", last.asked)?;
             capacity("state.last.desired", last.desired)?;

@@ -168,6 +168,8 @@ pub struct Recommendation {
     pub name: Arc<str>,
     /// The value that was used.
     pub metric: Option<f64>,
+    /// The capacity at which that was measured.
+    pub measured_at: f64,
     /// The capacity that the sizing began with.
     pub base: i64,
     /// The capacity that is needed, before rounding (target tracking).
@@ -211,7 +213,7 @@ impl Recommendation {
     #[must_use]
     pub fn projected_metric(&self) -> Option<f64> {
         match (self.rule, self.metric) {
-            (Rule::TargetTracking(_), Some(m)) if self.desired > 0 => Some(m * self.base as f64 / self.desired as f64),
+            (Rule::TargetTracking(_), Some(m)) if self.desired > 0 => Some(m * self.measured_at / self.desired as f64),
             _ => None,
         }
     }
@@ -231,6 +233,7 @@ impl Recommendation {
         match self.rule {
             Rule::TargetTracking(target) => {
                 add("metric", real(self.metric));
+                add("measured_at", StageValue::Real(self.measured_at));
                 add("target", StageValue::Real(target));
                 add("alarm", StageValue::Word(self.signal.name()));
                 add("base", StageValue::Whole(self.base));

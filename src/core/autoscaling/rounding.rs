@@ -33,7 +33,7 @@ pub fn compare(a: f64, b: f64) -> Ordering {
 fn snapped(x: f64) -> Option<f64> {
     let whole = x.round();
     // Capped, so that the slack stays far below one instance for the largest capacities too.
-    ((x - whole).abs() <= (CLOSE * x.abs()).min(1e-6)).then_some(whole)
+    ((x - whole).abs() <= (CLOSE * x.abs()).min(1e-7)).then_some(whole)
 }
 
 /// The smallest capacity that is not below `need`: rounded up, but not because of a last-bit error.

@@ -267,7 +267,7 @@ impl StepScaling {
             };
         };
         if let Metric::Value(v) = given {
-            self.samples.record(v, now);
+            self.samples.record(v, now, None);
         }
         let value = how.over(self.samples.last(alarm.n, now));
         match self.samples.breached(alarm, now, |p| self.breaches(how.of(p))) {
@@ -325,6 +325,7 @@ impl Policy for StepScaling {
             rule: Rule::StepScaling(self.config.threshold),
             name: Arc::clone(&self.name),
             metric,
+            measured_at: view.warm as f64,
             base,
             need: None,
             wanted,
@@ -351,7 +352,7 @@ impl Policy for StepScaling {
         check_reads(self, name)?;
         if let Some(v) = value {
             self.check_value(name, v)?;
-            self.samples.record(v, at);
+            self.samples.record(v, at, None);
         }
         Ok(())
     }
@@ -425,7 +426,7 @@ mod tests {
 
     #[test]
     fn an_average_over_datapoints_does_not_overflow() {
-        let point = |v| Datapoint { period: 1, count: 1, sum: v, min: v, max: v };
+        let point = |v| Datapoint { period: 1, count: 1, sum: v, min: v, max: v, placed: 0.0, work: 0.0 };
         let points = [point(MAX_METRIC), point(MAX_METRIC), point(-MAX_METRIC)];
         let mean = Aggregation::Average.over(&points).unwrap();
         assert!((mean / MAX_METRIC - 1.0 / 3.0).abs() < 1e-12);

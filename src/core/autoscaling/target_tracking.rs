@@ -4,7 +4,7 @@
 //! capacity; not the formula. The alarm pair (3 of 3 one-minute points above the target, 15 of 15 below nine tenths
 //! of it) is what its fixed alarms were observed to be; since November 2024 EC2 tunes them itself.
 
-use super::alarm::{Datapoints, Samples};
+use super::alarm::{Datapoint, Datapoints, Samples};
 use super::memory::{Memory, Timing, Wish};
 use super::recommendation::{Limit, Recommendation, Rule, Signal};
 use super::rounding::{ceil_capacity, compare_at, proportional_need};
@@ -69,39 +69,62 @@ impl TargetTracking {
         })
     }
 
-    /// What the metric says, the value to size with, and the period if an alarm decided.
-    fn signal(&mut self, obs: &Observation<'_>, now: Nanos) -> (Signal, Option<f64>, Option<u64>) {
+    /// What the metric says.
+    fn reading(&mut self, obs: &Observation<'_>, warm: i64, now: Nanos) -> Reading {
         let c = &self.config;
         let given = obs.metric(&self.name);
         if let (Metric::Value(v), true) = (given, c.high_alarm.is_some() || c.low_alarm.is_some()) {
-            self.samples.record(v, now);
+            self.samples.record(v, now, Some(warm));
         }
         let direct = match given {
-            Metric::Value(v) => Some(v),
+            Metric::Value(v) => Some((v, None)),
             Metric::Missing => None,
-            Metric::Absent => self.samples.recent(now).map(|p| p.average()),
+            Metric::Absent => self.samples.recent(now).map(sized),
         };
         let above = |v: f64| compare_at(v, c.target, v.max(c.target)) == Ordering::Greater;
         let floor = c.scale_in_ratio * c.target;
         let below = |v: f64| compare_at(v, floor, v.max(floor)) == Ordering::Less;
         let ended = self.samples.ended(now);
-        let newest = |n| self.samples.last(n, now).last().map(|p| p.average());
+        let newest = |n| self.samples.last(n, now).last().map(sized);
+        let reading = |signal, value: Option<(f64, Option<f64>)>, period| Reading {
+            signal,
+            metric: value.map(|v| v.0),
+            measured_at: value.and_then(|v| v.1),
+            period,
+        };
 
         let (high, high_value, high_period) = match c.high_alarm {
-            None => (direct.map(above), direct, None),
+            None => (direct.map(|v| above(v.0)), direct, None),
             Some(a) => (self.samples.breached(a, now, |p| above(p.average())), newest(a.n), Some(ended)),
         };
         // Without fresh data there is no action, either way.
-        let Some(high) = high else { return (Signal::InsufficientData, None, None) };
+        let Some(high) = high else { return reading(Signal::InsufficientData, None, None) };
         if high {
-            return (Signal::High, high_value, high_period);
+            return reading(Signal::High, high_value, high_period);
         }
         let (low, low_value, low_period) = match c.low_alarm {
-            None => (direct.map(below), direct, None),
+            None => (direct.map(|v| below(v.0)), direct, None),
             Some(a) => (self.samples.breached(a, now, |p| below(p.average())), newest(a.n), Some(ended)),
         };
-        if low == Some(true) { (Signal::Low, low_value, low_period) } else { (Signal::Ok, high_value, None) }
+        if low == Some(true) {
+            reading(Signal::Low, low_value, low_period)
+        } else {
+            reading(Signal::Ok, high_value, None)
+        }
     }
+}
+
+/// What the metric says, the value to size with, the capacity at which that was measured if it may be another than the
+/// present one, and the period if an alarm decided.
+struct Reading {
+    signal: Signal,
+    metric: Option<f64>,
+    measured_at: Option<f64>,
+    period: Option<u64>,
+}
+
+fn sized(point: &Datapoint) -> (f64, Option<f64>) {
+    (point.average(), point.measured_at())
 }
 
 impl Policy for TargetTracking {
@@ -114,11 +137,13 @@ impl Policy for TargetTracking {
     }
 
     fn propose(&mut self, obs: &Observation<'_>, now: Nanos) -> Recommendation {
-        let (signal, metric, period) = self.signal(obs, now);
         let view = self.memory.view(obs, &self.config.timing, now);
+        let Reading { signal, metric, measured_at, period } = self.reading(obs, view.warm, now);
         let c = &self.config;
         let base = if signal == Signal::High { view.base } else { view.warm };
-        let need = metric.map(|m| proportional_need(base, m, c.target));
+        // A datapoint that was measured at half the capacity speaks of half the work that it would speak of now.
+        let share = measured_at.filter(|_| view.warm > 0).map_or(1.0, |at| at / view.warm as f64);
+        let need = metric.map(|m| share * proportional_need(base, m, c.target));
         let mut wanted = need.filter(|_| matches!(signal, Signal::High | Signal::Low)).map(ceil_capacity);
         let mut blocked = None;
         if signal == Signal::High && view.warm == 0 {
@@ -159,6 +184,7 @@ impl Policy for TargetTracking {
             rule: Rule::TargetTracking(c.target),
             name: Arc::clone(&self.name),
             metric,
+            measured_at: measured_at.unwrap_or(view.warm as f64),
             base,
             need,
             wanted,
@@ -185,7 +211,7 @@ impl Policy for TargetTracking {
         check_reads(self, name)?;
         if let Some(v) = value {
             self.check_value(name, v)?;
-            self.samples.record(v, at);
+            self.samples.record(v, at, self.memory.seen);
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use super::read::{real, shown, whole};
 use crate::core::autoscaling::{MAX_CAPACITY, Observation, metric_error};
-use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
@@ -225,10 +224,6 @@ impl PyObservation {
         Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())
     }
 
-    fn __hash__(&self) -> PyResult<isize> {
-        Err(pyo3::exceptions::PyTypeError::new_err("unhashable type: 'Observation'"))
-    }
-
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let named = PyDict::new(py);
         named.set_item("desired", self.desired)?;
@@ -237,10 +232,6 @@ impl PyObservation {
         named.set_item("metrics", self.metrics(py)?)?;
         named.set_item("pods", self.pods(py))?;
         Ok((PyTuple::new(py, [self.current])?, named))
-    }
-
-    fn __setattr__(&self, name: &str, _value: &Bound<'_, PyAny>) -> PyResult<()> {
-        Err(PyAttributeError::new_err(format!("an Observation does not change: {name}")))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

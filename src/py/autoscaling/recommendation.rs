@@ -49,6 +49,7 @@ fn details<'py>(py: Python<'py>, r: &Recommendation) -> PyResult<Bound<'py, PyDi
     match r.rule {
         Rule::TargetTracking(_) => {
             out.set_item("metric", r.metric)?;
+            out.set_item("measured_at", r.measured_at)?;
             out.set_item("need", r.need)?;
             out.set_item("projected_metric", r.projected_metric())?;
         }
@@ -170,6 +171,7 @@ fn pack<'py>(py: Python<'py>, r: &Recommendation) -> PyResult<Bound<'py, PyDict>
     out.set_item("signal", r.signal.name())?;
     out.set_item("name", &*r.name)?;
     out.set_item("metric", r.metric)?;
+    out.set_item("measured_at", r.measured_at)?;
     out.set_item("need", r.need)?;
     out.set_item("step", r.step)?;
     out.set_item("period", r.period)?;
@@ -215,6 +217,7 @@ fn unpack(fields: &Bound<'_, PyDict>) -> PyResult<Recommendation> {
         rule,
         name: name.into(),
         metric: get(fields, "metric")?,
+        measured_at: get(fields, "measured_at")?,
         base: get(fields, "base")?,
         need: get(fields, "need")?,
         wanted: get(fields, "wanted")?,

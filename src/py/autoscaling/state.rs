@@ -20,6 +20,7 @@ pub(super) fn to_dict<'py>(py: Python<'py>, state: &PolicyState) -> PyResult<Bou
             out.set_item("metric", metric)?;
             out.set_item("period", period.0)?;
             out.set_item("serial", memory.serial)?;
+            out.set_item("seen", memory.seen)?;
             out.set_item("datapoints", datapoints_to(py, datapoints)?)?;
             effects_to(&out, &memory.effects)?;
             let last = match &memory.last {
@@ -52,7 +53,7 @@ fn datapoints_to<'py>(py: Python<'py>, points: &[Datapoint]) -> PyResult<Bound<'
     let out = PyList::empty(py);
     for p in points {
         let row = PyList::new(py, [p.period, p.count])?;
-        for value in [p.sum, p.min, p.max] {
+        for value in [p.sum, p.min, p.max, p.placed, p.work] {
             row.append(value)?;
         }
         out.append(row)?;
@@ -139,16 +140,18 @@ fn row<'py>(at: &str, value: &Bound<'py, PyAny>, length: usize) -> PyResult<Vec<
 
 fn datapoint(at: &str, cells: &[Bound<'_, PyAny>], whole: &Bound<'_, PyDict>) -> PyResult<Datapoint> {
     let read = || match cells {
-        [period, count, sum, min, max] => Some(Datapoint {
+        [period, count, sum, min, max, placed, work] => Some(Datapoint {
             period: number(period)?,
             count: number(count)?,
             sum: real(sum)?,
             min: real(min)?,
             max: real(max)?,
+            placed: real(placed)?,
+            work: real(work)?,
         }),
         _ => None,
     };
-    read().ok_or_else(|| refuse(at, whole, "datapoints are [period, count, sum, min, max]"))
+    read().ok_or_else(|| refuse(at, whole, "datapoints are [period, count, sum, min, max, placed, work]"))
 }
 
 pub(super) fn from_dict(at: &str, value: &Bound<'_, PyAny>) -> PyResult<PolicyState> {
@@ -171,7 +174,8 @@ pub(super) fn from_dict(at: &str, value: &Bound<'_, PyAny>) -> PyResult<PolicySt
         _ => return Err(refuse(&f.path("kind"), &kind, "one of target_tracking, step_scaling, combined")),
     };
     let metric = f.get("metric")?;
-    let points = f.rows("datapoints", 5)?;
+    let points = f.rows("datapoints", 7)?;
+    let seen = if f.get("seen")?.is_none() { None } else { Some(f.capacity("seen")?) };
     let last = f.get("last")?;
     let last = if last.is_none() {
         None
@@ -195,6 +199,6 @@ pub(super) fn from_dict(at: &str, value: &Bound<'_, PyAny>) -> PyResult<PolicySt
         metric: metric.extract().map_err(|_| refuse(&f.path("metric"), &metric, "text"))?,
         period: Nanos(f.number("period")?),
         datapoints: points.iter().map(|r| datapoint(&f.path("datapoints"), r, dict)).collect::<PyResult<_>>()?,
-        memory: Box::new(Memory { serial: f.number("serial")?, effects: f.effects()?, last }),
+        memory: Box::new(Memory { serial: f.number("serial")?, effects: f.effects()?, last, seen }),
     })
 }

@@ -113,7 +113,7 @@ def test_rejected_reaches_every_policy() -> None:
     assert policy.state()["policies"][0]["warming"] == [[0, 5]]
     policy.rejected(r)
     for old, new in zip(before["policies"], policy.state()["policies"], strict=True):
-        assert {**old, "serial": 1} == new
+        assert {**old, "serial": 1, "seen": 10} == new
 
 
 def test_nothing_is_taken_up_when_one_policy_cannot_use_the_observation() -> None:

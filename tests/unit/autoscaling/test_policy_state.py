@@ -66,19 +66,20 @@ def _broken(state: dict[str, Any]) -> list[tuple[str, Any]]:
         ("out_cooldown", changed(out_cooldown=[1, 2, 3])),
         ("out_cooldown.base", changed(out_cooldown=[1, 2**40])),
         ("acted.desired", changed(acted=[1, 2**40])),
+        ("seen", changed(seen=2**40)),
         ("scaled_in", changed(scaled_in="never")),
         ("last", changed(last=[])),
         (r"last\.prior\.warming", last),
         ("datapoints", changed(datapoints=[point, point])),
-        ("datapoints", changed(datapoints=[[0, 0, 0.0, 0.0, 0.0]])),
-        ("datapoints", changed(datapoints=[[0, 1, float("nan"), 0.0, 0.0]])),
-        ("datapoints", changed(datapoints=[[0, 1, 1.0, 2.0, 1.0]])),
-        ("datapoints", changed(datapoints=[[k, 1, 1.0, 1.0, 1.0] for k in range(100)])),
-        ("datapoints", changed(datapoints=[["0", 1, 1.0, 1.0, 1.0]])),
+        ("datapoints", changed(datapoints=[[0, 0, 0.0, 0.0, 0.0, 0.0, 0.0]])),
+        ("datapoints", changed(datapoints=[[0, 1, float("nan"), 0.0, 0.0, 0.0, 0.0]])),
+        ("datapoints", changed(datapoints=[[0, 1, 1.0, 2.0, 1.0, 0.0, 0.0]])),
+        ("datapoints", changed(datapoints=[[k, 1, 1.0, 1.0, 1.0, 0.0, 0.0] for k in range(100)])),
+        ("datapoints", changed(datapoints=[["0", 1, 1.0, 1.0, 1.0, 0.0, 0.0]])),
     ]
 
 
-@pytest.mark.parametrize("n", range(24))
+@pytest.mark.parametrize("n", range(25))
 def test_a_state_that_does_not_fit_changes_nothing(n: int) -> None:
     policy = lived(tracking())
     before = policy.state()

@@ -128,6 +128,20 @@ def test_three_of_three_then_out_and_not_twice_on_one_datapoint() -> None:
     assert policy.recommend(seen(15, 75), now=240.0).desired == 23
 
 
+def test_a_datapoint_sizes_with_the_capacity_it_was_measured_at() -> None:
+    """Load for 80: at 40 instances it shows 100, from half of the minute on, at 80, it shows 50."""
+    policy = TargetTracking(metric="cpu", target=50, max_capacity=1000, high_alarm=(1, 1), low_alarm=(1, 1))
+    for at, current, cpu in ((75.0, 40, 100.0), (90.0, 40, 100.0), (105.0, 80, 50.0), (120.0, 80, 50.0)):
+        r = policy.recommend(seen(current, cpu), now=at)
+    assert (r.details["metric"], r.details["measured_at"]) == (75.0, 160 / 3)
+    assert r.details["need"] == pytest.approx(80, rel=1e-12)
+    assert (r.desired, r.action, r.details["projected_metric"]) == (80, "none", 50.0)  # not 81 for a last bit
+    # The same of samples that come by themselves: they were measured at the capacity that was seen last.
+    policy.record("cpu", 100.0, at=150.0)
+    r = policy.recommend({"current": 160}, now=180.0)
+    assert (r.details["measured_at"], r.desired) == (80.0, 160)
+
+
 def test_fifteen_of_fifteen_then_in() -> None:
     policy = TargetTracking(metric="cpu", target=50, max_capacity=100)
     decisions = [policy.recommend(seen(10, 20), now=60.0 * k).desired for k in range(1, 16)]
@@ -286,6 +300,7 @@ def test_the_story_is_told() -> None:
         ("current", 10),
         ("asked", 10),
         ("metric", 75.0),
+        ("measured_at", 10.0),
         ("target", 50.0),
         ("alarm", "high"),
         ("base", 10),
