@@ -32,8 +32,8 @@ class TargetTracking(NativePolicy):
     `min_capacity` (1), `max_capacity`: bounds of what is recommended, always.
     `disable_scale_in` (False): only ever scales out.
     `scale_in_ratio` (0.9): above 0, at most 1.
-    `high_alarm` ((3, 3)), `low_alarm` ((15, 15)): (m, n), off when m of the last n periods breach. Only periods that
-    have ended count, and one without a sample does not breach. None decides on the metric of each observation.
+    `high_alarm` ((3, 3)), `low_alarm` ((15, 15)): (m, n), go off when m of the last n periods breach. Only periods
+    that have ended count, and one without a sample does not breach. None decides on the metric of each observation.
     `period` (60.0): seconds.
     `warmup` (0.0): seconds that capacity takes from the decision until it counts. Use it when observations cannot say
     what is `warming`. Warming capacity counts as there for the next scale-out, and blocks scale-in.
@@ -95,12 +95,12 @@ class StepScaling(NativePolicy):
     `steps`: without gap or overlap; at most one without a lower and one without an upper bound, never both in one; a
     positive upper bound needs a step without one, a negative lower bound likewise.
     `min_capacity` (1), `max_capacity`: bounds of what is recommended, always.
-    `direction` ("high"): the alarm is off at or above the threshold, "low": at or below.
+    `direction` ("high"): the alarm goes off at or above the threshold; "low": at or below.
     `adjustment_type` ("change_in_capacity"): or "percent_change_in_capacity" (of the capacity that is warm; a change of
     less than one becomes one, a larger one is cut toward zero) or "exact_capacity".
     `min_adjustment_magnitude` (None): a percentage that changes anything changes at least this much.
     `aggregation` ("average"), "minimum" or "maximum": how samples and datapoints become the one value.
-    `alarm` (None): (m, n), off when m of the last n periods breach. None decides on the metric of each observation.
+    `alarm` (None): (m, n), goes off when m of the last n periods breach; None decides on each observation.
     `period` (60.0): seconds.
     `warmup` (0.0): seconds that capacity takes from the decision until it counts; see TargetTracking.
     `cooldown` (0.0): seconds. After a scale-out, what it added counts toward the next one; after a scale-in there is no

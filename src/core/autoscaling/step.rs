@@ -290,7 +290,7 @@ impl Policy for StepScaling {
     fn propose(&mut self, obs: &Observation<'_>, now: Nanos) -> Recommendation {
         let (signal, metric, period) = self.signal(obs, now);
         let view = self.memory.view(obs, &self.config.timing, now);
-        // Without an alarm the steps alone decide; with one, only while it is off.
+        // Without an alarm the steps alone decide; with one, only while it sounds.
         let open = self.config.alarm.is_none() || matches!(signal, Signal::High | Signal::Low);
         let matched = metric.filter(|_| open).and_then(|m| self.matching(m));
         let mut base = view.base;
