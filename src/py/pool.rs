@@ -21,6 +21,9 @@ const REBUILD_EVERY: Nanos = Nanos(1_000_000_000);
 #[allow(clippy::disallowed_types)]
 type Lock<T> = std::sync::Mutex<T>;
 
+/// The endpoints of a pickled pool, and the health of each and whether it drains.
+type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, bool)>);
+
 /// Pools without a seed of their own: a forked child starts their chance again.
 static UNSEEDED: Lock<Vec<Weak<CorePool<Counting, Payload>>>> = Lock::new(Vec::new());
 
@@ -134,7 +137,7 @@ impl Pool {
         let last = Nanos(self.rebuilt.load(Ordering::Relaxed));
         if now.since(last) >= REBUILD_EVERY {
             self.rebuilt.store(now.0, Ordering::Relaxed);
-            py.detach(|| self.core.advance(now));
+            py.detach(|| self.core.rebuild());
         }
     }
 
@@ -307,7 +310,6 @@ impl Pool {
     #[allow(clippy::too_many_arguments)]
     fn observe(
         &self,
-        py: Python<'_>,
         id: &str,
         inflight: Option<f64>,
         queue: Option<f64>,
@@ -321,7 +323,7 @@ impl Pool {
     ) -> PyResult<()> {
         let report = Report { inflight, queue, utilization, latency, gpu_memory, kv_cache, qps, eps };
         let now = self.at(now)?;
-        py.detach(|| self.core.observe(id, report, now)).map_err(|e| match e {
+        self.core.observe(id, report, now).map_err(|e| match e {
             Ok(config) => config.into(),
             Err(metric) => metric.into(),
         })
@@ -330,7 +332,9 @@ impl Pool {
     #[pyo3(signature = (now=None))]
     fn advance(&self, py: Python<'_>, now: Option<f64>) -> PyResult<()> {
         let now = self.at(now)?;
-        py.detach(|| self.core.advance(now));
+        // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
+        py.detach(|| self.core.rebuild());
+        self.core.expire(now);
         Ok(())
     }
 
@@ -394,13 +398,13 @@ impl Pool {
         Ok((PyTuple::new(py, [PyTuple::empty(py)])?, kw))
     }
 
-    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Vec<(String, bool)>)> {
+    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
         let states = self.core.states();
         let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.is_some())).collect();
         Ok((self.endpoints(py)?, states))
     }
 
-    fn __setstate__(&self, py: Python<'_>, state: (Bound<'_, PyTuple>, Vec<(String, bool)>)) -> PyResult<()> {
+    fn __setstate__(&self, py: Python<'_>, state: Saved<'_>) -> PyResult<()> {
         let (endpoints, states) = state;
         self.update(py, endpoints.as_any())?;
         for (endpoint, (health, draining)) in endpoints.iter().zip(states) {

@@ -207,8 +207,9 @@ class Comparison:
         gain = interval(best.column(metric) - other.column(metric))
         match metric:
             case "within_slo":
-                surely = _range(100 * gain.low, 100 * gain.high, ".1f")
-                what = f"{100 * gain.mean:.1f} points more than {other.name} ({surely})"
+                surely = _range(100 * gain.low, 100 * gain.high, ".2f" if abs(gain.mean) < 0.01 else ".1f")
+                rival = interval(other.column("p99_s"))
+                what = f"{100 * gain.mean:.1f} points more than {other.name} ({surely}; p99 {_seconds(rival.mean)})"
             case "p99_s":
                 surely = _range(-gain.high, -gain.low, ".3g")
                 what = f"a p99 {_seconds(-gain.mean)} shorter than with {other.name} ({surely})"

@@ -82,7 +82,7 @@ class PoolDriver:
         raise SimulationError(f"server {server} is not in the pool")
 
 
-def _build(spec: BalancerSpec) -> Any:
+def build_picker(spec: BalancerSpec) -> Any:
     """The spec's picker, on an empty pool: the engine takes its options from it."""
     for key in ("seed", "clock"):
         if key in spec.options:
@@ -132,7 +132,7 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
             given = BalancerSpec(picker=given)
     if isinstance(given, BalancerSpec):
         spec = given
-        picker = _build(spec)
+        picker = build_picker(spec)
         return Balancer(
             name or spec.name, spec.picker, lambda seed: picker, spec.weights == "equal", spec.cost == "work"
         )
@@ -239,19 +239,28 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
     """The policy that a spec describes, within the fleet's bounds unless its options say otherwise."""
     from aibalance import autoscaling
 
-    bounds = {"min_capacity": fleet.min, "max_capacity": fleet.max}
-    options = {**bounds, **spec.options}
+    options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **spec.options}
+    if "clock" in options:
+        raise ConfigError("policies.options.clock: not allowed; the simulation has a clock of its own")
     try:
         if spec.policy == "Combined":
             parts = [_part(one, i) for i, one in enumerate(options.pop("policies"))]
             return autoscaling.Combined([build_policy(one, fleet) for one in parts], **options)
         if spec.policy == "TargetTracking":
-            return autoscaling.TargetTracking(spec.metric, spec.target, **options)
-        return autoscaling.StepScaling(spec.metric, **options)
+            return autoscaling.TargetTracking(metric=str(spec.metric), target=float(spec.target or 0), **options)
+        if isinstance(options.get("steps"), list | tuple):
+            options["steps"] = [
+                autoscaling.Step(**one) if isinstance(one, Mapping) else one for one in options["steps"]
+            ]
+        return autoscaling.StepScaling(metric=str(spec.metric), **options)
     except TypeError as error:
+        what = str(error).partition("() ")[2] or str(error)
         raise ConfigError(
-            f"policies.options: {dict(spec.options)!r} is not allowed for {spec.policy}: {error}"
+            f"policies.options: {dict(spec.options)!r} is not allowed for {spec.policy}: {what}"
         ) from error
+    except ConfigError as error:
+        message = str(error)
+        raise ConfigError(message if message.startswith("policies.") else f"policies.options.{message}") from error
 
 
 def _part(given: Any, i: int) -> PolicySpec:

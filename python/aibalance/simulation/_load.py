@@ -10,6 +10,7 @@ from typing import Any
 
 from .._errors import ConfigError, FormatError
 from . import _checks as check
+from ._drivers import build_picker, build_policy
 from ._scenario import BalancerSpec, Fleet, Keys, PolicySpec, Scenario, ServerType
 from ._traffic import (
     LAWS,
@@ -142,24 +143,16 @@ def _each(where: str, tables: Any, allowed: Collection[str], make: Callable[...,
     out = []
     for i, one in enumerate(tables):
         _known(f"{where}[{i}]", one, allowed)
-        try:
-            out.append(make(one))
-        except ConfigError as error:
-            message = str(error)
-            if message.startswith(f"{where}."):
-                raise ConfigError(f"{where}[{i}]{message[len(where) :]}") from error
-            raise
+        _at(f"{where}[{i}]", lambda one=one: out.append(make(one)))
     return out
 
 
 def _scenario(table: dict[str, Any], folder: str) -> Scenario:
     _known("", table, (*_TOP, *_TABLES))
     _need("", table, "name", "duration_s", "slo_s", "traffic", "service", "fleet")
-    traffic, duration = _traffic(_sub(table, "traffic"), folder), table["duration_s"]
-    return Scenario(
-        **{name: table[name] for name in _TOP if name in table and name != "duration_s"},
-        duration_s=duration,
-        traffic=traffic,
+    found = Scenario(
+        **{name: table[name] for name in _TOP if name in table},
+        traffic=_traffic(_sub(table, "traffic"), folder),
         service=_service(_sub(table, "service")),
         tokens=_tokens("tokens", _sub(table, "tokens")) if "tokens" in table else None,
         fleet=_fleet(_sub(table, "fleet")),
@@ -167,6 +160,25 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
         balancers=_each("balancers", table.get("balancers", []), _BALANCER, _balancer),
         policies=_each("policies", table.get("policies", []), _POLICY, _policy),
     )
+    # Options are the business of the classes: build each once, so that a mistake is told now and with its line.
+    for i, balancer in enumerate(found.balancers):
+        _at(f"balancers[{i}]", lambda balancer=balancer: build_picker(balancer))
+    for i, policy in enumerate(found.policies):
+        if policy.policy != "Fixed":
+            _at(f"policies[{i}]", lambda policy=policy: build_policy(policy, found.fleet))
+        elif policy.options.get("servers", 0) > (found.fleet.max or 0):
+            name = f"policies[{i}].options.servers"
+            raise check.wrong(name, policy.options["servers"], f"at most fleet.max, {found.fleet.max}")
+    return found
+
+
+def _at(where: str, make: Callable[[], object]) -> None:
+    """Calls `make`; what it says about `balancers.x` is about `where.x`."""
+    try:
+        make()
+    except ConfigError as error:
+        plain = where.partition("[")[0]
+        raise ConfigError(str(error).replace(f"{plain}.", f"{where}.", 1)) from error
 
 
 def _traffic(table: dict[str, Any], folder: str) -> Traffic:
