@@ -6,6 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aibalance.simulation import (
     Fleet,
     PiecewiseTraffic,
@@ -17,8 +20,6 @@ from aibalance.simulation import (
     SpikeTraffic,
     simulate,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 laws = st.sampled_from(
     [
