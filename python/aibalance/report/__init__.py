@@ -6,13 +6,13 @@ Charts are drawn by matplotlib and the page is filled by Jinja2; both come with 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._errors import ConfigError
-from .model import parse
+from .model import Comparison, parse
 
-__all__ = ["to_html", "write_html"]
+__all__ = ["parse", "ready", "to_html", "write_html"]
 
 
 def to_html(comparison: Mapping[str, Any], /) -> str:
@@ -21,13 +21,34 @@ def to_html(comparison: Mapping[str, Any], /) -> str:
     Raises ConfigError when a part of it is missing or wrong, or when matplotlib or Jinja2 is not installed.
     """
     parsed = parse(comparison)
+    return _renderer()(parsed)
+
+
+def ready(path: str | os.PathLike[str], /) -> None:
+    """Find out before a long comparison whether its report could be written to `path`.
+
+    Raises ConfigError when matplotlib or Jinja2 is not installed, or when there is no such folder.
+    """
+    _renderer()
+    target = os.fspath(path)
+    folder = os.path.dirname(target) or "."
+    if os.path.isdir(target):
+        raise ConfigError(f"report: {target}: is a folder; allowed: the name of a file")
+    if not os.path.isdir(folder):
+        raise ConfigError(f"report: {target}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"report: {target}: cannot be written: no permission in {folder}")
+
+
+def _renderer() -> Callable[[Comparison], str]:
     try:
         from .page import render
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("matplotlib", "jinja2"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("matplotlib", "jinja2", "markupsafe"):
             raise
-        raise ConfigError(f"report: needs {error.name}; run: pip install aibalance[report]") from None
-    return render(parsed)
+        raise ConfigError(f"report: needs {missing}; run: pip install aibalance[report]") from None
+    return render
 
 
 def write_html(comparison: Mapping[str, Any], path: str | os.PathLike[str], /) -> None:

@@ -132,6 +132,9 @@ class _At:
             raise ConfigError(f"{where}: missing; a comparison is what Comparison.to_dict() returns")
         return _At(self.value[key], where)
 
+    def __contains__(self, key: str) -> bool:
+        return isinstance(self.value, Mapping) and key in self.value
+
     def items(self) -> list[_At]:
         if not isinstance(self.value, list | tuple):
             raise ConfigError(f"{self.where}: {type(self.value).__name__}; must be a list")
@@ -183,9 +186,10 @@ def _candidate(at: _At, ranks: Mapping[str, tuple[int, tuple[str, ...]]]) -> Can
     if name not in ranks:
         raise ConfigError(f"{at.where}: {name!r} has no place in the ranking")
     phases = {phase: at["phases"][phase] for phase in PHASES}
-    timeline = {
-        key: at["timeline"][key].numbers() for key in ("t_s", "arrivals_per_s", "capacity", "desired", "in_system")
-    }
+    columns = ["t_s", "arrivals_per_s", "capacity", "desired", "in_system"]
+    # What the ready servers could answer a second; a chart more where it is known.
+    columns += ["capacity_rps"] if "capacity_rps" in at["timeline"] else []
+    timeline = {key: at["timeline"][key].numbers() for key in columns}
     if len({len(column) for column in timeline.values()}) != 1:
         raise ConfigError(f"{at.where}.timeline: columns of different length")
     edges, counts = (at["latency_histogram"][key].numbers() for key in ("edges_s", "counts"))

@@ -6,19 +6,20 @@ import math
 
 from .model import Interval
 
-__all__ = ["clock", "count", "delta_seconds", "money", "ranged", "seconds", "share", "tick"]
+__all__ = ["clock", "count", "delta_seconds", "money", "plus_minus", "ranged", "seconds", "share", "tick"]
 
 MISSING = "–"
 
 # Seconds up to ten minutes: a column with 45 s, 103 s and 2.2 min is hard to compare.
-_UNITS = ((1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h"))
+_UNITS = ((600.0, 1.0, "s"), (7200.0, 60.0, "min"), (math.inf, 3600.0, "h"))
 
 
 def _unit(value: float) -> tuple[float, str]:
     size = abs(value)
-    if size < 1:
-        return _UNITS[0] if size > 0 else _UNITS[1]
-    return _UNITS[1] if size < 600 else _UNITS[2] if size < 7200 else _UNITS[3]
+    # What three figures would round up to 1 s is 1 s.
+    if 0 < size < 0.9995:
+        return (1e-3, "ms") if size >= 0.9995e-3 else (1e-6, "µs")
+    return next(((unit, name) for below, unit, name in _UNITS if size < below), (1.0, "s"))
 
 
 def _digits(value: float, figures: int = 3) -> str:
@@ -137,3 +138,31 @@ def ranged(interval: Interval, kind: str, currency: str = "USD") -> str:
     else:
         texts = [count(max(low, 0.0)), count(high)]
     return "" if texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
+
+
+def plus_minus(interval: Interval, kind: str, currency: str = "USD") -> str:
+    """The mean and half of its interval in one unit: `93.0 ± 1.9 s`; the mean alone where the two ends are one.
+
+    >>> plus_minus(Interval(93.04, 91.1, 94.98), "seconds"), plus_minus(Interval(0.914, 0.91, 0.918), "share")
+    ('93.0 ± 1.9 s', '91.4 ± 0.4 %')
+    >>> plus_minus(Interval(15.0, 15.0, 15.0), "count"), plus_minus(Interval(8.151, 8.0, 8.3), "money")
+    ('15', '$8.15 ± 0.15')
+    """
+    mean, half = interval.mean, (interval.high - interval.low) / 2
+    if kind == "seconds":
+        text, scale = seconds(mean), _unit(mean)[0]
+    elif kind == "share":
+        text, scale = share(mean), 0.01
+    elif kind == "money":
+        text, scale = money(mean, currency), 1.0
+    else:
+        text, scale = count(mean), 1.0
+    if not (math.isfinite(mean) and half > 0):
+        return text
+    number, _, unit = text.partition(" ") if kind in ("seconds", "share") else (text, "", "")
+    decimals = len(number.partition(".")[2])
+    # An interval smaller than the last digit shown still deserves one digit of its own.
+    shown = f"{half / scale:,.{decimals}f}"
+    if float(shown.replace(",", "")) == 0:
+        shown = f"{max(half / scale, 1e-4):.1g}"
+    return f"{number} ± {shown} {unit}".rstrip()

@@ -127,7 +127,7 @@ def difference(name: str, base: str, phase: str, delta: np.ndarray) -> dict[str,
 
 
 def timeline(rng: np.random.Generator, delay: float, servers: float, factor: float) -> dict[str, list[float]]:
-    t = np.arange(0, 3600, 20.0)
+    t = np.arange(20, 3620, 20.0)
     inside = (t >= 1200) & (t < 1920)
     rate = np.where(inside, 0.05 * factor, 0.05) * (1 + rng.normal(0, 0.1, len(t)))
     ready = 3 + np.clip((t - 1200 - 240 * delay) / 60, 0, servers) * (t < 2400 + 300 * delay)
@@ -137,6 +137,7 @@ def timeline(rng: np.random.Generator, delay: float, servers: float, factor: flo
         "t_s": t.tolist(),
         "arrivals_per_s": rate.tolist(),
         "capacity": np.floor(ready).tolist(),
+        "capacity_rps": (np.floor(ready) / 12).tolist(),
         "desired": np.floor(desired).tolist(),
         "in_system": backlog.tolist(),
     }
