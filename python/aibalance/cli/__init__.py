@@ -7,6 +7,7 @@ stderr; 70 a bug of aibalance; 130 ended by Ctrl-C; 141 the reader of our output
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the program's arguments."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without our ± shows a question mark instead of a traceback.
+            stream.reconfigure(errors="replace")
     try:
         try:
             given = _parser().parse_args(argv)

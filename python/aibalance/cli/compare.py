@@ -13,6 +13,7 @@ from typing import Any
 from .._errors import ConfigError
 from ..report import numbers, parse, ready, write_html
 from ..report.model import Comparison, Interval, Metrics
+from ..traces import FORMATS
 from .progress import Progress
 from .tables import table, width, wrapped
 
@@ -37,7 +38,10 @@ def add(commands: Any) -> None:
     parser.add_argument("scenario", metavar="SCENARIO.toml", help="the scenario file")
     parser.add_argument("--trace", metavar="FILE", help="take arrivals and tokens from this trace (plain or gzip)")
     parser.add_argument(
-        "--trace-format", metavar="FORMAT", help="azure-llm or mooncake; recognised by content when left out"
+        "--trace-format",
+        metavar="FORMAT",
+        choices=FORMATS,
+        help="azure-llm or mooncake; recognised by content when left out",
     )
     parser.add_argument("--report", metavar="FILE.html", help="write a report with charts, one file, readable offline")
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of the ranking")
@@ -149,13 +153,13 @@ def text(comparison: Comparison, columns: int) -> str:
         f"{scenario.name}: {len(comparison.candidates)} candidates, {scenario.replications} replications of "
         f"{numbers.clock(scenario.duration_s)}, {numbers.count(scenario.requests)} requests each; ± is 95 %",
     ]
-    ranks = {one.name: one.rank for one in comparison.candidates}
+    places = {one.name: one.place for one in comparison.candidates}
     rows = []
     for one in comparison.candidates:
-        ties = ", ".join(str(rank) for rank in sorted(ranks[name] for name in one.tied_with if name in ranks))
+        ties = ", ".join(str(place) for place in sorted(places[name] for name in one.tied_with if name in places))
         rows.append(
             [
-                str(one.rank),
+                str(one.place),
                 one.picker,
                 one.policy,
                 _interval(one.all.within_slo, "share"),
@@ -186,7 +190,7 @@ def _phase(comparison: Comparison, phase: str, slo: str, columns: int) -> str:
             continue
         rows.append(
             [
-                str(one.rank),
+                str(one.place),
                 one.picker,
                 one.policy,
                 _interval(found.within_slo, "share"),

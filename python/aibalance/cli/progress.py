@@ -11,7 +11,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Counts runs. Use as a context: the bar is wiped at the end, also after an error or Ctrl-C."""
+    """Shows what fraction is done. Use as a context: the bar is wiped at the end, also after an error or Ctrl-C."""
 
     def __init__(self, what: str, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._what = what
@@ -32,27 +32,27 @@ class Progress:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
-    def __call__(self, done: int, total: int) -> None:
-        if self._quiet or total <= 0:
+    def __call__(self, fraction: float) -> None:
+        """Show that this fraction (0 to 1) is done."""
+        fraction = min(max(fraction, 0.0), 1.0)
+        if self._quiet:
             return
         if self._bar:
-            self._draw(done, total)
-        elif 4 * done // total > self._quarter:
-            self._quarter = 4 * done // total
-            self._stream.write(f"{self._what}: {done} of {total} runs\n")
+            self._draw(fraction)
+        elif int(4 * fraction) > self._quarter:
+            self._quarter = int(4 * fraction)
+            self._stream.write(f"{self._what}: {25 * self._quarter} % done\n")
             self._stream.flush()
 
-    def _draw(self, done: int, total: int) -> None:
+    def _draw(self, fraction: float) -> None:
         now = time.monotonic()
         # Ten times a second is smooth enough.
-        if now - self._shown < 0.1 and done < total:
+        if now - self._shown < 0.1 and fraction < 1:
             return
         self._shown = now
-        filled = 30 * done // total
-        left = ""
+        filled = int(30 * fraction)
         spent = now - self._start
-        if done and spent > 1:
-            left = f", {max(1, round(spent / done * (total - done)))} s left"
+        left = f", {max(1, round(spent / fraction * (1 - fraction)))} s left" if fraction > 0 and spent > 1 else ""
         bar = "█" * filled + "·" * (30 - filled)
-        self._stream.write(f"\r\x1b[K{self._what} {bar} {done} of {total} runs{left}")
+        self._stream.write(f"\r\x1b[K{self._what} {bar} {int(100 * fraction):3} %{left}")
         self._stream.flush()

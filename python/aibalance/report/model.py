@@ -67,7 +67,8 @@ class Candidate:
     name: str
     picker: str
     policy: str
-    rank: int
+    place: int
+    """1 for the first in the ranking, and so on; ties have places of their own."""
     tied_with: tuple[str, ...]
     phases: Mapping[str, Metrics]
     servers_mean: Interval
@@ -181,9 +182,9 @@ def _scenario(at: _At) -> Scenario:
     )
 
 
-def _candidate(at: _At, ranks: Mapping[str, tuple[int, tuple[str, ...]]]) -> Candidate:
+def _candidate(at: _At, places: Mapping[str, tuple[int, tuple[str, ...]]]) -> Candidate:
     name = at["name"].text()
-    if name not in ranks:
+    if name not in places:
         raise ConfigError(f"{at.where}: {name!r} has no place in the ranking")
     phases = {phase: at["phases"][phase] for phase in PHASES}
     columns = ["t_s", "arrivals_per_s", "capacity", "desired", "in_system"]
@@ -201,8 +202,8 @@ def _candidate(at: _At, ranks: Mapping[str, tuple[int, tuple[str, ...]]]) -> Can
         name=name,
         picker=at["picker"].text(),
         policy=at["policy"].text(),
-        rank=ranks[name][0],
-        tied_with=ranks[name][1],
+        place=places[name][0],
+        tied_with=places[name][1],
         phases={phase: _metrics(found) for phase, found in phases.items() if found.value is not None},
         servers_mean=at["servers"]["mean"].interval(),
         servers_peak=at["servers"]["peak"].interval(),
@@ -233,11 +234,11 @@ def parse(comparison: Mapping[str, Any]) -> Comparison:
     at = _At(comparison, "comparison")
     ranking = at["ranking"].items()
     order = [one["name"].text() for one in ranking]
-    ranks = {
-        name: (int(one["rank"].number()), tuple(other.text() for other in one["tied_with"].items()))
-        for name, one in zip(order, ranking, strict=True)
+    places = {
+        name: (place, tuple(other.text() for other in one["tied_with"].items()))
+        for place, (name, one) in enumerate(zip(order, ranking, strict=True), start=1)
     }
-    candidates = [_candidate(one, ranks) for one in at["candidates"].items()]
+    candidates = [_candidate(one, places) for one in at["candidates"].items()]
     if not candidates:
         raise ConfigError("comparison.candidates: empty; a report needs at least one")
     for one in candidates:

@@ -115,7 +115,7 @@ def count(value: float) -> str:
     """How many, a mean over runs: 15, 4.3, 4,200."""
     if not math.isfinite(value):
         return MISSING
-    if value == round(value) or abs(value) >= 100:
+    if value == round(value) or abs(round(value, 1)) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}"
 

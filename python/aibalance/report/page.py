@@ -134,8 +134,8 @@ def _plain(cell: Cell) -> Cell:
 
 def _ranking_row(comparison: Comparison, one: Candidate) -> dict[str, Any]:
     currency = comparison.scenario.currency
-    ranks = {other.name: other.rank for other in comparison.candidates}
-    tied = sorted(ranks[name] for name in one.tied_with if name in ranks)
+    places = {other.name: other.place for other in comparison.candidates}
+    tied = sorted(places[name] for name in one.tied_with if name in places)
     cells: list[Cell] = []
     phases: list[str] = [phase for phase in ("calm", "spike") if phase in comparison.phases] or ["all"]
     empty = Cell(numbers.MISSING)
@@ -150,7 +150,7 @@ def _ranking_row(comparison: Comparison, one: Candidate) -> dict[str, Any]:
     ]
     notes = ["baseline"] if one.name == comparison.baseline else []
     if tied:
-        notes.append(f"ties with {', '.join(str(rank) for rank in tied)}")
+        notes.append(f"ties with {', '.join(str(place) for place in tied)}")
     return {"candidate": one, "cells": cells, "note": ", ".join(notes)}
 
 

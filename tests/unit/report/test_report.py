@@ -211,7 +211,7 @@ def test_a_wrong_comparison_names_the_part(found: dict[str, Any], says: str) -> 
 
 def test_candidates_come_in_the_order_of_the_ranking() -> None:
     parsed = parse(comparison())
-    assert [one.rank for one in parsed.candidates] == list(range(1, 16))
+    assert [one.place for one in parsed.candidates] == list(range(1, 16))
     assert parsed.policies[0] == parsed.candidates[0].policy
     assert parsed.phases == ("all", "calm", "spike")
 

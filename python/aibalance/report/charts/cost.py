@@ -19,7 +19,7 @@ __all__ = ["cost_against_slo"]
 
 
 def cost_against_slo(comparison: Comparison, *, wide: bool) -> str:
-    """One point a candidate, numbered by rank: what it costs, and what share of requests it answers in time."""
+    """A point a candidate, numbered by place: what it costs, and what share of requests it answers in time."""
     with style():
         return _cost_against_slo(comparison, wide)
 
@@ -62,7 +62,7 @@ def _cost_against_slo(comparison: Comparison, wide: bool) -> str:
             markeredgecolor=role, markeredgewidth=2, zorder=4,
         )  # fmt: skip
         axes.annotate(
-            f"{one.rank}", moved, (0, -0.5), textcoords="offset points", ha="center", va="center", fontsize=11,
+            f"{one.place}", moved, (0, -0.5), textcoords="offset points", ha="center", va="center", fontsize=11,
             weight="bold", color=role, zorder=5,
         )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(7 if wide else 4, steps=STEPS))
@@ -75,12 +75,12 @@ def _cost_against_slo(comparison: Comparison, wide: bool) -> str:
         f"answered within {numbers.clock(comparison.scenario.slo_s)}", (0, 1), (-left + 6, 14),
         xycoords="axes fraction", textcoords="offset points", ha="left", va="bottom", color=color("muted"),
     )  # fmt: skip
-    best = ", ".join(f"{points[i].rank} {points[i].name}" for i in front)
+    best = ", ".join(f"{points[i].place} {points[i].name}" for i in front)
     return inline(
         figure,
         name=f"cost-{'wide' if wide else 'narrow'}",
         title="Cost against the share of requests within the SLO",
-        description=f"{len(points)} points numbered by rank. None is both cheaper and better than these: {best}.",
+        description=f"{len(points)} points, numbered by place. None is both cheaper and better than these: {best}.",
     )
 
 

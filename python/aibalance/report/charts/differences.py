@@ -41,7 +41,7 @@ def _differences(comparison: Comparison, found: Sequence[Difference], phases: Se
     else:
         figure = sheet(width, (top + tall + bottom) * len(phases))
         each = width - left - right
-    ranks = {one.name: one.rank for one in comparison.candidates}
+    places = {one.name: one.place for one in comparison.candidates}
     for index, phase in enumerate(phases):
         x = left + index * (each + between) if wide else left
         y = top if wide else top + index * (top + tall + bottom)
@@ -69,7 +69,7 @@ def _differences(comparison: Comparison, found: Sequence[Difference], phases: Se
             if not wide or index == 0:
                 where = (-left + 4, 0) if wide else (0, 18)
                 axes.annotate(
-                    shortened(f"{ranks[name]}  {name}", 44), (0, middle), where, xycoords=("axes fraction", "data"),
+                    shortened(f"{places[name]}  {name}", 44), (0, middle), where, xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="left", va="center", bbox=backing(),
                 )  # fmt: skip
             if name not in here:
