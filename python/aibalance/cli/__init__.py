@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import compare
+from . import compare, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare,)
+_COMMANDS = (compare, simulate)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
-import sys
-from collections.abc import Mapping
 from typing import Any
 
-from .._errors import ConfigError
 from ..report import numbers, parse, ready, write_html
 from ..report.model import Comparison, Interval, Metrics
-from ..traces import FORMATS
+from . import options
 from .progress import Progress
 from .tables import table, width, wrapped
 
@@ -35,16 +31,8 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("scenario", metavar="SCENARIO.toml", help="the scenario file")
-    parser.add_argument("--trace", metavar="FILE", help="take arrivals and tokens from this trace (plain or gzip)")
-    parser.add_argument(
-        "--trace-format",
-        metavar="FORMAT",
-        choices=FORMATS,
-        help="azure-llm or mooncake; recognised by content when left out",
-    )
+    options.scenario(parser)
     parser.add_argument("--report", metavar="FILE.html", help="write a report with charts, one file, readable offline")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON instead of the ranking")
     parser.add_argument(
         "--require",
         metavar="SHARE",
@@ -53,24 +41,9 @@ def add(commands: Any) -> None:
         "does, by the lower end of its interval over the whole run",
     )
     parser.add_argument(
-        "--replications", metavar="N", type=_whole(1, 10_000), help="runs of each candidate (scenario's)"
+        "--replications", metavar="N", type=options.whole(1, 10_000), help="runs of each candidate (scenario's)"
     )
-    parser.add_argument("--seed", metavar="S", type=_whole(0, 2**64 - 1), help="seed of the first run (scenario's)")
-    parser.add_argument("--quiet", action="store_true", help="no progress and no notes on stderr")
     parser.set_defaults(run=run)
-
-
-def _whole(low: int, high: int) -> Any:
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number from {low} to {high}")
-        return value
-
-    return read
 
 
 def _share(text: str) -> float:
@@ -86,48 +59,25 @@ def _share(text: str) -> float:
 def run(given: argparse.Namespace) -> int:
     """Compare, print, and say whether what was required is reached."""
     # Late, so that --help and a wrong option answer at once.
-    from .. import traces
-    from ..simulation import Scenario, compare
+    from ..simulation import compare
 
     if given.report is not None:
         ready(given.report)
-    if given.trace_format is not None and given.trace is None:
-        raise ConfigError("--trace-format: needs --trace")
-    scenario = Scenario.load(given.scenario)
-    if given.trace is not None:
-        trace = traces.read(given.trace, format=given.trace_format)
-        scenario = scenario.with_trace(trace)
-        _note(given, trace.describe())
+    scenario = options.load(given)
     with Progress("compare", quiet=given.quiet) as progress:
         result = compare(scenario, replications=given.replications, seed=given.seed, progress=progress)
     found = result.to_dict()
     comparison = parse(found)
     if given.json:
-        print(json.dumps(_plain(found), ensure_ascii=False, allow_nan=False))
+        options.print_json(found)
     else:
         print(text(comparison, width()))
     if given.report is not None:
         write_html(found, given.report)
-        _note(given, f"report: {os.fspath(given.report)}")
+        options.note(given, f"report: {os.fspath(given.report)}")
     if given.require is not None:
         return _answer(given, comparison)
     return 0
-
-
-def _note(given: argparse.Namespace, message: str) -> None:
-    if not given.quiet:
-        print(message, file=sys.stderr)
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: what was not measured is null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _answer(given: argparse.Namespace, comparison: Comparison) -> int:

@@ -11,8 +11,8 @@ __all__ = ["table", "width", "wrapped"]
 
 
 def width() -> int:
-    """Columns of the terminal; 120 when the output goes elsewhere."""
-    return shutil.get_terminal_size((120, 40)).columns
+    """Columns of the terminal; 200 when the output goes elsewhere."""
+    return shutil.get_terminal_size((200, 40)).columns
 
 
 def _columns(text: str) -> int:

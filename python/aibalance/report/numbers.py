@@ -6,7 +6,7 @@ import math
 
 from .model import Interval
 
-__all__ = ["clock", "count", "delta_seconds", "money", "plus_minus", "ranged", "seconds", "share", "tick"]
+__all__ = ["clock", "count", "delta_seconds", "money", "money_tick", "plus_minus", "ranged", "seconds", "share", "tick"]
 
 MISSING = "–"
 
@@ -109,6 +109,15 @@ def money(value: float, currency: str = "USD") -> str:
     text = f"{size:,.{decimals}f}"
     sign = "−" if value < 0 else ""
     return f"{sign}${text}" if currency == "USD" else f"{sign}{currency} {text}"
+
+
+def money_tick(value: float, currency: str = "USD") -> str:
+    """An amount on an axis: without cents where it has none.
+
+    >>> money_tick(50), money_tick(0.25)
+    ('$50', '$0.25')
+    """
+    return money(value, currency).removesuffix(".00")
 
 
 def count(value: float) -> str:

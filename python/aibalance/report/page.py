@@ -116,7 +116,10 @@ def _headline(comparison: Comparison) -> list[tuple[str, str, str]]:
         (
             "cost of the run",
             numbers.money(best.cost.mean, scenario.currency),
-            f"{numbers.money(best.cost_per_month.mean, scenario.currency)} a month at this rate",
+            # An hour with a spike says nothing about a month.
+            f"for {numbers.clock(scenario.duration_s)}"
+            if scenario.spike
+            else f"{numbers.money(best.cost_per_month.mean, scenario.currency)} a month at this rate",
         ),
     ]
 

@@ -51,6 +51,16 @@ class Simulation(types.ModuleType):
                 raise self.fails
         return self
 
+    def simulate(
+        self, scenario: Any, *, picker: str | None, policy: str | None, seed: int | None, progress: Any
+    ) -> Simulation:
+        self.asked.update(picker=picker, policy=policy, seed=seed)
+        progress(1.0)
+        return self
+
+    def summary(self) -> str:
+        return "two lines\nof summary"
+
     def to_dict(self) -> dict[str, Any]:
         return self.result
 
@@ -191,6 +201,15 @@ def test_ctrl_c_and_our_own_bugs(simulation: Simulation, scenario: str, said: Sa
     simulation.fails = InternalError("the sky fell")
     assert main(["compare", scenario, "--quiet"]) == 70
     assert said()[1] == "aibalance: bug: the sky fell; please report it\n"
+
+
+def test_simulate_runs_once(simulation: Simulation, scenario: str, said: Said) -> None:
+    assert main(["simulate", scenario, "--balancer", "peak EWMA", "--policy", "Fixed", "--seed", "9"]) == 0
+    assert said() == ("two lines\nof summary\n", "".join(f"simulate: {n} % done\n" for n in (100,)))
+    assert simulation.asked == {"scenario": scenario, "picker": "peak EWMA", "policy": "Fixed", "seed": 9}
+    assert main(["simulate", scenario, "--json", "--quiet"]) == 0
+    out, err = said()
+    assert (json.loads(out)["baseline"], err) == (simulation.result["baseline"], "")
 
 
 def test_without_a_spike_there_is_one_table(simulation: Simulation) -> None:

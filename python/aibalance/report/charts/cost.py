@@ -67,7 +67,7 @@ def _cost_against_slo(comparison: Comparison, wide: bool) -> str:
         )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(7 if wide else 4, steps=STEPS))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.money(value, currency)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.money_tick(value, currency)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %" if value <= 1 else ""))
     axes.grid()
     axes.set_xlabel(f"cost of the run ({numbers.clock(comparison.scenario.duration_s)})", labelpad=8)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from ..model import Comparison, Difference
 from ..svg import color, inline, panel, sheet, style
-from .common import NARROW, STEPS, WIDE, backing, shortened
+from .common import NARROW, WIDE, backing, shortened
 
 __all__ = ["differences"]
 
@@ -96,7 +96,7 @@ def _delta_axis(axes: Axes) -> None:
     low, high = axes.get_xlim()
     largest = max(-low, high)
     unit, name = (1e-3, "ms") if largest < 1 else (1.0, "s") if largest < 600 else (60.0, "min")
-    ticks = (np.asarray(MaxNLocator(4, steps=STEPS).tick_values(low / unit, high / unit)) * unit).tolist()
+    ticks = (np.asarray(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low / unit, high / unit)) * unit).tolist()
     axes.xaxis.set_major_locator(FixedLocator([one for one in ticks if low <= one <= high]))
 
     def label(value: float, _: object) -> str:
