@@ -87,7 +87,7 @@ def _answer(given: argparse.Namespace, comparison: Comparison) -> int:
         return 0
     best = max(comparison.candidates, key=lambda one: (math.isfinite(one.all.within_slo.low), one.all.within_slo.low))
     share = best.all.within_slo
-    _note(
+    options.note(
         given,
         f"no: none answers {numbers.share(given.require)} within {within}; "
         f"{best.name} comes nearest with {_interval(share, 'share')}",
