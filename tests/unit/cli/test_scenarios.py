@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from aibalance.cli import main
 from aibalance.simulation import Scenario, compare
 
