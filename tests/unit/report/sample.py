@@ -21,8 +21,13 @@ def comparison(
 ) -> dict[str, Any]:
     rng = np.random.default_rng(7)
     shared = rng.normal(0, 0.05, replications)
-    noise = lambda scale=0.02: shared + rng.normal(0, scale, replications)  # noqa: E731
-    candidates, p99s, shares = [], {}, {}
+
+    def noise(scale: float = 0.02) -> Any:
+        return shared + rng.normal(0, scale, replications)
+
+    candidates: list[dict[str, Any]] = []
+    p99s: dict[str, dict[str, Any]] = {}
+    shares: dict[str, float] = {}
     for policy, (delay, servers) in list(POLICIES.items())[:policies]:
         for picker, slow in list(PICKERS.items())[:pickers]:
             name = f"{picker} + {policy}"
@@ -72,7 +77,7 @@ def comparison(
                 }
             )
     order = sorted(shares, key=lambda name: -shares[name])
-    base = candidates[0]["name"]
+    base: str = candidates[0]["name"]
     return {
         "scenario": {
             "name": "viral spike",

@@ -169,8 +169,8 @@ def test_ready_says_before_what_would_fail_after(tmp_path: Path, monkeypatch: py
 
 
 def without(*path: str | int) -> dict[str, Any]:
-    found: Any = comparison(2, 1)
-    at = found
+    found = comparison(2, 1)
+    at: Any = found
     for key in path[:-1]:
         at = at[key]
     del at[path[-1]]
@@ -178,8 +178,8 @@ def without(*path: str | int) -> dict[str, Any]:
 
 
 def put(value: Any, *path: str | int) -> dict[str, Any]:
-    found: Any = comparison(2, 1)
-    at = found
+    found = comparison(2, 1)
+    at: Any = found
     for key in path[:-1]:
         at = at[key]
     at[path[-1]] = value

@@ -4,6 +4,7 @@ import gzip
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_azure_keeps_the_hundred_nanosecond_digits_over_midnight(write: Write) -
     assert trace.output_tokens.tolist() == [10, 8, 27]
     assert trace.hash_values is None
     assert trace.blocks(0).size == 0
-    assert (trace.arrival_s.dtype, trace.input_tokens.dtype) == (np.float64, np.int64)
+    assert trace.arrival_s.dtype == np.float64
+    assert trace.input_tokens.dtype == np.int64
 
 
 def test_azure_reads_the_2024_spelling_other_column_orders_and_a_byte_order_mark(write: Write) -> None:
@@ -122,6 +124,7 @@ def test_a_trace_is_read_only_and_pickles(write: Write) -> None:
     copy = pickle.loads(pickle.dumps(trace))
     for one in (trace, copy):
         for column in (one.arrival_s, one.input_tokens, one.output_tokens, one.hash_values, one.hash_offsets):
+            assert column is not None
             assert not column.flags.writeable
     assert repr(copy) == repr(trace) == "<Trace 'trace' (mooncake): 6 requests in 8 s, 9 prefix blocks>"
     assert copy.arrival_s.tolist() == trace.arrival_s.tolist()
@@ -224,7 +227,11 @@ def test_a_format_that_does_not_fit(write: Write) -> None:
     ],
 )
 def test_a_trace_of_ones_own_is_checked(change: dict[str, np.ndarray], says: str) -> None:
-    fields = {"arrival_s": np.array([0.0, 1.0]), "input_tokens": np.array([1, 2]), "output_tokens": np.array([1, 2])}
+    fields: dict[str, Any] = {
+        "arrival_s": np.array([0.0, 1.0]),
+        "input_tokens": np.array([1, 2]),
+        "output_tokens": np.array([1, 2]),
+    }
     with pytest.raises(ConfigError, match=says):
         traces.Trace("mine", "made up", **(fields | change))
 
@@ -257,4 +264,5 @@ def test_the_real_traces(name: str, requests: int, span_s: float, input_mean: fl
     if name == "mooncake_fast25_conversation.jsonl.gz":
         assert len(np.unique(trace.arrival_s)) == 1_180
         assert len(np.unique(spread.arrival_s)) == requests
+        assert trace.hash_values is not None
         assert (len(trace.hash_values), len(np.unique(trace.hash_values))) == (288_500, 182_790)
