@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import os
 from typing import Any
@@ -62,6 +63,8 @@ def run(given: argparse.Namespace) -> int:
     from ..simulation import compare
 
     if given.report is not None:
+        # What it has to say about its font cache is not for whoever waits for a ranking.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         ready(given.report)
     scenario = options.load(given)
     with Progress("compare", quiet=given.quiet) as progress:
