@@ -1,0 +1,63 @@
+"""The public surface is pinned: a name comes or goes only together with this file."""
+
+from __future__ import annotations
+
+import importlib
+import types
+
+import pytest
+
+EXPORTED: dict[str, set[str]] = {
+    "aibalance": {
+        "AibalanceError",
+        "ConfigError",
+        "Endpoint",
+        "FormatError",
+        "Hashed",
+        "InternalError",
+        "Latency",
+        "Lease",
+        "LeaseError",
+        "LeastRequest",
+        "Maglev",
+        "ManualClock",
+        "MetricError",
+        "NoEndpointsError",
+        "NoHealthyEndpointError",
+        "OverloadedError",
+        "PeakEwma",
+        "PickError",
+        "Picks",
+        "Pool",
+        "RingHash",
+        "RoundRobin",
+        "SimulationError",
+        "SystemClock",
+        "__version__",
+        "envoy_hash",
+    },
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_all_is_pinned_and_equal_to_what_is_visible(name: str) -> None:
+    module = importlib.import_module(name)
+    assert set(module.__all__) == EXPORTED[name]
+    assert len(module.__all__) == len(set(module.__all__))
+    assert list(module.__all__) == sorted(module.__all__)
+    visible = {
+        n
+        for n, value in vars(module).items()
+        if not n.startswith("_") and not isinstance(value, types.ModuleType) and n != "annotations"
+    }
+    assert visible == {n for n in EXPORTED[name] if not n.startswith("_")}
+    for n in EXPORTED[name]:
+        assert hasattr(module, n)
+
+
+def test_the_version_is_one() -> None:
+    from importlib.metadata import version
+
+    import aibalance
+
+    assert aibalance.__version__ == version("aibalance")
