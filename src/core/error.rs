@@ -28,7 +28,9 @@ pub enum PickError {
     #[error("the pool has no endpoints")]
     NoEndpoints,
     /// Endpoints exist, and none may get work.
-    #[error("no endpoint is eligible: {total} in the pool, {unhealthy} unhealthy, {draining} draining, {zero_weight} of weight 0, {excluded} excluded")]
+    #[error(
+        "no endpoint is eligible: {total} in the pool, {unhealthy} unhealthy, {draining} draining, {zero_weight} of weight 0, {excluded} excluded"
+    )]
     NoHealthyEndpoint {
         /// How many endpoints the pool has.
         total: usize,

@@ -1,6 +1,12 @@
 //! The pure core. Time and seed are arguments everywhere.
 #![forbid(unsafe_code)]
 
+pub mod endpoints;
 pub mod error;
+pub mod hash;
+pub mod health;
+pub mod pickers;
+pub mod pool;
 pub mod rng;
+pub mod sync;
 pub mod time;

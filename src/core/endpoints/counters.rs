@@ -1,0 +1,184 @@
+//! Counters of endpoints: a flat block of padded cells addressed by slot. It grows by chunks that never move, so a
+//! lease can give back what it took long after the endpoint has left the pool.
+
+use crate::core::sync::{AtomicU64, Mode, Ordering};
+use std::sync::Arc;
+
+/// Work is counted in units of 1/1024 of one request.
+pub const UNITS: f64 = 1024.0;
+
+/// The largest cost of one request, in requests: sums of costs stay far from overflow.
+pub const MAX_COST: f64 = 8.0e12;
+
+/// The counters of one slot. 128 bytes, so that no two cells share a cache line or the line fetched beside it; what a
+/// pick reads is in the first half.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Cell {
+    /// Work in flight, in [`UNITS`].
+    pub load: AtomicU64,
+    /// What reports from outside add to `load`, in units; a signed number in two's complement.
+    pub extra: AtomicU64,
+    /// Requests in flight.
+    pub inflight: AtomicU64,
+    /// Not zero: the endpoint must not get work, whatever an index built earlier says.
+    pub blocked: AtomicU64,
+    /// The latency estimate in seconds, as float bits; 0 bits when there is none.
+    pub rtt: AtomicU64,
+    /// When the estimate was made.
+    pub rtt_at: AtomicU64,
+    /// Leases given out.
+    pub picks: AtomicU64,
+    /// When a report about this endpoint stops counting; 0 when there is none.
+    pub report_until: AtomicU64,
+    /// Leases that ended well.
+    pub successes: AtomicU64,
+    /// Leases that ended in failure.
+    pub failures: AtomicU64,
+    /// Leases that ended in a timeout.
+    pub timeouts: AtomicU64,
+    /// Leases that the endpoint refused.
+    pub rejected: AtomicU64,
+    /// Leases that the caller gave up.
+    pub cancelled: AtomicU64,
+    /// Leases that were dropped without a word.
+    pub dropped: AtomicU64,
+    /// The last latency in seconds, as float bits.
+    pub last_latency: AtomicU64,
+    /// Requests in flight that the last report named.
+    pub reported: AtomicU64,
+}
+
+impl Cell {
+    /// The load that picks compare, in units: what is in flight here, corrected by reports, never below zero.
+    #[inline(always)]
+    #[must_use]
+    pub fn effective_load(&self) -> u64 {
+        let sum = self.load.load(Ordering::Relaxed).wrapping_add(self.extra.load(Ordering::Relaxed)) as i64;
+        sum.max(0) as u64
+    }
+
+    /// Takes one request of this many units, unless `limit` requests are in flight.
+    #[inline(always)]
+    pub fn take<M: Mode>(&self, units: u64, limit: u32) -> bool {
+        let before = M::add(&self.inflight, 1);
+        if before >= u64::from(limit) {
+            M::sub(&self.inflight, 1);
+            return false;
+        }
+        M::add(&self.load, units);
+        M::add(&self.picks, 1);
+        true
+    }
+
+    /// Gives one request of this many units back.
+    #[inline(always)]
+    pub fn give<M: Mode>(&self, units: u64) {
+        M::sub(&self.load, units);
+        M::sub(&self.inflight, 1);
+    }
+
+    /// Forgets what the slot's former endpoint did. What is in flight is not touched: it is zero when a slot is
+    /// reused, and a pick that still holds an older snapshot may be adding to it right now.
+    pub fn forget(&self) {
+        for cell in [
+            &self.extra,
+            &self.rtt,
+            &self.rtt_at,
+            &self.picks,
+            &self.report_until,
+            &self.successes,
+            &self.failures,
+            &self.timeouts,
+            &self.rejected,
+            &self.cancelled,
+            &self.dropped,
+            &self.last_latency,
+            &self.reported,
+        ] {
+            cell.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// All cells of a pool. Cloning shares the cells.
+#[derive(Clone, Debug)]
+pub struct Block {
+    chunks: Vec<Arc<[Cell]>>,
+    shift: u32,
+}
+
+impl Block {
+    /// A block whose first chunk has room for `slots` endpoints.
+    #[must_use]
+    pub fn for_slots(slots: usize) -> Block {
+        // Chunks of one size, a power of two: a slot's place is a shift and a mask.
+        let shift = slots.next_power_of_two().trailing_zeros().clamp(4, 12);
+        let mut block = Block { chunks: Vec::new(), shift };
+        block.grow_to(slots.max(1));
+        block
+    }
+
+    /// Adds chunks until `slots` slots exist.
+    pub fn grow_to(&mut self, slots: usize) {
+        let size = 1usize << self.shift;
+        while self.chunks.len() * size < slots {
+            self.chunks.push((0..size).map(|_| Cell::default()).collect());
+        }
+    }
+
+    /// The cell of a slot; `None` for a slot that does not exist.
+    #[inline(always)]
+    #[must_use]
+    pub fn cell(&self, slot: u32) -> Option<&Cell> {
+        let mask = (1usize << self.shift) - 1;
+        self.chunks.get((slot >> self.shift) as usize)?.get(slot as usize & mask)
+    }
+
+    /// How many slots exist.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.chunks.len() << self.shift
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::core::sync::{Exclusive, Shared};
+
+    #[test]
+    fn a_cell_fills_its_two_lines() {
+        assert_eq!(size_of::<Cell>(), 128);
+    }
+
+    #[test]
+    fn cells_stay_where_they_are_when_the_block_grows() {
+        let mut block = Block::for_slots(3);
+        let before: *const Cell = block.cell(2).unwrap();
+        let clone = block.clone();
+        block.grow_to(1000);
+        assert_eq!(before, std::ptr::from_ref(block.cell(2).unwrap()));
+        assert!(block.cell(999).is_some());
+        assert!(clone.cell(999).is_none());
+        block.cell(2).unwrap().take::<Shared>(5, u32::MAX);
+        assert_eq!(clone.cell(2).unwrap().effective_load(), 5);
+    }
+
+    #[test]
+    fn a_full_cell_takes_nothing() {
+        let cell = Cell::default();
+        assert!(cell.take::<Exclusive>(1024, 1));
+        assert!(!cell.take::<Exclusive>(1024, 1));
+        cell.give::<Exclusive>(1024);
+        assert_eq!(cell.effective_load(), 0);
+        assert!(cell.take::<Exclusive>(0, 1));
+    }
+
+    #[test]
+    fn a_report_below_what_is_in_flight_cannot_make_a_load_negative() {
+        let cell = Cell::default();
+        cell.extra.store((-5i64) as u64, Ordering::Relaxed);
+        assert_eq!(cell.effective_load(), 0);
+    }
+}

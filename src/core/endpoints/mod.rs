@@ -1,0 +1,11 @@
+//! What is balanced over: endpoints, their counters, and the snapshot that every pick reads.
+
+pub mod counters;
+pub mod endpoint;
+pub mod latency;
+pub mod snapshot;
+
+pub use counters::{Block, Cell};
+pub use endpoint::{Endpoint, Health};
+pub use latency::Latency;
+pub use snapshot::{Member, Snapshot, Totals, View};

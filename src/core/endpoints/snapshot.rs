@@ -1,0 +1,109 @@
+//! The immutable picture of a pool that every pick reads.
+
+use super::counters::{Block, Cell};
+use crate::core::error::PickError;
+use crate::core::sync::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One endpoint that may be picked: its place in the pool, its counters, its share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Member {
+    /// Place in the pool's list of endpoints.
+    pub index: u32,
+    /// Place in the block of counters.
+    pub slot: u32,
+    /// Effective weight, more than zero.
+    pub weight: f64,
+}
+
+/// How many endpoints are in which state, for messages and statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All endpoints.
+    pub total: usize,
+    /// Unhealthy ones.
+    pub unhealthy: usize,
+    /// Draining ones.
+    pub draining: usize,
+    /// Those of weight zero.
+    pub zero_weight: usize,
+}
+
+/// What a policy sees of a snapshot.
+#[derive(Debug)]
+pub struct View {
+    /// The counters.
+    pub block: Block,
+    /// Slot of each endpoint.
+    pub slots: Vec<u32>,
+    /// Most requests in flight of each endpoint; `u32::MAX` for any number.
+    pub limits: Vec<u32>,
+    /// Whether any endpoint has a limit.
+    pub limited: bool,
+    /// Text that places each endpoint in a hash.
+    pub hash_keys: Arc<[Arc<str>]>,
+    /// Ranks of endpoints: a rank is used only when nothing of the ranks before it can be had. Never empty.
+    pub tiers: Vec<Vec<Member>>,
+    /// Whether too few endpoints are healthy, so that health is ignored.
+    pub panic: bool,
+    /// Counts by state.
+    pub totals: Totals,
+}
+
+impl View {
+    /// Whether a member may get one more request right now.
+    #[inline(always)]
+    #[must_use]
+    pub fn available(&self, member: Member) -> bool {
+        self.block.cell(member.slot).is_some_and(|cell| self.free(cell, member.index))
+    }
+
+    /// The same, for a cell at hand.
+    #[inline(always)]
+    #[must_use]
+    pub fn free(&self, cell: &Cell, index: u32) -> bool {
+        cell.blocked.load(Ordering::Relaxed) == 0 && (!self.limited || self.below_limit(cell, index))
+    }
+
+    fn below_limit(&self, cell: &Cell, index: u32) -> bool {
+        cell.inflight.load(Ordering::Relaxed) < u64::from(self.limit(index))
+    }
+
+    /// The most requests an endpoint may have in flight.
+    #[inline(always)]
+    #[must_use]
+    pub fn limit(&self, index: u32) -> u32 {
+        if self.limited { self.limits.get(index as usize).copied().unwrap_or(0) } else { u32::MAX }
+    }
+
+    /// Why nothing could be picked, when `excluded` endpoints were left out by the caller.
+    #[must_use]
+    pub fn refusal(&self, excluded: usize) -> PickError {
+        let Totals { total, unhealthy, draining, zero_weight } = self.totals;
+        if total == 0 {
+            PickError::NoEndpoints
+        } else if self
+            .tiers
+            .iter()
+            .flatten()
+            .any(|m| self.block.cell(m.slot).is_some_and(|c| c.blocked.load(Ordering::Relaxed) == 0))
+            && excluded == 0
+        {
+            PickError::Overloaded
+        } else {
+            PickError::NoHealthyEndpoint { total, unhealthy, draining, zero_weight, excluded }
+        }
+    }
+}
+
+/// A view, and what the host language hangs on each endpoint.
+#[derive(Debug)]
+pub struct Snapshot<P> {
+    /// What policies see.
+    pub view: View,
+    /// The payload of each endpoint.
+    pub payload: Vec<P>,
+    /// Place of each id.
+    pub ids: Arc<HashMap<Arc<str>, u32>>,
+}

@@ -1,0 +1,3 @@
+//! From health, weight and rank to who may be picked.
+
+pub mod failover;

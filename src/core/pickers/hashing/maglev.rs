@@ -1,0 +1,174 @@
+//! Envoy's Maglev table.
+
+use super::super::{Allow, Choice, Context, Draws, Policy};
+use crate::core::endpoints::{Member, View};
+use crate::core::error::ConfigError;
+use crate::core::hash;
+use crate::core::sync::Mode;
+
+/// The largest table, Envoy's own limit.
+pub const MAX_TABLE: u64 = 5_000_011;
+
+/// How often a taken key is hashed on before the table is walked.
+const REHASHES: u64 = 32;
+
+/// Maglev hashing (Eisenbud et al., NSDI 2016) with the weights and the table of Envoy 1.40.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maglev {
+    /// Entries of the table, a prime.
+    pub table_size: u64,
+}
+
+impl Default for Maglev {
+    fn default() -> Maglev {
+        Maglev { table_size: 65_537 }
+    }
+}
+
+impl Maglev {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the size is not a prime up to [`MAX_TABLE`].
+    pub fn check(self) -> Result<Maglev, ConfigError> {
+        let n = self.table_size;
+        let prime = n >= 2 && (2..).take_while(|d| d * d <= n).all(|d: u64| !n.is_multiple_of(d));
+        if n > MAX_TABLE || !prime {
+            return Err(ConfigError::new("table_size", n, format!("a prime from 2 to {MAX_TABLE}, such as 65537")));
+        }
+        Ok(self)
+    }
+}
+
+/// The table: positions of members, in 16 bits where they fit.
+#[derive(Debug, Default)]
+pub struct Index {
+    members: Vec<Member>,
+    narrow: Vec<u16>,
+    wide: Vec<u32>,
+    size: u64,
+}
+
+impl Index {
+    #[inline(always)]
+    fn owner(&self, key: u64) -> Option<Member> {
+        let at = key.checked_rem(self.size)? as usize;
+        let position = match self.narrow.get(at) {
+            Some(&position) => u32::from(position),
+            None => *self.wide.get(at)?,
+        };
+        self.members.get(position as usize).copied()
+    }
+
+    /// Tries the key hashed on as Envoy's retries are, then the rest of the table in order.
+    #[inline(never)]
+    fn walk(&self, key: u64, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+        let usable = |member: &Member| cx.view.available(*member) && allow(member.index);
+        for attempt in 0..REHASHES {
+            let member = self.owner(key ^ 0u64.wrapping_sub(attempt))?;
+            if usable(&member) {
+                return Some(member.into());
+            }
+        }
+        let from = key.checked_rem(self.size)?;
+        for step in 1..self.size {
+            // Positions, not keys: the remainder of a sum below twice the size.
+            let member = self.owner((from + step) % self.size)?;
+            if usable(&member) {
+                return Some(member.into());
+            }
+        }
+        // More members than entries: those without one are asked last.
+        self.members.iter().find(|m| usable(m)).map(|&m| m.into())
+    }
+}
+
+impl Policy for Maglev {
+    type Index<M: Mode> = Index;
+    const KEYED: bool = true;
+
+    fn build<M: Mode>(&self, view: &View, members: &[Member], _: &[&Index], _: &Draws) -> Index {
+        struct Turn {
+            member: u32,
+            offset: u64,
+            skip: u64,
+            weight: f64,
+            target: f64,
+        }
+        let size = self.table_size;
+        let total: f64 = members.iter().map(|m| m.weight).sum();
+        let mut order: Vec<(&str, u32, f64)> = (0u32..)
+            .zip(members)
+            .map(|(i, m)| (view.hash_keys.get(m.index as usize).map_or("", |k| k), i, m.weight / total))
+            .collect();
+        order.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let most = order.iter().fold(0.0f64, |most, entry| most.max(entry.2));
+        let mut turns: Vec<Turn> = order
+            .iter()
+            .map(|&(key, member, weight)| Turn {
+                member,
+                offset: hash::xxh64(key.as_bytes()) % size,
+                skip: hash::xxh64_with_seed(key.as_bytes(), 1) % (size - 1).max(1) + 1,
+                weight,
+                target: 0.0,
+            })
+            .collect();
+        let mut table = vec![u32::MAX; size as usize];
+        let mut left = if turns.is_empty() { 0 } else { size };
+        let mut round = 1.0;
+        'fill: while left > 0 {
+            for turn in &mut turns {
+                // Envoy's rule, in its own arithmetic: a host sits out rounds until its share has caught up.
+                if round * turn.weight < turn.target {
+                    continue;
+                }
+                turn.target += most;
+                loop {
+                    let at = turn.offset;
+                    turn.offset += turn.skip;
+                    if turn.offset >= size {
+                        turn.offset -= size;
+                    }
+                    match table.get_mut(at as usize) {
+                        Some(place) if *place == u32::MAX => {
+                            *place = turn.member;
+                            break;
+                        }
+                        Some(_) => {}
+                        None => break 'fill,
+                    }
+                }
+                left -= 1;
+                if left == 0 {
+                    break 'fill;
+                }
+            }
+            round += 1.0;
+        }
+        let members = members.to_vec();
+        if members.is_empty() {
+            Index::default()
+        } else if members.len() <= usize::from(u16::MAX) {
+            Index { members, narrow: table.iter().map(|&p| p as u16).collect(), wide: Vec::new(), size }
+        } else {
+            Index { members, narrow: Vec::new(), wide: table, size }
+        }
+    }
+
+    fn build_cost(&self, members: usize) -> u64 {
+        self.table_size * 20 + members as u64 * 100
+    }
+
+    #[inline(always)]
+    fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        let member = index.owner(key)?;
+        if cx.view.available(member) {
+            return Some(member.into());
+        }
+        index.walk(key, cx, &|_| true)
+    }
+
+    fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
+        index.walk(key, cx, allow)
+    }
+}

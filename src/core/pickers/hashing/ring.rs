@@ -1,0 +1,221 @@
+//! Envoy's ring.
+
+use super::super::{Allow, Choice, Context, Draws, Policy};
+use crate::core::endpoints::{Member, View};
+use crate::core::error::ConfigError;
+use crate::core::hash;
+use crate::core::sync::Mode;
+
+/// The largest ring, Envoy's own limit.
+pub const MAX_RING: u64 = 8_388_608;
+
+/// The hash that places the points.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PointHash {
+    /// XXH64 with seed 0.
+    #[default]
+    Xxh64,
+    /// MurmurHash64A with Envoy's seed.
+    Murmur2,
+}
+
+/// How large the ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingSize {
+    /// This many points for an endpoint of the least weight.
+    Points(u64),
+    /// Envoy's bounds for the whole ring.
+    Bounds {
+        /// At least this many points.
+        min: u64,
+        /// At most this many points.
+        max: u64,
+    },
+}
+
+/// Consistent hashing on Envoy's ring (Envoy 1.40, RING_HASH).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingHash {
+    /// How large the ring is.
+    pub size: RingSize,
+    /// What places the points.
+    pub hash: PointHash,
+}
+
+impl Default for RingHash {
+    fn default() -> RingHash {
+        RingHash { size: RingSize::Points(512), hash: PointHash::Xxh64 }
+    }
+}
+
+impl RingHash {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the parameter.
+    pub fn check(self) -> Result<RingHash, ConfigError> {
+        let whole = |field: &str, v: u64| {
+            if (1..=MAX_RING).contains(&v) {
+                Ok(())
+            } else {
+                Err(ConfigError::new(field, v, format!("a whole number from 1 to {MAX_RING}")))
+            }
+        };
+        match self.size {
+            RingSize::Points(points) => whole("points", points)?,
+            RingSize::Bounds { min, max } => {
+                whole("min_size", min)?;
+                whole("max_size", max)?;
+                if min > max {
+                    return Err(ConfigError::new("min_size", min, format!("at most max_size, which is {max}")));
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    fn bounds(&self, members: usize) -> (f64, f64) {
+        let (min, max) = match self.size {
+            RingSize::Points(points) => (points.saturating_mul(members as u64).min(MAX_RING), MAX_RING),
+            RingSize::Bounds { min, max } => (min, max),
+        };
+        (min as f64, max as f64)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Point {
+    hash: u64,
+    member: u32,
+}
+
+/// The sorted points, and for the leading bits of a hash the first point that may follow it.
+#[derive(Debug, Default)]
+pub struct Index {
+    members: Vec<Member>,
+    points: Vec<Point>,
+    first: Vec<u32>,
+    shift: u32,
+}
+
+impl Index {
+    /// The position of the first point at or after a hash, around the ring.
+    #[inline(always)]
+    fn find(&self, key: u64) -> usize {
+        let mut at = self.first.get((key >> self.shift) as usize).copied().unwrap_or(0) as usize;
+        while self.points.get(at).is_some_and(|point| point.hash < key) {
+            at += 1;
+        }
+        if at >= self.points.len() { 0 } else { at }
+    }
+
+    #[inline(always)]
+    fn owner(&self, at: usize) -> Option<Member> {
+        self.members.get(self.points.get(at)?.member as usize).copied()
+    }
+
+    /// Walks on from a position until an endpoint can be had. Every endpoint is asked once.
+    #[inline(never)]
+    fn walk(&self, from: usize, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+        let (tail, head) = (self.points.get(from..)?, self.points.get(..from)?);
+        let mut asked = vec![false; self.members.len()];
+        let mut left = self.members.len();
+        for point in tail.iter().chain(head) {
+            let seen = asked.get_mut(point.member as usize)?;
+            if std::mem::replace(seen, true) {
+                continue;
+            }
+            let member = self.members.get(point.member as usize).copied()?;
+            if cx.view.available(member) && allow(member.index) {
+                return Some(member.into());
+            }
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        // A member whose share is less than one point has no place on the ring, and is asked last.
+        let rest = self.members.iter().zip(asked).filter(|&(_, asked)| !asked);
+        rest.map(|(m, _)| *m).find(|&m| cx.view.available(m) && allow(m.index)).map(Choice::from)
+    }
+}
+
+impl Policy for RingHash {
+    type Index<M: Mode> = Index;
+    const KEYED: bool = true;
+
+    fn build<M: Mode>(&self, view: &View, members: &[Member], _: &[&Index], _: &Draws) -> Index {
+        let total: f64 = members.iter().map(|m| m.weight).sum();
+        let least = members.iter().map(|m| m.weight / total).fold(f64::INFINITY, f64::min);
+        let (min, max) = self.bounds(members.len());
+        // Envoy scales so that the least weight gets a whole number of points, in double arithmetic whose rounding
+        // decides where fractions run over from one host to the next.
+        let scale = ((least * min).ceil() / least).min(max);
+        let mut points = Vec::with_capacity(if scale.is_finite() { scale.ceil() as usize } else { 0 });
+        let (mut current, mut target) = (0.0, 0.0);
+        let mut text = String::new();
+        for (place, member) in (0u32..).zip(members) {
+            let key = view.hash_keys.get(member.index as usize).map_or("", |k| k);
+            target += scale * (member.weight / total);
+            let mut i = 0u64;
+            while current < target {
+                text.clear();
+                text.push_str(key);
+                text.push('_');
+                push_decimal(&mut text, i);
+                let hash = match self.hash {
+                    PointHash::Xxh64 => hash::xxh64(text.as_bytes()),
+                    PointHash::Murmur2 => hash::murmur64a(text.as_bytes(), hash::ENVOY_MURMUR_SEED),
+                };
+                points.push(Point { hash, member: place });
+                i += 1;
+                current += 1.0;
+            }
+        }
+        points.sort_unstable();
+        let (first, shift) = lookup(&points);
+        Index { members: members.to_vec(), points, first, shift }
+    }
+
+    fn build_cost(&self, members: usize) -> u64 {
+        let (min, max) = self.bounds(members);
+        min.max(members as f64).min(max) as u64 * 100
+    }
+
+    #[inline(always)]
+    fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        let at = index.find(key);
+        let member = index.owner(at)?;
+        if cx.view.available(member) {
+            return Some(member.into());
+        }
+        index.walk(at, cx, &|_| true)
+    }
+
+    fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
+        index.walk(index.find(key), cx, allow)
+    }
+}
+
+/// For every value of the leading bits, the first point not below it. About one point a value, so that a search ends
+/// within a step or two.
+fn lookup(points: &[Point]) -> (Vec<u32>, u32) {
+    let bits = usize::BITS - points.len().max(1).leading_zeros();
+    let shift = 64 - bits;
+    let mut first = Vec::with_capacity(1 << bits);
+    let mut at = 0u32;
+    for lead in 0..(1u64 << bits) {
+        while points.get(at as usize).is_some_and(|p| p.hash < lead << shift) {
+            at += 1;
+        }
+        first.push(at);
+    }
+    (first, shift)
+}
+
+fn push_decimal(text: &mut String, n: u64) {
+    if n >= 10 {
+        push_decimal(text, n / 10);
+    }
+    text.push(char::from(b'0' + (n % 10) as u8));
+}

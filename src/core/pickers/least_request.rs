@@ -1,0 +1,211 @@
+//! Least requests: the best of d distinct choices, or of all.
+
+use super::sampler::Sampler;
+use super::{Allow, Choice, Context, Draws, Policy};
+use crate::core::endpoints::{Member, View};
+use crate::core::error::ConfigError;
+use crate::core::rng;
+use crate::core::sync::{AtomicU64, Mode, Ordering};
+
+/// Which of several equally loaded endpoints gets the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ties {
+    /// Any of them, each as likely.
+    #[default]
+    Random,
+    /// The first in the pool's order.
+    First,
+    /// The last in the pool's order.
+    Last,
+    /// The next after the one that a tie went to before.
+    Rotate,
+    /// The one with the largest weight, then the first.
+    Heaviest,
+}
+
+/// The most choices there may be.
+pub const MAX_CHOICES: u32 = 64;
+
+/// Takes the least loaded of `choices` endpoints drawn by weight, or of all. The load is the sum of costs in flight;
+/// it is compared relative to the weight. After Mitzenmacher (2001) for two choices; distinct draws and weights are
+/// where it differs from Envoy and gRPC, which draw with replacement and know no weights here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeastRequest {
+    /// How many endpoints are compared.
+    pub choices: u32,
+    /// Compare all endpoints instead.
+    pub full_scan: bool,
+    /// Draw with replacement, as Envoy and gRPC do.
+    pub replace: bool,
+    /// How strongly load counts against weight: the score is load^bias / weight.
+    pub bias: f64,
+    /// Whether the new request counts in the load.
+    pub after: bool,
+    /// Who wins a tie.
+    pub ties: Ties,
+}
+
+impl Default for LeastRequest {
+    fn default() -> LeastRequest {
+        LeastRequest { choices: 2, full_scan: false, replace: false, bias: 1.0, after: true, ties: Ties::Random }
+    }
+}
+
+impl LeastRequest {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the parameter.
+    pub fn check(self) -> Result<LeastRequest, ConfigError> {
+        if !(1..=MAX_CHOICES).contains(&self.choices) {
+            return Err(ConfigError::new("choices", self.choices, format!("a whole number from 1 to {MAX_CHOICES}")));
+        }
+        if !(self.bias.is_finite() && self.bias >= 0.0) {
+            return Err(ConfigError::new("bias", self.bias, "a finite number, not negative"));
+        }
+        if self.ties == Ties::Rotate && !self.full_scan {
+            return Err(ConfigError::new("ties", "rotate", "\"rotate\" needs full_scan=True"));
+        }
+        Ok(self)
+    }
+
+    #[inline(always)]
+    fn score(&self, cx: &Context<'_>, member: Member) -> f64 {
+        let load = cx.cell(member).map_or(u64::MAX, |cell| cell.effective_load());
+        let load = if self.after { load.saturating_add(cx.units) } else { load } as f64;
+        if self.bias == 1.0 { load / member.weight } else { load.powf(self.bias) / member.weight }
+    }
+
+    /// Whether a tie between a candidate and the best so far goes to the candidate.
+    fn wins_tie(&self, candidate: Member, best: Member) -> bool {
+        match self.ties {
+            Ties::Random | Ties::Rotate => false,
+            Ties::First => candidate.index < best.index,
+            Ties::Last => candidate.index > best.index,
+            Ties::Heaviest => {
+                candidate.weight > best.weight || (candidate.weight == best.weight && candidate.index < best.index)
+            }
+        }
+    }
+
+    fn better(&self, cx: &Context<'_>, a: Member, b: Member) -> Member {
+        let (x, y) = (self.score(cx, a), self.score(cx, b));
+        if y < x || (y == x && self.wins_tie(b, a)) { b } else { a }
+    }
+
+    /// The best of all members that may take the request.
+    fn scan<M: Mode>(&self, index: &Index, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+        let members = &index.sampler.members;
+        let from = if self.ties == Ties::Rotate {
+            (index.rotation.load(Ordering::Relaxed) as usize).checked_rem(members.len()).unwrap_or(0)
+        } else {
+            0
+        };
+        let mut best: Option<(Member, f64)> = None;
+        let mut equal = 1u32;
+        let mut at = from;
+        let (tail, head) = (members.get(from..).unwrap_or(&[]), members.get(..from).unwrap_or(&[]));
+        for (i, &member) in tail.iter().chain(head).enumerate() {
+            if !cx.view.available(member) || !allow(member.index) {
+                continue;
+            }
+            let score = self.score(cx, member);
+            match best {
+                Some((_, least)) if score > least => continue,
+                Some((other, least)) if score == least => {
+                    equal += 1;
+                    // Reservoir sampling: the k-th of equals replaces with chance 1/k.
+                    let take = match self.ties {
+                        Ties::Random => rng::below((cx.draws.next::<M>() >> 32) as u32, equal) == 0,
+                        _ => self.wins_tie(member, other),
+                    };
+                    if !take {
+                        continue;
+                    }
+                }
+                _ => equal = 1,
+            }
+            best = Some((member, score));
+            at = from + i;
+        }
+        if self.ties == Ties::Rotate {
+            M::replace(&index.rotation, at as u64 + 1);
+        }
+        best.map(|(member, _)| member.into())
+    }
+
+    /// The best of `choices` members, when some of the first draw could not be had or more than two are wanted.
+    fn draw<M: Mode>(&self, index: &Index, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+        let n = index.sampler.len();
+        let wanted = if self.replace { self.choices as usize } else { (self.choices as usize).min(n) };
+        let (mut taken, mut used) = ([0u32; MAX_CHOICES as usize], 0usize);
+        let mut best: Option<Member> = None;
+        for _ in 0..wanted {
+            let at = match taken.get(..used) {
+                Some(before) if used > 0 && !self.replace => index.sampler.another::<M>(cx.draws, before),
+                _ => index.sampler.one::<M>(cx.draws),
+            };
+            if let Some(place) = taken.get_mut(used) {
+                *place = at;
+                used += 1;
+            }
+            let Some(member) = index.sampler.get(at) else { continue };
+            if cx.view.available(member) && allow(member.index) {
+                best = Some(best.map_or(member, |b| self.better(cx, b, member)));
+            }
+        }
+        best.map(Choice::from).or_else(|| self.scan::<M>(index, cx, allow))
+    }
+}
+
+/// The members, how to draw them, and where ties rotate.
+#[derive(Debug, Default)]
+pub struct Index {
+    sampler: Sampler,
+    rotation: AtomicU64,
+}
+
+impl Policy for LeastRequest {
+    type Index<M: Mode> = Index;
+
+    fn build<M: Mode>(&self, _: &View, members: &[Member], before: &[&Index], _: &Draws) -> Index {
+        let rotation = before.first().map_or(0, |b| b.rotation.load(Ordering::Relaxed));
+        Index { sampler: Sampler::new(members), rotation: AtomicU64::new(rotation) }
+    }
+
+    #[inline(always)]
+    fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64) -> Option<Choice> {
+        if self.choices == 2 && !self.full_scan && !self.replace && index.sampler.len() > 1 {
+            let (a, b) = index.sampler.two::<M>(cx.draws);
+            let (a, b) = (index.sampler.get(a)?, index.sampler.get(b)?);
+            let (ca, cb) = (cx.cell(a)?, cx.cell(b)?);
+            let (member, cell) = if self.ties == Ties::Random && self.bias == 1.0 && !index.sampler.weighted() {
+                if cb.effective_load() < ca.effective_load() { (b, cb) } else { (a, ca) }
+            } else {
+                let best = self.better(cx, a, b);
+                (best, if best.index == a.index { ca } else { cb })
+            };
+            if cx.view.free(cell, member.index) {
+                return Some(member.into());
+            }
+        }
+        self.pick_slowly::<M>(index, cx)
+    }
+
+    fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
+        if index.sampler.len() == 0 {
+            None
+        } else if self.full_scan {
+            self.scan::<M>(index, cx, allow)
+        } else {
+            self.draw::<M>(index, cx, allow)
+        }
+    }
+}
+
+impl LeastRequest {
+    #[inline(never)]
+    fn pick_slowly<M: Mode>(&self, index: &Index, cx: &Context<'_>) -> Option<Choice> {
+        self.choose::<M>(index, cx, 0, &|_| true)
+    }
+}

@@ -1,0 +1,143 @@
+//! Policies: how one of the eligible endpoints is chosen. A policy sees eligibility and effective weight, never health.
+
+pub mod hashing;
+pub mod latency;
+pub mod least_request;
+pub mod round_robin;
+mod sampler;
+
+use crate::core::endpoints::{Cell, Latency, Member, View};
+use crate::core::rng;
+use crate::core::sync::{AtomicU64, Mode, Ordering};
+use crate::core::time::Nanos;
+
+pub use hashing::{maglev::Maglev, ring::RingHash};
+pub use latency::PeakEwma;
+pub use least_request::LeastRequest;
+pub use round_robin::{RoundRobin, Start};
+
+/// The chosen endpoint: its place in the pool and its counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Place in the pool's list of endpoints.
+    pub index: u32,
+    /// Place in the block of counters.
+    pub slot: u32,
+}
+
+impl From<Member> for Choice {
+    #[inline(always)]
+    fn from(m: Member) -> Choice {
+        Choice { index: m.index, slot: m.slot }
+    }
+}
+
+/// A picker's own source of chance: draw number i of its seed, so that one addition hands out a draw.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Draws {
+    seed: AtomicU64,
+    next: AtomicU64,
+}
+
+impl Draws {
+    /// A source that starts at draw 0 of `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Draws {
+        Draws { seed: AtomicU64::new(seed), next: AtomicU64::new(0) }
+    }
+
+    /// Starts again at draw 0 of another seed: what a forked child does.
+    pub fn reseed(&self, seed: u64) {
+        self.seed.store(seed, Ordering::Relaxed);
+        self.next.store(0, Ordering::Relaxed);
+    }
+
+    /// The next 64 random bits.
+    #[inline(always)]
+    pub fn next<M: Mode>(&self) -> u64 {
+        rng::draw(self.seed.load(Ordering::Relaxed), M::add(&self.next, 1))
+    }
+}
+
+/// What one pick works with.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The endpoints.
+    pub view: &'a View,
+    /// Chance.
+    pub draws: &'a Draws,
+    /// How latencies are estimated.
+    pub latency: &'a Latency,
+    /// The pool's mean latency as float bits.
+    pub mean_latency: &'a AtomicU64,
+    /// The work that the request brings, in units.
+    pub units: u64,
+    /// The instant of the pick; zero for policies that do not need it.
+    pub now: Nanos,
+}
+
+impl Context<'_> {
+    /// The cell of a member.
+    #[inline(always)]
+    #[must_use]
+    pub fn cell(&self, member: Member) -> Option<&Cell> {
+        self.view.block.cell(member.slot)
+    }
+}
+
+/// Says whether the caller allows an endpoint, by its place in the pool.
+pub type Allow<'a> = &'a dyn Fn(u32) -> bool;
+
+/// A way of choosing. Its index is built for every new set of eligible endpoints; what must outlive that, such as a
+/// rotation, is handed from the old index to the new one.
+pub trait Policy: Clone + Send + Sync + 'static {
+    /// What is prepared for one set of endpoints.
+    type Index<M: Mode>: Send + Sync + 'static;
+
+    /// Whether a pick needs to know the time.
+    const TIMED: bool = false;
+
+    /// Whether a pick depends on its key.
+    const KEYED: bool = false;
+
+    /// Prepares an index for the members of one rank. `before` are the indexes of all ranks that it replaces; none at
+    /// the first build.
+    fn build<M: Mode>(
+        &self,
+        view: &View,
+        members: &[Member],
+        before: &[&Self::Index<M>],
+        draws: &Draws,
+    ) -> Self::Index<M>;
+
+    /// Roughly how long a build takes, in nanoseconds.
+    fn build_cost(&self, members: usize) -> u64 {
+        members as u64 * 10
+    }
+
+    /// Whether a rebuild would make picks cheaper, although nothing has changed.
+    fn wants_rebuild<M: Mode>(&self, _index: &Self::Index<M>) -> bool {
+        false
+    }
+
+    /// Chooses; `None` when no member can take the request.
+    fn pick<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, key: u64) -> Option<Choice>;
+
+    /// Chooses among those that the caller allows.
+    fn choose<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice>;
+
+    /// Fills `out` with picks, as `pick` would give them one by one. What cannot be had ends it early; the number of
+    /// picks made is returned.
+    fn fill<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, out: &mut [u32]) -> usize {
+        let mut made = 0;
+        for place in out.iter_mut() {
+            match self.pick(index, cx, if Self::KEYED { cx.draws.next::<M>() } else { 0 }) {
+                Some(choice) => *place = choice.index,
+                None => break,
+            }
+            made += 1;
+        }
+        made
+    }
+}

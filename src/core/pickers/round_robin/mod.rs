@@ -1,0 +1,5 @@
+//! Round robin, by schedule.
+
+pub mod smooth;
+
+pub use smooth::{RoundRobin, Start};

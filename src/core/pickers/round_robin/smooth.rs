@@ -1,0 +1,390 @@
+//! nginx's smooth weighted round robin.
+//!
+//! Every pick raises each member's current weight by its weight, takes the largest (the first of equals) and lowers it
+//! by the sum. The order repeats, so while nothing is skipped it is read from a table; a skipped member is not touched
+//! at all, which leaves the cycle, and from then on the weights are kept alive until a rebuild finds a cycle again.
+
+use super::super::{Allow, Choice, Context, Draws, Policy};
+use crate::core::endpoints::{Member, View};
+use crate::core::sync::{AtomicU64, Mode, Ordering};
+use std::collections::{HashMap, HashSet};
+
+/// The longest cycle that is kept as a table.
+const MAX_PERIOD: u64 = 65_536;
+
+/// The most steps that building a table may take.
+const MAX_STEPS: u64 = 2_000_000;
+
+/// Whole weights up to this are used as they are; others are scaled so that the largest becomes 2^20.
+const MAX_WHOLE: f64 = 2_147_483_648.0;
+
+/// Where the rotation starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After this many picks.
+    After(u64),
+    /// Anywhere, by the picker's seed.
+    Random,
+}
+
+/// Weighted round robin by nginx's smooth schedule (nginx 1.22 and 1.31).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundRobin {
+    /// Where it starts.
+    pub start: Start,
+}
+
+/// A rank's members and the state of their rotation.
+#[derive(Debug, Default)]
+pub struct Index<M: Mode> {
+    members: Vec<Member>,
+    weights: Vec<i64>,
+    total: i64,
+    /// Positions of one whole cycle from `base`; empty when it is too long.
+    cycle: Vec<u32>,
+    /// Current weights at the start of the cycle.
+    base: Vec<i64>,
+    /// Place in the cycle.
+    at: AtomicU64,
+    /// Not zero: the cycle was left, and `current` is kept instead.
+    live: AtomicU64,
+    /// Current weights while live; signed numbers in two's complement.
+    current: Vec<AtomicU64>,
+    /// Picks since the last one that skipped somebody.
+    calm: AtomicU64,
+    /// Current weights of slots that are in the pool and not in this rank: they keep still until they come back.
+    parked: HashMap<u32, i64>,
+    gate: M::Gate,
+}
+
+impl<M: Mode> Index<M> {
+    /// The current weights, wherever they are kept.
+    fn weights_now(&self) -> Vec<i64> {
+        if self.live.load(Ordering::Acquire) != 0 {
+            return self.current.iter().map(|c| c.load(Ordering::Relaxed) as i64).collect();
+        }
+        let at = (self.at.load(Ordering::Relaxed)).checked_rem(self.cycle.len() as u64).unwrap_or(0);
+        let mut now: Vec<i64> = self.base.iter().zip(&self.weights).map(|(b, w)| b + w * at as i64).collect();
+        for &position in self.cycle.iter().take(at as usize) {
+            if let Some(current) = now.get_mut(position as usize) {
+                *current -= self.total;
+            }
+        }
+        now
+    }
+
+    /// One live step over the members that can be had. Holds the gate.
+    fn step(&self, usable: &dyn Fn(Member) -> bool) -> Option<Choice> {
+        if self.live.load(Ordering::Acquire) == 0 {
+            for (current, value) in self.current.iter().zip(self.weights_now()) {
+                current.store(value as u64, Ordering::Relaxed);
+            }
+            self.live.store(1, Ordering::Release);
+        }
+        let (mut total, mut best, mut skipped) = (0i64, None::<(Member, &AtomicU64, i64)>, false);
+        for ((&member, &weight), current) in self.members.iter().zip(&self.weights).zip(&self.current) {
+            if !usable(member) {
+                skipped = true;
+                continue;
+            }
+            let raised = (current.load(Ordering::Relaxed) as i64).wrapping_add(weight);
+            current.store(raised as u64, Ordering::Relaxed);
+            total += weight;
+            if best.is_none_or(|(_, _, most)| raised > most) {
+                best = Some((member, current, raised));
+            }
+        }
+        let (member, current, raised) = best?;
+        current.store(raised.wrapping_sub(total) as u64, Ordering::Relaxed);
+        self.calm.store(if skipped { 0 } else { self.calm.load(Ordering::Relaxed) + 1 }, Ordering::Relaxed);
+        Some(member.into())
+    }
+}
+
+/// Weights as whole numbers, and their sum.
+fn whole(members: &[Member]) -> (Vec<i64>, i64) {
+    let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
+    let as_is = most <= MAX_WHOLE && members.iter().all(|m| m.weight.fract() == 0.0);
+    let scale = if as_is { 1.0 } else { 1_048_576.0 / most };
+    let mut weights: Vec<i64> = members.iter().map(|m| ((m.weight * scale).round() as i64).max(1)).collect();
+    let divisor = weights.iter().fold(0, |a, &b| gcd(a, b));
+    if divisor > 1 {
+        weights.iter_mut().for_each(|w| *w /= divisor);
+    }
+    let total = weights.iter().sum();
+    (weights, total)
+}
+
+fn gcd(mut a: i64, mut b: i64) -> i64 {
+    while b != 0 {
+        (a, b) = (b, a.checked_rem(b).unwrap_or(0));
+    }
+    a
+}
+
+/// One cycle of members of equal weight: each once, by current weight, then by place. Right as long as no two differ
+/// by more than the sum, which is so unless the weights have just changed.
+fn cycle_of_equals(base: &[i64], total: i64) -> Option<Vec<u32>> {
+    let (least, most) = (base.iter().min()?, base.iter().max()?);
+    if most - least > total {
+        return None;
+    }
+    let mut order: Vec<(i64, u32)> = base.iter().zip(0u32..).map(|(&b, i)| (-b, i)).collect();
+    order.sort_unstable();
+    Some(order.into_iter().map(|(_, i)| i).collect())
+}
+
+/// One cycle from a fresh start. Members of one weight take turns in order, so only the next of each weight competes.
+fn fresh_cycle(weights: &[i64], total: i64) -> Option<Vec<u32>> {
+    struct Class {
+        weight: i64,
+        members: Vec<u32>,
+        next: usize,
+        current: i64,
+    }
+    let mut classes: Vec<Class> = Vec::new();
+    for (i, &weight) in (0u32..).zip(weights) {
+        match classes.iter_mut().find(|c| c.weight == weight) {
+            Some(class) => class.members.push(i),
+            None => {
+                if classes.len() as u64 * total as u64 > MAX_STEPS {
+                    return None;
+                }
+                classes.push(Class { weight, members: vec![i], next: 0, current: 0 });
+            }
+        }
+    }
+    if classes.len() as u64 * total as u64 > MAX_STEPS {
+        return None;
+    }
+    // The head's current weight is weight * step - total * (rounds that its class has gone).
+    let mut cycle = Vec::with_capacity(total as usize);
+    for _ in 0..total {
+        let mut best: Option<(i64, u32, usize)> = None;
+        for (which, class) in classes.iter_mut().enumerate() {
+            class.current += class.weight;
+            let head = class.members.get(class.next).copied()?;
+            let better = best.is_none_or(|(most, at, _)| class.current > most || (class.current == most && head < at));
+            if better {
+                best = Some((class.current, head, which));
+            }
+        }
+        let (_, head, which) = best?;
+        cycle.push(head);
+        let class = classes.get_mut(which)?;
+        class.next += 1;
+        if class.next == class.members.len() {
+            class.next = 0;
+            class.current -= total;
+        }
+    }
+    Some(cycle)
+}
+
+/// One cycle from any state, if the state comes back after it.
+fn cycle_from(base: &[i64], weights: &[i64], total: i64) -> Option<Vec<u32>> {
+    if (total as u64).saturating_mul(weights.len() as u64) > MAX_STEPS {
+        return None;
+    }
+    let mut now = base.to_vec();
+    let mut cycle = Vec::with_capacity(total as usize);
+    for _ in 0..total {
+        let mut best: Option<(i64, u32)> = None;
+        for ((current, &weight), i) in now.iter_mut().zip(weights).zip(0u32..) {
+            *current += weight;
+            if best.is_none_or(|(most, _)| *current > most) {
+                best = Some((*current, i));
+            }
+        }
+        let (_, i) = best?;
+        *now.get_mut(i as usize)? -= total;
+        cycle.push(i);
+    }
+    (now == base).then_some(cycle)
+}
+
+impl RoundRobin {
+    fn start(&self, draws: &Draws, total: i64) -> u64 {
+        let n = match self.start {
+            Start::After(n) => n,
+            Start::Random => draws.next::<crate::core::sync::Exclusive>(),
+        };
+        n.checked_rem(total as u64).unwrap_or(0)
+    }
+}
+
+impl Policy for RoundRobin {
+    type Index<M: Mode> = Index<M>;
+
+    fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
+        let (weights, total) = whole(members);
+        // Those that stay keep their current weights, those that come start at zero.
+        let mut parked: HashMap<u32, i64> = before.iter().flat_map(|b| b.parked.clone()).collect();
+        for old in before {
+            parked.extend(old.members.iter().map(|m| m.slot).zip(old.weights_now()));
+        }
+        let base: Vec<i64> = members.iter().map(|m| parked.remove(&m.slot).unwrap_or(0)).collect();
+        let present: HashSet<u32> = view.slots.iter().copied().collect();
+        parked.retain(|slot, current| *current != 0 && present.contains(slot));
+        let equal = weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
+        let cycle = if equal {
+            cycle_of_equals(&base, total)
+        } else if total as u64 > MAX_PERIOD {
+            None
+        } else if base.iter().all(|&b| b == 0) {
+            fresh_cycle(&weights, total)
+        } else {
+            cycle_from(&base, &weights, total)
+        };
+        let live = u64::from(cycle.is_none());
+        let current = base.iter().map(|&b| AtomicU64::new(b as u64)).collect();
+        let index = Index {
+            members: members.to_vec(),
+            weights,
+            total,
+            cycle: cycle.unwrap_or_default(),
+            base,
+            at: AtomicU64::new(0),
+            live: AtomicU64::new(live),
+            current,
+            calm: AtomicU64::new(0),
+            parked,
+            gate: M::Gate::default(),
+        };
+        // A start is for the first build only: a rotation that goes on has its place already.
+        if before.is_empty() && total > 0 {
+            let start = self.start(draws, total);
+            if live == 0 {
+                index.at.store(start, Ordering::Relaxed);
+            } else {
+                // A random place in a cycle too long to walk: far enough in is as good as anywhere.
+                for _ in 0..start.min(MAX_PERIOD) {
+                    index.step(&|_| true);
+                }
+            }
+        }
+        index
+    }
+
+    fn build_cost(&self, members: usize) -> u64 {
+        members as u64 * 40 + 100_000
+    }
+
+    fn wants_rebuild<M: Mode>(&self, index: &Index<M>) -> bool {
+        let settled = index.calm.load(Ordering::Relaxed) as usize >= index.members.len();
+        index.live.load(Ordering::Relaxed) != 0
+            && settled
+            && (index.total as u64) <= MAX_PERIOD
+            && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS
+    }
+
+    #[inline(always)]
+    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
+        if index.live.load(Ordering::Relaxed) == 0 {
+            let before = index.at.load(Ordering::Relaxed);
+            let at = M::rotate(&index.at, index.cycle.len() as u64);
+            if let Some(&position) = index.cycle.get(at as usize)
+                && let Some(&member) = index.members.get(position as usize)
+            {
+                if cx.view.available(member) {
+                    return Some(member.into());
+                }
+                // Somebody is skipped: this pick is taken again, live, from where it started.
+                index.at.store(before, Ordering::Relaxed);
+            }
+        }
+        live::<M>(index, cx, &|_| true)
+    }
+
+    fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
+        live::<M>(index, cx, allow)
+    }
+
+    fn fill<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, out: &mut [u32]) -> usize {
+        let steady = index.live.load(Ordering::Relaxed) == 0
+            && !index.cycle.is_empty()
+            && index.members.iter().all(|&m| cx.view.available(m));
+        if !steady {
+            for (made, place) in out.iter_mut().enumerate() {
+                match self.pick(index, cx, 0) {
+                    Some(choice) => *place = choice.index,
+                    None => return made,
+                }
+            }
+            return out.len();
+        }
+        let length = index.cycle.len();
+        let at = M::add(&index.at, out.len() as u64) as usize;
+        let mut from = at.checked_rem(length).unwrap_or(0);
+        index.at.store((((from + out.len()).checked_rem(length)).unwrap_or(0)) as u64, Ordering::Relaxed);
+        let order: Vec<u32> =
+            index.cycle.iter().filter_map(|&p| index.members.get(p as usize)).map(|m| m.index).collect();
+        let mut rest = &mut out[..];
+        while !rest.is_empty() {
+            let run = order.get(from..).unwrap_or(&[]);
+            let size = run.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(size);
+            now.copy_from_slice(run.get(..size).unwrap_or(&[]));
+            rest = later;
+            from = 0;
+            if order.is_empty() {
+                break;
+            }
+        }
+        out.len()
+    }
+}
+
+#[inline(never)]
+fn live<M: Mode>(index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+    let _gate = M::enter(&index.gate);
+    index.step(&|member| cx.view.available(member) && allow(member.index))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The rule as nginx states it, one loop.
+    #[allow(clippy::indexing_slicing)]
+    fn plain(weights: &[i64], picks: usize) -> Vec<usize> {
+        let total: i64 = weights.iter().sum();
+        let mut current = vec![0; weights.len()];
+        (0..picks)
+            .map(|_| {
+                let mut best = 0;
+                for i in 0..weights.len() {
+                    current[i] += weights[i];
+                    if current[i] > current[best] {
+                        best = i;
+                    }
+                }
+                current[best] -= total;
+                best
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_table_is_the_rule() {
+        let cases: [&[i64]; 6] =
+            [&[5, 1, 1], &[1, 1, 1], &[4, 3, 2, 1], &[1, 1000], &[7, 7, 3, 3, 3, 1], &[1, 2, 3, 4, 5]];
+        for weights in cases {
+            let total: i64 = weights.iter().sum();
+            let want: Vec<u32> = plain(weights, total as usize).iter().map(|&i| i as u32).collect();
+            assert_eq!(fresh_cycle(weights, total).unwrap(), want, "{weights:?}");
+            assert_eq!(cycle_from(&vec![0; weights.len()], weights, total).unwrap(), want, "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_keep_their_ratios_and_fractions_are_scaled() {
+        let of = |weights: &[f64]| {
+            let members: Vec<Member> = weights.iter().map(|&weight| Member { index: 0, slot: 0, weight }).collect();
+            whole(&members)
+        };
+        assert_eq!(of(&[10.0, 10.0, 20.0]), (vec![1, 1, 2], 4));
+        assert_eq!(of(&[0.5, 1.0]), (vec![1, 2], 3));
+        assert_eq!(of(&[1e15, 1.0]).0, vec![1_048_576, 1]);
+    }
+}

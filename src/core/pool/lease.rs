@@ -1,0 +1,141 @@
+//! What a lease is in the core: a slot, units of work, and a start. The ledger keeps those that only an id names.
+
+use crate::core::error::LeaseError;
+use crate::core::time::Nanos;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was served.
+    Success,
+    /// It failed.
+    Failure,
+    /// It took too long.
+    Timeout,
+    /// The endpoint refused it (429, overload): back-pressure, not failure.
+    Rejected,
+    /// The caller gave it up: no latency, no failure.
+    Cancelled,
+    /// It was dropped without a word: no latency, no failure, counted.
+    Dropped,
+}
+
+/// A lease in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The slot it is on.
+    pub slot: u32,
+    /// The work it took.
+    pub units: u64,
+    /// When it was given out.
+    pub start: Nanos,
+}
+
+/// Leases that are known by id: place and generation, so that an old id never names a new lease.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    places: Vec<(u32, Option<Entry>)>,
+    free: Vec<u32>,
+}
+
+impl Ledger {
+    /// Enters a lease and gives its id.
+    pub fn enter(&mut self, entry: Entry) -> u64 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push((0, None));
+            (self.places.len() - 1) as u32
+        });
+        let mut generation = 0;
+        if let Some(slot) = self.places.get_mut(place as usize) {
+            slot.0 = slot.0.wrapping_add(1).max(1);
+            slot.1 = Some(entry);
+            generation = slot.0;
+        }
+        u64::from(generation) << 32 | u64::from(place)
+    }
+
+    /// Takes a lease out.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`] when no live lease has this id.
+    pub fn take(&mut self, id: u64) -> Result<Entry, LeaseError> {
+        let place = id as u32;
+        let entry = match self.places.get_mut(place as usize) {
+            Some((generation, entry)) if u64::from(*generation) == id >> 32 => entry.take(),
+            _ => None,
+        };
+        let entry = entry.ok_or(LeaseError::NotLive(id))?;
+        self.free.push(place);
+        Ok(entry)
+    }
+
+    /// Changes the work of a lease.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`] when no live lease has this id.
+    pub fn set_units(&mut self, id: u64, units: u64) -> Result<Entry, LeaseError> {
+        match self.places.get_mut(id as u32 as usize) {
+            Some((generation, Some(entry))) if u64::from(*generation) == id >> 32 => {
+                let before = *entry;
+                entry.units = units;
+                Ok(before)
+            }
+            _ => Err(LeaseError::NotLive(id)),
+        }
+    }
+
+    /// A live lease.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Entry> {
+        match self.places.get(id as u32 as usize) {
+            Some((generation, entry)) if u64::from(*generation) == id >> 32 => *entry,
+            _ => None,
+        }
+    }
+
+    /// Takes out all leases that started at or before an instant.
+    pub fn expire(&mut self, until: Nanos) -> Vec<Entry> {
+        let mut out = Vec::new();
+        for (place, (_, entry)) in (0u32..).zip(&mut self.places) {
+            if let Some(old) = entry.take_if(|e| e.start <= until) {
+                out.push(old);
+                self.free.push(place);
+            }
+        }
+        out
+    }
+
+    /// How many leases are live.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// Whether no lease is live.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_works_once_and_never_names_another_lease() {
+        let mut ledger = Ledger::default();
+        let entry = Entry { slot: 1, units: 2, start: Nanos(3) };
+        let id = ledger.enter(entry);
+        assert_eq!(ledger.take(id), Ok(entry));
+        assert_eq!(ledger.take(id), Err(LeaseError::NotLive(id)));
+        let other = ledger.enter(entry);
+        assert_ne!(id, other);
+        assert_eq!(ledger.take(id), Err(LeaseError::NotLive(id)));
+        assert_eq!(ledger.len(), 1);
+        assert_eq!(ledger.expire(Nanos(2)), []);
+        assert_eq!(ledger.expire(Nanos(3)), [entry]);
+        assert!(ledger.is_empty());
+        assert!(ledger.take(u64::MAX).is_err());
+    }
+}

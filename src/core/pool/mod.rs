@@ -1,0 +1,13 @@
+//! The pool, which writes, and the pickers and leases, which read and count.
+
+pub mod budget;
+pub mod lease;
+pub mod options;
+pub mod picker;
+mod writer;
+
+pub use budget::RetryBudget;
+pub use lease::{Ledger, Outcome};
+pub use options::Options;
+pub use picker::{Filter, Picker, State, Taken};
+pub use writer::{EndpointStats, Pool, Report};

@@ -1,0 +1,58 @@
+//! What a pool is configured with.
+
+use crate::core::endpoints::Latency;
+use crate::core::error::ConfigError;
+use crate::core::health::failover::Rules;
+use crate::core::time::Nanos;
+
+/// The configuration of a pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// Panic and ranks.
+    pub rules: Rules,
+    /// How latencies are averaged.
+    pub latency: Latency,
+    /// How long a report about load counts.
+    pub report_ttl: Nanos,
+    /// After how long a detached lease that nobody gave back is taken back; never when `None`.
+    pub lease_timeout: Option<Nanos>,
+    /// Where chance starts.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            rules: Rules::default(),
+            latency: Latency::default(),
+            report_ttl: Nanos(10_000_000_000),
+            lease_timeout: None,
+            seed: 0,
+        }
+    }
+}
+
+impl Options {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the parameter.
+    pub fn check(self) -> Result<Options, ConfigError> {
+        let Rules { panic_threshold, overprovisioning_factor, .. } = self.rules;
+        if !(0.0..=1.0).contains(&panic_threshold) {
+            return Err(ConfigError::new("panic_threshold", panic_threshold, "a share from 0 to 1 (0 means never)"));
+        }
+        if !(overprovisioning_factor.is_finite() && overprovisioning_factor >= 1.0) {
+            return Err(ConfigError::new(
+                "overprovisioning_factor",
+                overprovisioning_factor,
+                "a finite number of at least 1",
+            ));
+        }
+        if self.lease_timeout == Some(Nanos::ZERO) {
+            return Err(ConfigError::new("lease_timeout", 0, "a positive number of seconds, or None"));
+        }
+        self.latency.check()?;
+        Ok(self)
+    }
+}

@@ -1,0 +1,295 @@
+//! A picker: a policy on a pool, publishing one pointer to the snapshot and its own index.
+
+use super::writer::{Pool, Publish, Rebuild};
+use crate::core::endpoints::{Cell, Snapshot};
+use crate::core::error::PickError;
+use crate::core::pickers::{Allow, Choice, Context, Draws, Policy};
+use crate::core::rng;
+use crate::core::sync::{AtomicU64, Mode, Ordering};
+use crate::core::time::Nanos;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+/// What one pick reads: a snapshot and the indexes of its ranks.
+pub struct State<L: Policy, M: Mode, P> {
+    /// The endpoints.
+    pub snapshot: Arc<Snapshot<P>>,
+    first: L::Index<M>,
+    rest: Vec<L::Index<M>>,
+}
+
+impl<L: Policy, M: Mode, P> State<L, M, P> {
+    fn build(policy: &L, snapshot: Arc<Snapshot<P>>, before: &[&L::Index<M>], draws: &Draws) -> State<L, M, P> {
+        let view = &snapshot.view;
+        let mut tiers = view.tiers.iter().map(|members| policy.build::<M>(view, members, before, draws));
+        let first = tiers.next().unwrap_or_else(|| policy.build::<M>(view, &[], before, draws));
+        let rest = tiers.collect();
+        State { snapshot, first, rest }
+    }
+
+    fn indexes(&self) -> Vec<&L::Index<M>> {
+        std::iter::once(&self.first).chain(&self.rest).collect()
+    }
+
+    /// Chooses from the first rank that has somebody.
+    #[inline(always)]
+    pub fn pick(&self, policy: &L, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        match policy.pick::<M>(&self.first, cx, key) {
+            Some(choice) => Some(choice),
+            None if self.rest.is_empty() => None,
+            None => self.pick_rest(policy, cx, key),
+        }
+    }
+
+    #[inline(never)]
+    fn pick_rest(&self, policy: &L, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        self.rest.iter().find_map(|index| policy.pick::<M>(index, cx, key))
+    }
+
+    /// Chooses among those allowed.
+    pub fn choose(&self, policy: &L, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
+        self.indexes().into_iter().find_map(|index| policy.choose::<M>(index, cx, key, allow))
+    }
+
+    /// Makes many picks.
+    ///
+    /// # Errors
+    /// The reason when one of them cannot be made.
+    pub fn fill(&self, policy: &L, cx: &Context<'_>, out: &mut [u32]) -> Result<(), PickError> {
+        let mut made = policy.fill::<M>(&self.first, cx, out);
+        while let Some(rest) = out.get_mut(made..).filter(|rest| !rest.is_empty()) {
+            let more = self.rest.iter().map(|index| policy.fill::<M>(index, cx, rest)).find(|&n| n > 0).unwrap_or(0);
+            if more == 0 {
+                return Err(cx.view.refusal(0));
+            }
+            made += more;
+        }
+        Ok(())
+    }
+}
+
+/// Which endpoints a caller allows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Places in the pool, sorted, that may not be chosen.
+    pub exclude: Vec<u32>,
+    /// Places in the pool, sorted, of which one must be chosen; any when `None`.
+    pub subset: Option<Vec<u32>>,
+}
+
+impl Filter {
+    /// Whether an endpoint is allowed.
+    #[must_use]
+    pub fn allows(&self, index: u32) -> bool {
+        self.exclude.binary_search(&index).is_err()
+            && self.subset.as_ref().is_none_or(|s| s.binary_search(&index).is_ok())
+    }
+
+    /// Whether every endpoint is allowed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.exclude.is_empty() && self.subset.is_none()
+    }
+
+    /// Forbids one more endpoint.
+    pub fn forbid(&mut self, index: u32) {
+        if let Err(at) = self.exclude.binary_search(&index) {
+            self.exclude.insert(at, index);
+        }
+    }
+
+    /// How many endpoints of a pool of `total` are left out.
+    #[must_use]
+    pub fn left_out(&self, total: usize) -> usize {
+        (0..total as u32).filter(|&i| !self.allows(i)).count()
+    }
+}
+
+/// A request that was given to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// To whom.
+    pub choice: Choice,
+    /// The work it brought.
+    pub units: u64,
+}
+
+/// A policy at work on a pool.
+pub struct Picker<L: Policy, M: Mode, P> {
+    pool: Arc<Pool<M, P>>,
+    policy: L,
+    state: ArcSwap<State<L, M, P>>,
+    version: AtomicU64,
+    draws: Draws,
+    stream: u64,
+}
+
+impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
+    /// A picker on a pool, which keeps it up to date for as long as it lives.
+    pub fn new(pool: &Arc<Pool<M, P>>, policy: L) -> Arc<Picker<L, M, P>> {
+        pool.register(|snapshot, stream, seed| {
+            let draws = Draws::new(rng::stream(seed, stream));
+            let state = State::build(&policy, snapshot, &[], &draws);
+            let picker = Picker {
+                pool: pool.clone(),
+                policy,
+                state: ArcSwap::from_pointee(state),
+                version: AtomicU64::new(1),
+                draws,
+                stream,
+            };
+            if L::TIMED {
+                pool.track_latency();
+            }
+            Arc::new(picker)
+        })
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Arc<Pool<M, P>> {
+        &self.pool
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &L {
+        &self.policy
+    }
+
+    /// Chance.
+    pub fn draws(&self) -> &Draws {
+        &self.draws
+    }
+
+    /// The state that picks read. It may be kept for as long as [`Picker::version`] stays what it was before the load.
+    pub fn state(&self) -> Arc<State<L, M, P>> {
+        self.state.load_full()
+    }
+
+    /// Changes whenever a new state is published.
+    #[inline(always)]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// What a pick on this state works with.
+    #[inline(always)]
+    pub fn context<'a>(&'a self, state: &'a State<L, M, P>, units: u64, now: Nanos) -> Context<'a> {
+        Context {
+            view: &state.snapshot.view,
+            draws: &self.draws,
+            latency: self.pool.latency(),
+            mean_latency: self.pool.mean_latency(),
+            units,
+            now,
+        }
+    }
+
+    /// A key for a pick that has none: any endpoint will do.
+    #[inline(always)]
+    pub fn key(&self, key: Option<u64>) -> u64 {
+        match key {
+            Some(key) => key,
+            None if L::KEYED => self.draws.next::<M>(),
+            None => 0,
+        }
+    }
+
+    /// Decides, and counts nothing but the policy's own rotation.
+    #[inline(always)]
+    pub fn pick(&self, state: &State<L, M, P>, key: Option<u64>, now: Nanos) -> Option<Choice> {
+        let cx = self.context(state, 1024, now);
+        state.pick(&self.policy, &cx, self.key(key))
+    }
+
+    /// Decides, and takes the work of one request.
+    #[inline(always)]
+    pub fn acquire(&self, state: &State<L, M, P>, key: Option<u64>, units: u64, now: Nanos) -> Option<Taken> {
+        let cx = self.context(state, units, now);
+        let key = self.key(key);
+        let choice = state.pick(&self.policy, &cx, key)?;
+        let cell = cx.view.block.cell(choice.slot)?;
+        if cell.take::<M>(units, cx.view.limit(choice.index)) {
+            return Some(Taken { choice, units });
+        }
+        // Somebody else took its last place between the look and the taking.
+        self.acquire_from(state, Some(key), units, now, Filter::default())
+    }
+
+    /// Decides among those allowed, and takes the work of one request.
+    #[inline(never)]
+    pub fn acquire_from(
+        &self,
+        state: &State<L, M, P>,
+        key: Option<u64>,
+        units: u64,
+        now: Nanos,
+        mut filter: Filter,
+    ) -> Option<Taken> {
+        let cx = self.context(state, units, now);
+        let key = self.key(key);
+        loop {
+            let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
+            let cell = cx.view.block.cell(choice.slot)?;
+            if cell.take::<M>(units, cx.view.limit(choice.index)) {
+                return Some(Taken { choice, units });
+            }
+            filter.forbid(choice.index);
+        }
+    }
+
+    /// Up to `k` different endpoints in the order in which one request would try them. The first choice moves the
+    /// rotation as a pick does, the others as retries do.
+    pub fn ranked(
+        &self,
+        state: &State<L, M, P>,
+        key: Option<u64>,
+        k: usize,
+        now: Nanos,
+        mut filter: Filter,
+    ) -> Vec<Choice> {
+        let cx = self.context(state, 1024, now);
+        let key = self.key(key);
+        let mut out = Vec::new();
+        while out.len() < k {
+            let choice = if out.is_empty() && filter.is_empty() {
+                state.pick(&self.policy, &cx, key)
+            } else {
+                state.choose(&self.policy, &cx, key, &|index| filter.allows(index))
+            };
+            let Some(choice) = choice else { break };
+            filter.forbid(choice.index);
+            out.push(choice);
+        }
+        out
+    }
+
+    /// The cell of a choice.
+    pub fn cell<'a>(&self, state: &'a State<L, M, P>, choice: Choice) -> Option<&'a Cell> {
+        state.snapshot.view.block.cell(choice.slot)
+    }
+}
+
+impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Rebuild<P> for Picker<L, M, P> {
+    fn build_cost(&self, snapshot: &Snapshot<P>) -> u64 {
+        self.policy.build_cost(snapshot.view.tiers.iter().map(Vec::len).sum())
+    }
+
+    fn prepare(self: Arc<Self>, snapshot: &Arc<Snapshot<P>>) -> Publish {
+        let old = self.state.load_full();
+        let state = Arc::new(State::build(&self.policy, snapshot.clone(), &old.indexes(), &self.draws));
+        Box::new(move || {
+            self.state.store(state);
+            self.version.fetch_add(1, Ordering::AcqRel);
+        })
+    }
+
+    fn outdated(&self, snapshot: &Arc<Snapshot<P>>) -> bool {
+        let state = self.state.load();
+        !Arc::ptr_eq(&state.snapshot, snapshot)
+            || state.indexes().iter().any(|index| self.policy.wants_rebuild::<M>(index))
+    }
+
+    fn reseed(&self, seed: u64) {
+        self.draws.reseed(rng::stream(seed, self.stream));
+    }
+}

@@ -1,0 +1,664 @@
+//! The pool: who is in it, in which state, and the one place that changes it.
+
+use super::lease::{Entry, Ledger, Outcome};
+use super::options::Options;
+use crate::core::endpoints::counters::UNITS;
+use crate::core::endpoints::endpoint::check_weight;
+use crate::core::endpoints::{Block, Endpoint, Health, Latency, Member, Snapshot, View};
+use crate::core::error::{ConfigError, LeaseError, MetricError};
+use crate::core::health::failover::{self, Candidate};
+use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, Ordering};
+use crate::core::time::Nanos;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+
+/// Publishes what [`Rebuild::prepare`] prepared.
+pub(super) type Publish = Box<dyn FnOnce() + Send>;
+
+/// A picker as its pool sees it.
+pub(super) trait Rebuild<P>: Send + Sync {
+    /// Roughly how long preparing takes, in nanoseconds.
+    fn build_cost(&self, snapshot: &Snapshot<P>) -> u64;
+    /// Prepares a state for a snapshot.
+    fn prepare(self: Arc<Self>, snapshot: &Arc<Snapshot<P>>) -> Publish;
+    /// Whether a rebuild is due.
+    fn outdated(&self, snapshot: &Arc<Snapshot<P>>) -> bool;
+    /// Starts chance again.
+    fn reseed(&self, seed: u64);
+}
+
+/// A change of weight, health or drain rebuilds an index at once up to this many nanoseconds; dearer ones wait for
+/// [`Pool::advance`], and until then their picks skip what must not get work.
+const AT_ONCE: u64 = 20_000_000;
+
+/// What a report says of an endpoint. `None` is "not said".
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Requests in flight there, whoever sent them.
+    pub inflight: Option<f64>,
+    /// Requests waiting there.
+    pub queue: Option<f64>,
+    /// Utilization, 1 for full.
+    pub utilization: Option<f64>,
+    /// Latency in seconds.
+    pub latency: Option<f64>,
+    /// Share of GPU memory in use.
+    pub gpu_memory: Option<f64>,
+    /// Share of the KV cache in use.
+    pub kv_cache: Option<f64>,
+    /// Requests a second.
+    pub qps: Option<f64>,
+    /// Errors a second.
+    pub eps: Option<f64>,
+}
+
+impl Report {
+    fn check(&self) -> Result<(), MetricError> {
+        let fields = [
+            ("inflight", self.inflight),
+            ("queue", self.queue),
+            ("utilization", self.utilization),
+            ("latency", self.latency),
+            ("gpu_memory", self.gpu_memory),
+            ("kv_cache", self.kv_cache),
+            ("qps", self.qps),
+            ("eps", self.eps),
+        ];
+        for (name, value) in fields {
+            if let Some(v) = value
+                && !(v.is_finite() && (0.0..=1e12).contains(&v))
+            {
+                return Err(MetricError {
+                    name: name.into(),
+                    value: v.to_string(),
+                    allowed: "a finite number from 0 to 1e12".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One endpoint's record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointStats {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its weight.
+    pub weight: f64,
+    /// Its health.
+    pub health: Health,
+    /// Whether it is draining.
+    pub draining: bool,
+    /// Whether it may get work now.
+    pub eligible: bool,
+    /// Requests in flight.
+    pub inflight: u64,
+    /// The load that picks compare, in requests.
+    pub load: f64,
+    /// Leases given out.
+    pub picks: u64,
+    /// Leases that ended well.
+    pub successes: u64,
+    /// Leases that failed.
+    pub failures: u64,
+    /// Leases that timed out.
+    pub timeouts: u64,
+    /// Leases that were refused.
+    pub rejected: u64,
+    /// Leases that were given up.
+    pub cancelled: u64,
+    /// Leases that were dropped.
+    pub dropped: u64,
+    /// The latency estimate in seconds, when there is one.
+    pub latency: Option<f64>,
+    /// The last latency in seconds, when there is one.
+    pub last_latency: Option<f64>,
+    /// The last report, while it counts.
+    pub report: Option<Report>,
+}
+
+#[derive(Clone, Debug)]
+struct Place<P> {
+    endpoint: Endpoint<P>,
+    slot: u32,
+    health: Health,
+    drain: Option<Nanos>,
+}
+
+struct Writer<P> {
+    places: Vec<Place<P>>,
+    block: Block,
+    /// Slots of endpoints that have left; free once nothing is in flight there.
+    retired: Vec<u32>,
+    next_slot: u32,
+    pickers: Vec<Weak<dyn Rebuild<P>>>,
+    made: u64,
+    seed: u64,
+    reports: HashMap<u32, Report>,
+}
+
+/// A set of endpoints, their counters, and the pickers that follow it.
+pub struct Pool<M: Mode, P> {
+    current: ArcSwap<Snapshot<P>>,
+    writer: Mutex<Writer<P>>,
+    ledger: Mutex<Ledger>,
+    options: Options,
+    mean_latency: AtomicU64,
+    tracks_latency: AtomicBool,
+    next_change: AtomicU64,
+    mode: PhantomData<M>,
+}
+
+impl<M: Mode, P> std::fmt::Debug for Pool<M, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn unknown(id: &str) -> ConfigError {
+    ConfigError::new("id", format!("{id:?}"), "the id of an endpoint of this pool")
+}
+
+impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
+    /// A pool of these endpoints.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for options out of range, a weight that cannot be, or an id that occurs twice.
+    pub fn new(endpoints: Vec<Endpoint<P>>, options: Options) -> Result<Arc<Pool<M, P>>, ConfigError> {
+        let options = options.check()?;
+        let mut writer = Writer {
+            places: Vec::new(),
+            block: Block::for_slots(endpoints.len()),
+            retired: Vec::new(),
+            next_slot: 0,
+            pickers: Vec::new(),
+            made: 0,
+            seed: options.seed,
+            reports: HashMap::new(),
+        };
+        writer.places = writer.placed(endpoints)?;
+        let snapshot = writer.snapshot(&options);
+        Ok(Arc::new(Pool {
+            current: ArcSwap::from(snapshot),
+            writer: Mutex::new(writer),
+            ledger: Mutex::new(Ledger::default()),
+            tracks_latency: AtomicBool::new(false),
+            mean_latency: AtomicU64::new(0),
+            next_change: AtomicU64::new(u64::MAX),
+            options,
+            mode: PhantomData,
+        }))
+    }
+
+    /// The endpoints as they are now.
+    pub fn snapshot(&self) -> Arc<Snapshot<P>> {
+        self.current.load_full()
+    }
+
+    /// How latencies are averaged.
+    #[inline(always)]
+    pub fn latency(&self) -> &Latency {
+        &self.options.latency
+    }
+
+    /// The options.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The mean latency of the pool as float bits; 0 bits when nothing is known.
+    #[inline(always)]
+    pub fn mean_latency(&self) -> &AtomicU64 {
+        &self.mean_latency
+    }
+
+    /// From now on leases measure how long they last.
+    pub fn track_latency(&self) {
+        self.tracks_latency.store(true, Ordering::Release);
+    }
+
+    /// Whether leases measure how long they last.
+    #[inline(always)]
+    pub fn tracks_latency(&self) -> bool {
+        self.tracks_latency.load(Ordering::Relaxed)
+    }
+
+    /// The instant of the next change that time alone brings; [`Nanos::MAX`] when there is none.
+    #[inline(always)]
+    pub fn next_change(&self) -> Nanos {
+        Nanos(self.next_change.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn register<R: Rebuild<P> + 'static>(
+        &self,
+        make: impl FnOnce(Arc<Snapshot<P>>, u64, u64) -> Arc<R>,
+    ) -> Arc<R> {
+        let mut writer = self.writer.lock();
+        let picker = make(self.current.load_full(), writer.made, writer.seed);
+        writer.made += 1;
+        let weak: Weak<R> = Arc::downgrade(&picker);
+        writer.pickers.retain(|p| p.strong_count() > 0);
+        writer.pickers.push(weak);
+        picker
+    }
+
+    /// Starts the chance of every picker again, from another seed: what a forked child does.
+    pub fn reseed(&self, seed: u64) {
+        let mut writer = self.writer.lock();
+        writer.seed = seed;
+        writer.pickers.iter().filter_map(Weak::upgrade).for_each(|p| p.reseed(seed));
+    }
+
+    fn change<E>(&self, at_once: u64, edit: impl FnOnce(&mut Writer<P>) -> Result<(), E>) -> Result<(), E> {
+        let mut writer = self.writer.lock();
+        edit(&mut writer)?;
+        let snapshot = writer.snapshot(&self.options);
+        writer.pickers.retain(|p| p.strong_count() > 0);
+        let publish: Vec<Publish> = writer
+            .pickers
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|picker| picker.build_cost(&snapshot) <= at_once)
+            .map(|picker| picker.prepare(&snapshot))
+            .collect();
+        if publish.len() < writer.pickers.len() {
+            self.next_change.store(0, Ordering::Release);
+        }
+        publish.into_iter().for_each(|publish| publish());
+        self.current.store(snapshot);
+        Ok(())
+    }
+
+    /// Replaces the endpoints. Those whose id stays keep counters, health and drain.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a weight that cannot be or an id that occurs twice; then nothing has changed.
+    pub fn update(&self, endpoints: Vec<Endpoint<P>>) -> Result<(), ConfigError> {
+        self.change(u64::MAX, |writer| {
+            let places = writer.placed(endpoints)?;
+            let stay: std::collections::HashSet<u32> = places.iter().map(|p| p.slot).collect();
+            writer.retired.extend(writer.places.iter().map(|p| p.slot).filter(|slot| !stay.contains(slot)));
+            writer.reports.retain(|slot, _| stay.contains(slot));
+            writer.places = places;
+            Ok(())
+        })
+    }
+
+    /// Adds one endpoint, at the end.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a weight that cannot be or an id that is in the pool.
+    pub fn add(&self, endpoint: Endpoint<P>) -> Result<(), ConfigError> {
+        self.change(u64::MAX, |writer| {
+            check_weight("weight", endpoint.weight)?;
+            if writer.places.iter().any(|p| p.endpoint.id == endpoint.id) {
+                return Err(ConfigError::new("id", format!("{:?}", endpoint.id), "an id that is not in the pool yet"));
+            }
+            let slot = writer.free_slot();
+            writer.places.push(Place { endpoint, slot, health: Health::Healthy, drain: None });
+            Ok(())
+        })
+    }
+
+    /// Takes one endpoint out. Its leases go on and give back what they took.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown id.
+    pub fn remove(&self, id: &str) -> Result<(), ConfigError> {
+        self.change(u64::MAX, |writer| {
+            let at = writer.places.iter().position(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
+            let place = writer.places.remove(at);
+            writer.retired.push(place.slot);
+            writer.reports.remove(&place.slot);
+            Ok(())
+        })
+    }
+
+    fn edit(&self, id: &str, edit: impl FnOnce(&mut Place<P>) -> Result<(), ConfigError>) -> Result<(), ConfigError> {
+        self.change(AT_ONCE, |writer| {
+            edit(writer.places.iter_mut().find(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?)
+        })
+    }
+
+    /// Changes a weight; `payload` makes the new payload from the old.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown id or a weight that cannot be.
+    pub fn set_weight(&self, id: &str, weight: f64, payload: impl FnOnce(&P) -> P) -> Result<(), ConfigError> {
+        let weight = check_weight("weight", weight)?;
+        self.edit(id, |place| {
+            place.endpoint.weight = weight;
+            place.endpoint.payload = payload(&place.endpoint.payload);
+            Ok(())
+        })
+    }
+
+    /// Says how an endpoint is.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown id.
+    pub fn set_health(&self, id: &str, health: Health) -> Result<(), ConfigError> {
+        self.edit(id, |place| {
+            place.health = health;
+            Ok(())
+        })
+    }
+
+    /// Gives an endpoint no new work; what it has may go on until the deadline.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown id.
+    pub fn drain(&self, id: &str, deadline: Nanos) -> Result<(), ConfigError> {
+        self.edit(id, |place| {
+            place.drain = Some(deadline);
+            Ok(())
+        })
+    }
+
+    /// Takes a drain back.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown id.
+    pub fn undrain(&self, id: &str) -> Result<(), ConfigError> {
+        self.edit(id, |place| {
+            place.drain = None;
+            Ok(())
+        })
+    }
+
+    /// Whether a draining endpoint has nothing in flight, or its deadline has passed.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown id, or an endpoint that is not draining.
+    pub fn is_drained(&self, id: &str, now: Nanos) -> Result<bool, ConfigError> {
+        let writer = self.writer.lock();
+        let place = writer.places.iter().find(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
+        let deadline =
+            place.drain.ok_or_else(|| ConfigError::new("id", format!("{id:?}"), "an endpoint that is draining"))?;
+        let inflight = writer.block.cell(place.slot).map_or(0, |c| c.inflight.load(Ordering::Acquire));
+        Ok(inflight == 0 || now >= deadline)
+    }
+
+    /// Takes in what others saw of an endpoint. What is sent from here later is added to a reported load, until the
+    /// report is older than [`Options::report_ttl`] and the count of this pool alone is used again.
+    ///
+    /// # Errors
+    /// [`MetricError`] for a number that is negative or not finite. An unknown id is [`ConfigError`] inside `Err(Ok)`.
+    pub fn observe(&self, id: &str, report: Report, now: Nanos) -> Result<(), Result<ConfigError, MetricError>> {
+        report.check().map_err(Err)?;
+        let mut writer = self.writer.lock();
+        let slot =
+            writer.places.iter().find(|p| &*p.endpoint.id == id).map(|p| p.slot).ok_or_else(|| Ok(unknown(id)))?;
+        let until = now.plus(self.options.report_ttl);
+        if let Some(cell) = writer.block.cell(slot) {
+            if report.inflight.is_some() || report.queue.is_some() {
+                let told = ((report.inflight.unwrap_or(0.0) + report.queue.unwrap_or(0.0)) * UNITS).round() as u64;
+                cell.reported.store(told, Ordering::Relaxed);
+                cell.extra.store(told.wrapping_sub(cell.load.load(Ordering::Acquire)), Ordering::Relaxed);
+            }
+            if let Some(seconds) = report.latency {
+                self.options.latency.observe(cell, &self.mean_latency, seconds, now);
+            }
+            cell.report_until.store(until.0.max(1), Ordering::Relaxed);
+            self.next_change.fetch_min(until.0, Ordering::AcqRel);
+        }
+        writer.reports.insert(slot, report);
+        Ok(())
+    }
+
+    /// What time alone brings: reports that expire, detached leases whose time is over, rebuilds that were put off.
+    pub fn advance(&self, now: Nanos) {
+        if let Some(timeout) = self.options.lease_timeout {
+            let expired = self.ledger.lock().expire(Nanos(now.0.saturating_sub(timeout.0)));
+            for entry in expired.into_iter().filter(|e| now.since(e.start) >= timeout) {
+                self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
+            }
+        }
+        let mut writer = self.writer.lock();
+        let snapshot = self.current.load_full();
+        let publish: Vec<Publish> = writer
+            .pickers
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|picker| picker.outdated(&snapshot))
+            .map(|picker| picker.prepare(&snapshot))
+            .collect();
+        publish.into_iter().for_each(|publish| publish());
+        let mut next = u64::MAX;
+        let slots: Vec<u32> = writer.reports.keys().copied().collect();
+        for slot in slots {
+            let Some(cell) = writer.block.cell(slot) else { continue };
+            let until = cell.report_until.load(Ordering::Relaxed);
+            if until <= now.0 {
+                cell.extra.store(0, Ordering::Relaxed);
+                cell.report_until.store(0, Ordering::Relaxed);
+                writer.reports.remove(&slot);
+            } else {
+                next = next.min(until);
+            }
+        }
+        self.next_change.store(next, Ordering::Release);
+    }
+
+    /// Ends a request: gives back its work and takes in how it went. `latency` in seconds, `hint` is the server's
+    /// Retry-After in seconds.
+    #[inline]
+    pub fn settle(&self, slot: u32, units: u64, outcome: Outcome, latency: Option<f64>, hint: Option<f64>, now: Nanos) {
+        // The block of the current snapshot has every slot that was ever given out.
+        let snapshot = self.current.load();
+        if let Some(cell) = snapshot.view.block.cell(slot) {
+            self.settle_on(cell, units, outcome, latency, hint, now);
+        }
+    }
+
+    /// The same, with the cell at hand.
+    #[inline(always)]
+    pub fn settle_on(
+        &self,
+        cell: &crate::core::endpoints::Cell,
+        units: u64,
+        outcome: Outcome,
+        latency: Option<f64>,
+        hint: Option<f64>,
+        now: Nanos,
+    ) {
+        cell.give::<M>(units);
+        let count = match outcome {
+            Outcome::Success => &cell.successes,
+            Outcome::Failure => &cell.failures,
+            Outcome::Timeout => &cell.timeouts,
+            Outcome::Rejected => &cell.rejected,
+            Outcome::Cancelled => &cell.cancelled,
+            Outcome::Dropped => &cell.dropped,
+        };
+        M::add(count, 1);
+        if let Some(seconds) = latency {
+            self.learn(cell, outcome, seconds, hint, now);
+        }
+    }
+
+    #[inline(never)]
+    fn learn(
+        &self,
+        cell: &crate::core::endpoints::Cell,
+        outcome: Outcome,
+        seconds: f64,
+        hint: Option<f64>,
+        now: Nanos,
+    ) {
+        let (latency, mean) = (&self.options.latency, &self.mean_latency);
+        match outcome {
+            Outcome::Success => {
+                cell.last_latency.store(seconds.to_bits(), Ordering::Relaxed);
+                latency.observe(cell, mean, seconds, now);
+            }
+            Outcome::Failure | Outcome::Timeout | Outcome::Rejected => {
+                cell.last_latency.store(seconds.to_bits(), Ordering::Relaxed);
+                latency.observe_failure(cell, mean, seconds, hint, now);
+            }
+            Outcome::Cancelled | Outcome::Dropped => {}
+        }
+    }
+
+    /// Takes in a latency of a request that goes on, such as the time to its first token.
+    pub fn observe_latency(&self, slot: u32, seconds: f64, now: Nanos) {
+        let snapshot = self.current.load();
+        if let Some(cell) = snapshot.view.block.cell(slot) {
+            self.learn(cell, Outcome::Success, seconds, None, now);
+        }
+    }
+
+    /// Corrects the work of a request in flight.
+    pub fn adjust(&self, slot: u32, before: u64, after: u64) {
+        let snapshot = self.current.load();
+        if let Some(cell) = snapshot.view.block.cell(slot) {
+            M::add(&cell.load, after.wrapping_sub(before));
+        }
+    }
+
+    /// Enters a lease into the ledger: from then on its id stands for it.
+    pub fn enter(&self, entry: Entry) -> u64 {
+        self.ledger.lock().enter(entry)
+    }
+
+    /// A lease of the ledger, if it is live.
+    pub fn lease(&self, id: u64) -> Option<Entry> {
+        self.ledger.lock().get(id)
+    }
+
+    /// Takes a lease out of the ledger, for [`Pool::settle`].
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`].
+    pub fn leave(&self, id: u64) -> Result<Entry, LeaseError> {
+        self.ledger.lock().take(id)
+    }
+
+    /// Changes the work of a lease of the ledger.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`].
+    pub fn adjust_entered(&self, id: u64, units: u64) -> Result<(), LeaseError> {
+        let before = self.ledger.lock().set_units(id, units)?;
+        self.adjust(before.slot, before.units, units);
+        Ok(())
+    }
+
+    /// One record an endpoint, in order.
+    pub fn stats(&self, now: Nanos) -> Vec<EndpointStats> {
+        let writer = self.writer.lock();
+        let mean = f64::from_bits(self.mean_latency.load(Ordering::Relaxed));
+        let known = |bits: u64| (bits != 0).then(|| f64::from_bits(bits));
+        writer
+            .places
+            .iter()
+            .filter_map(|place| {
+                let cell = writer.block.cell(place.slot)?;
+                let read = |c: &AtomicU64| c.load(Ordering::Acquire);
+                Some(EndpointStats {
+                    id: place.endpoint.id.clone(),
+                    weight: place.endpoint.weight,
+                    health: place.health,
+                    draining: place.drain.is_some(),
+                    eligible: read(&cell.blocked) == 0 && read(&cell.inflight) < u64::from(place.endpoint.max_inflight),
+                    inflight: read(&cell.inflight),
+                    load: cell.effective_load() as f64 / UNITS,
+                    picks: read(&cell.picks),
+                    successes: read(&cell.successes),
+                    failures: read(&cell.failures),
+                    timeouts: read(&cell.timeouts),
+                    rejected: read(&cell.rejected),
+                    cancelled: read(&cell.cancelled),
+                    dropped: read(&cell.dropped),
+                    latency: known(read(&cell.rtt)).map(|_| self.options.latency.estimate(cell, mean, now)),
+                    last_latency: known(read(&cell.last_latency)),
+                    report: writer.reports.get(&place.slot).copied().filter(|_| read(&cell.report_until) > now.0),
+                })
+            })
+            .collect()
+    }
+
+    /// Health and drain deadline of each endpoint, in order: what a copy of the pool needs besides its endpoints.
+    pub fn states(&self) -> Vec<(Health, Option<Nanos>)> {
+        self.writer.lock().places.iter().map(|p| (p.health, p.drain)).collect()
+    }
+}
+
+impl<P: Clone> Writer<P> {
+    /// Gives each endpoint its slot: the one it has, or a free one. Changes nothing in case of error.
+    fn placed(&mut self, endpoints: Vec<Endpoint<P>>) -> Result<Vec<Place<P>>, ConfigError> {
+        let mut seen: HashMap<Arc<str>, usize> = HashMap::with_capacity(endpoints.len());
+        for (i, endpoint) in endpoints.iter().enumerate() {
+            check_weight(&format!("endpoints[{i}].weight"), endpoint.weight)?;
+            if let Some(first) = seen.insert(endpoint.id.clone(), i) {
+                return Err(ConfigError::new(
+                    format!("endpoints[{i}].id"),
+                    format!("{:?}", endpoint.id),
+                    format!("an id that is unique in the pool; endpoints[{first}] has the same"),
+                ));
+            }
+        }
+        let old: HashMap<Arc<str>, (u32, Health, Option<Nanos>)> =
+            self.places.iter().map(|p| (p.endpoint.id.clone(), (p.slot, p.health, p.drain))).collect();
+        Ok(endpoints
+            .into_iter()
+            .map(|endpoint| {
+                let (slot, health, drain) =
+                    old.get(&endpoint.id).copied().unwrap_or_else(|| (self.free_slot(), Health::Healthy, None));
+                Place { endpoint, slot, health, drain }
+            })
+            .collect())
+    }
+
+    fn free_slot(&mut self) -> u32 {
+        let idle = |slot: u32| self.block.cell(slot).is_some_and(|c| c.inflight.load(Ordering::Acquire) == 0);
+        let at = self.retired.iter().position(|&slot| idle(slot));
+        let slot = match at {
+            Some(at) => self.retired.swap_remove(at),
+            None => {
+                self.next_slot += 1;
+                self.block.grow_to(self.next_slot as usize);
+                self.next_slot - 1
+            }
+        };
+        if let Some(cell) = self.block.cell(slot) {
+            cell.forget();
+        }
+        slot
+    }
+
+    fn snapshot(&self, options: &Options) -> Arc<Snapshot<P>> {
+        let member = |(index, place): (u32, &Place<P>)| Candidate {
+            member: Member { index, slot: place.slot, weight: place.endpoint.weight },
+            health: place.health,
+            draining: place.drain.is_some(),
+            backup: place.endpoint.backup,
+        };
+        let candidates: Vec<Candidate> = (0u32..).zip(&self.places).map(member).collect();
+        let (tiers, panic, totals) = failover::tiers(&candidates, &options.rules);
+        let eligible: std::collections::HashSet<u32> = tiers.iter().flatten().map(|m| m.slot).collect();
+        for slot in self.places.iter().map(|p| p.slot).chain(self.retired.iter().copied()) {
+            if let Some(cell) = self.block.cell(slot) {
+                cell.blocked.store(u64::from(!eligible.contains(&slot)), Ordering::Release);
+            }
+        }
+        let limits: Vec<u32> = self.places.iter().map(|p| p.endpoint.max_inflight).collect();
+        Arc::new(Snapshot {
+            view: View {
+                block: self.block.clone(),
+                slots: self.places.iter().map(|p| p.slot).collect(),
+                limited: limits.iter().any(|&l| l != u32::MAX),
+                limits,
+                hash_keys: self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
+                tiers,
+                panic,
+                totals,
+            },
+            payload: self.places.iter().map(|p| p.endpoint.payload.clone()).collect(),
+            ids: Arc::new((0u32..).zip(&self.places).map(|(i, p)| (p.endpoint.id.clone(), i)).collect()),
+        })
+    }
+}
