@@ -7,9 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import aibalance
+import pytest
 
 from . import rooms
 
