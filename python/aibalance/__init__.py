@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._core import __version__
+import os as _os
+
+from ._core import __version__, _reseed_after_fork
 from ._errors import (
     AibalanceError,
     ConfigError,
@@ -16,18 +18,40 @@ from ._errors import (
     PickError,
     SimulationError,
 )
+from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
+from .pickers import Hashed, Lease, LeastRequest, Maglev, PeakEwma, Picks, RingHash, RoundRobin, envoy_hash
 
 __all__ = [
     "AibalanceError",
     "ConfigError",
+    "Endpoint",
+    "EndpointStats",
     "FormatError",
+    "Hashed",
     "InternalError",
+    "Latency",
+    "Lease",
     "LeaseError",
+    "LeastRequest",
+    "Maglev",
+    "ManualClock",
     "MetricError",
     "NoEndpointsError",
     "NoHealthyEndpointError",
     "OverloadedError",
+    "PeakEwma",
     "PickError",
+    "Picks",
+    "Pool",
+    "RetryBudget",
+    "RingHash",
+    "RoundRobin",
     "SimulationError",
+    "SystemClock",
     "__version__",
+    "envoy_hash",
 ]
+
+# Pools without a seed of their own draw anew in each process, also after a fork.
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_reseed_after_fork)

@@ -2,11 +2,33 @@
 
 use pyo3::prelude::*;
 
+mod clock;
+mod door;
+mod endpoint;
 mod errors;
+mod fastcall;
+mod keys;
+mod pickers;
+mod pool;
+
+/// How counters are counted here: one thread at a time is attached to the interpreter, and the module asks for the GIL.
+pub(crate) type Counting = crate::core::sync::Exclusive;
 
 /// The native half of aibalance.
-#[pymodule]
+#[pymodule(gil_used = true)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<clock::SystemClock>()?;
+    m.add_class::<clock::ManualClock>()?;
+    m.add_class::<endpoint::Endpoint>()?;
+    m.add_class::<endpoint::Latency>()?;
+    m.add_class::<keys::Hashed>()?;
+    m.add_function(wrap_pyfunction!(keys::envoy_hash, m)?)?;
+    m.add_class::<pool::Pool>()?;
+    m.add_class::<pool::EndpointStats>()?;
+    m.add_class::<pool::RetryBudget>()?;
+    m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
+    pickers::register(m)?;
+    fastcall::register(m)?;
     Ok(())
 }

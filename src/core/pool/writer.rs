@@ -149,6 +149,7 @@ pub struct Pool<M: Mode, P> {
     mean_latency: AtomicU64,
     tracks_latency: AtomicBool,
     next_change: AtomicU64,
+    deferred: AtomicBool,
     mode: PhantomData<M>,
 }
 
@@ -188,6 +189,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             tracks_latency: AtomicBool::new(false),
             mean_latency: AtomicU64::new(0),
             next_change: AtomicU64::new(u64::MAX),
+            deferred: AtomicBool::new(false),
             options,
             mode: PhantomData,
         }))
@@ -232,6 +234,12 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         Nanos(self.next_change.load(Ordering::Relaxed))
     }
 
+    /// Whether a rebuild waits for [`Pool::advance`].
+    #[inline(always)]
+    pub fn rebuild_waits(&self) -> bool {
+        self.deferred.load(Ordering::Relaxed)
+    }
+
     pub(super) fn register<R: Rebuild<P> + 'static>(
         &self,
         make: impl FnOnce(Arc<Snapshot<P>>, u64, u64) -> Arc<R>,
@@ -265,7 +273,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             .map(|picker| picker.prepare(&snapshot))
             .collect();
         if publish.len() < writer.pickers.len() {
-            self.next_change.store(0, Ordering::Release);
+            self.deferred.store(true, Ordering::Release);
         }
         publish.into_iter().for_each(|publish| publish());
         self.current.store(snapshot);
@@ -417,8 +425,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                 self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
             }
         }
-        let mut writer = self.writer.lock();
+        let writer = self.writer.lock();
         let snapshot = self.current.load_full();
+        self.deferred.store(false, Ordering::Release);
         let publish: Vec<Publish> = writer
             .pickers
             .iter()
@@ -427,6 +436,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             .map(|picker| picker.prepare(&snapshot))
             .collect();
         publish.into_iter().for_each(|publish| publish());
+        drop(writer);
+        self.expire(now);
+    }
+
+    /// Drops the reports that are too old by now: the part of [`Pool::advance`] that a pick may do.
+    pub fn expire(&self, now: Nanos) {
+        let mut writer = self.writer.lock();
         let mut next = u64::MAX;
         let slots: Vec<u32> = writer.reports.keys().copied().collect();
         for slot in slots {

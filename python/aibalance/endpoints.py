@@ -1,0 +1,17 @@
+"""Endpoints, pools, clocks and latency estimates."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ._core import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
+
+__all__ = ["Endpoint", "EndpointStats", "Latency", "ManualClock", "Pool", "RetryBudget", "SystemClock"]
+
+
+async def _wait_until_drained(pool: Pool, id: str) -> None:
+    # A release may come from any thread, and must not pay for a wake-up: a drain takes seconds, so looking is enough.
+    pause = 0.001
+    while not pool.is_drained(id):
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, 0.05)

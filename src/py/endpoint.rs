@@ -1,0 +1,315 @@
+//! Endpoint: a frozen description with a payload of the user's.
+
+use crate::core::endpoints::endpoint::check_weight;
+use crate::core::endpoints::{Endpoint as CoreEndpoint, Latency as CoreLatency};
+use crate::core::error::ConfigError;
+use crate::py::door::shown;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
+use std::sync::Arc;
+
+/// The Python object of an endpoint, shared by all snapshots that have it. Holding it behind one more pointer lets
+/// snapshots be copied without touching reference counts, which only an attached thread may.
+pub(crate) type Payload = Arc<Py<Endpoint>>;
+
+/// What the garbage collector may take away.
+#[allow(clippy::disallowed_types)]
+type Slot = std::sync::Mutex<Option<Py<PyAny>>>;
+
+/// One endpoint.
+#[pyclass(frozen, module = "aibalance", weakref)]
+pub(crate) struct Endpoint {
+    #[pyo3(get)]
+    address: Py<PyString>,
+    #[pyo3(get)]
+    id: Py<PyString>,
+    #[pyo3(get)]
+    weight: f64,
+    #[pyo3(get)]
+    zone: Py<PyString>,
+    #[pyo3(get)]
+    priority: u32,
+    #[pyo3(get)]
+    backup: bool,
+    #[pyo3(get)]
+    max_inflight: Option<u32>,
+    hash_key: Option<HashKey>,
+    tags: Slot,
+    data: Slot,
+}
+
+#[derive(Clone, FromPyObject, IntoPyObject, PartialEq)]
+enum HashKey {
+    Text(String),
+    Number(i64),
+}
+
+fn cleared(slot: &Slot) -> Option<Py<PyAny>> {
+    // Dropped by the caller, after the lock: what runs then may be anything.
+    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+}
+
+fn read(slot: &Slot, py: Python<'_>) -> Option<Py<PyAny>> {
+    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref().map(|v| v.clone_ref(py))
+}
+
+/// Refuses a parameter that this version knows by name only.
+pub(crate) fn not_yet(field: &str, value: Option<&Bound<'_, PyAny>>, allowed: &str) -> PyResult<()> {
+    match value {
+        Some(v) if !v.is_none() => {
+            Err(ConfigError::new(field, shown(v), format!("{allowed}: this version does not have it yet")).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[pymethods]
+impl Endpoint {
+    #[new]
+    #[pyo3(signature = (address, /, *, id=None, weight=1.0, zone="", priority=0, backup=false, max_inflight=None, hash_key=None, passive=None, tags=None, data=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        address: &str,
+        id: Option<&str>,
+        weight: f64,
+        zone: &str,
+        priority: i64,
+        backup: bool,
+        max_inflight: Option<i64>,
+        hash_key: Option<HashKey>,
+        passive: Option<&Bound<'_, PyAny>>,
+        tags: Option<Bound<'_, PyAny>>,
+        data: Option<Py<PyAny>>,
+    ) -> PyResult<Endpoint> {
+        if address.is_empty() {
+            return Err(
+                ConfigError::new("address", "\"\"", "a text that is not empty, such as \"10.0.0.1:8080\"").into()
+            );
+        }
+        if id == Some("") {
+            return Err(ConfigError::new("id", "\"\"", "a text that is not empty").into());
+        }
+        check_weight("weight", weight)?;
+        if priority != 0 {
+            return Err(ConfigError::new("priority", priority, "0: this version has no priority levels yet").into());
+        }
+        let max_inflight = match max_inflight {
+            None => None,
+            Some(n) if (1..i64::from(u32::MAX)).contains(&n) => Some(n as u32),
+            Some(n) => {
+                return Err(ConfigError::new("max_inflight", n, "a whole number from 1 to 4294967294, or None").into());
+            }
+        };
+        not_yet("passive", passive, "None")?;
+        let tags = match tags {
+            None => None,
+            Some(t) => Some(PyDict::from_sequence(&t.call_method0("items")?)?.into_any().unbind()),
+        };
+        let address = PyString::new(py, address);
+        Ok(Endpoint {
+            id: id.map_or_else(|| address.clone(), |id| PyString::new(py, id)).unbind(),
+            address: address.unbind(),
+            weight,
+            zone: PyString::new(py, zone).unbind(),
+            priority: 0,
+            backup,
+            max_inflight,
+            hash_key,
+            tags: Slot::new(tags),
+            data: Slot::new(data),
+        })
+    }
+
+    #[getter]
+    fn hash_key(&self) -> Option<HashKey> {
+        self.hash_key.clone()
+    }
+
+    #[getter]
+    fn tags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        match read(&self.tags, py) {
+            // A copy: the endpoint stays frozen whatever the caller does with it.
+            Some(tags) => Ok(tags.into_bound(py).cast_into::<PyDict>()?.copy()?),
+            None => Ok(PyDict::new(py)),
+        }
+    }
+
+    #[getter]
+    fn data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        read(&self.data, py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let mut out = format!("Endpoint({}", self.address.bind(py).repr()?);
+        if !self.id.is(&self.address) {
+            out += &format!(", id={}", self.id.bind(py).repr()?);
+        }
+        if self.weight != 1.0 {
+            out += &format!(", weight={}", self.weight);
+        }
+        if !self.zone.bind(py).to_str()?.is_empty() {
+            out += &format!(", zone={}", self.zone.bind(py).repr()?);
+        }
+        if self.backup {
+            out += ", backup=True";
+        }
+        if let Some(n) = self.max_inflight {
+            out += &format!(", max_inflight={n}");
+        }
+        Ok(out + ")")
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match other.cast::<Endpoint>() {
+            Ok(other) => self.id.bind(other.py()).as_any().eq(other.get().id.bind(other.py())),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        self.id.bind(py).hash()
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        Ok((PyTuple::new(py, [&self.address])?, self.keywords(py)?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for slot in [&self.tags, &self.data] {
+            // The lock is held for moments by attached threads only, so it is free while the collector runs.
+            if let Ok(held) = slot.try_lock() {
+                visit.call(&*held)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        drop((cleared(&self.tags), cleared(&self.data)));
+    }
+}
+
+impl Endpoint {
+    fn keywords<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let kw = PyDict::new(py);
+        kw.set_item("id", &self.id)?;
+        kw.set_item("weight", self.weight)?;
+        kw.set_item("zone", &self.zone)?;
+        kw.set_item("backup", self.backup)?;
+        kw.set_item("max_inflight", self.max_inflight)?;
+        kw.set_item("hash_key", self.hash_key.clone())?;
+        kw.set_item("tags", self.tags(py)?)?;
+        kw.set_item("data", self.data(py))?;
+        Ok(kw)
+    }
+
+    /// Its id.
+    pub fn id<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        self.id.bind(py)
+    }
+
+    /// The same endpoint with another weight.
+    pub fn with_weight(&self, py: Python<'_>, weight: f64) -> PyResult<Py<Endpoint>> {
+        Py::new(
+            py,
+            Endpoint {
+                address: self.address.clone_ref(py),
+                id: self.id.clone_ref(py),
+                weight,
+                zone: self.zone.clone_ref(py),
+                priority: self.priority,
+                backup: self.backup,
+                max_inflight: self.max_inflight,
+                hash_key: self.hash_key.clone(),
+                tags: Slot::new(read(&self.tags, py)),
+                data: Slot::new(read(&self.data, py)),
+            },
+        )
+    }
+
+    /// What the core knows of an endpoint; an address makes an endpoint.
+    pub fn to_core(item: &Bound<'_, PyAny>, field: &str) -> PyResult<CoreEndpoint<Payload>> {
+        let py = item.py();
+        let object: Bound<'_, Endpoint> = match item.cast::<Endpoint>() {
+            Ok(endpoint) => endpoint.clone(),
+            Err(_) if item.is_instance_of::<PyString>() => {
+                py.get_type::<Endpoint>().call1((item,))?.cast_into::<Endpoint>()?
+            }
+            Err(_) => return Err(ConfigError::new(field, shown(item), "an Endpoint or an address (str)").into()),
+        };
+        let this = object.get();
+        let id: Arc<str> = this.id.bind(py).to_str()?.into();
+        let hash_key: Arc<str> = match &this.hash_key {
+            Some(HashKey::Text(text)) => text.as_str().into(),
+            Some(HashKey::Number(number)) => number.to_string().into(),
+            None => this.address.bind(py).to_str()?.into(),
+        };
+        Ok(CoreEndpoint {
+            id,
+            hash_key,
+            weight: this.weight,
+            backup: this.backup,
+            max_inflight: this.max_inflight.unwrap_or(u32::MAX),
+            payload: Arc::new(object.unbind()),
+        })
+    }
+}
+
+/// How a pool averages latencies.
+#[pyclass(frozen, module = "aibalance", eq)]
+#[derive(Clone, PartialEq)]
+pub(crate) struct Latency(pub CoreLatency);
+
+#[pymethods]
+impl Latency {
+    #[new]
+    #[pyo3(signature = (*, decay=10.0, default_rtt=None, failure_penalty=5.0))]
+    fn new(decay: f64, default_rtt: Option<f64>, failure_penalty: f64) -> PyResult<Latency> {
+        Ok(Latency(CoreLatency { decay, default_rtt, failure_penalty }.check()?))
+    }
+
+    #[getter]
+    fn decay(&self) -> f64 {
+        self.0.decay
+    }
+
+    #[getter]
+    fn default_rtt(&self) -> Option<f64> {
+        self.0.default_rtt
+    }
+
+    #[getter]
+    fn failure_penalty(&self) -> f64 {
+        self.0.failure_penalty
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let kw = self.keywords(py)?;
+        super::door::call_text("Latency", &kw)
+    }
+
+    fn __hash__(&self) -> u64 {
+        self.0.decay.to_bits() ^ self.0.failure_penalty.to_bits().rotate_left(1)
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((), Bound<'py, PyDict>)> {
+        Ok(((), self.keywords(py)?))
+    }
+}
+
+impl Latency {
+    fn keywords<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let kw = PyDict::new(py);
+        kw.set_item("decay", self.0.decay)?;
+        kw.set_item("default_rtt", self.0.default_rtt)?;
+        kw.set_item("failure_penalty", self.0.failure_penalty)?;
+        Ok(kw)
+    }
+}
+
+/// Whether a Python object is a whole number, and not a truth value.
+pub(crate) fn is_whole(item: &Bound<'_, PyAny>) -> bool {
+    item.is_instance_of::<PyInt>() && !item.is_instance_of::<pyo3::types::PyBool>()
+}

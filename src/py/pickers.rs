@@ -1,0 +1,538 @@
+//! The picker classes: configuration in, and what is not worth a raw call.
+
+use crate::core::error::ConfigError;
+use crate::core::pickers::hashing::ring::{PointHash, RingSize};
+use crate::core::pickers::least_request::Ties;
+use crate::core::pickers::{self, Policy, Start};
+use crate::core::pool::Filter;
+use crate::core::time::Nanos;
+use crate::py::door::{filter, shown};
+use crate::py::endpoint::{Endpoint, is_whole, not_yet};
+use crate::py::fastcall::{Door, PickerClass, add_methods};
+use crate::py::keys;
+use crate::py::pool::{Pool, RetryBudget, instant_or};
+use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple, PyType};
+
+/// Picks made in one go between two looks at signals and other threads.
+const SLICE: usize = 1 << 16;
+
+/// The most picks of one call.
+const MOST_PICKS: usize = 1 << 32;
+
+/// Many picks: places in a tuple of endpoints.
+#[pyclass(frozen, module = "aibalance", sequence)]
+pub(crate) struct Picks {
+    #[pyo3(get)]
+    indices: Py<PyArray1<u32>>,
+    #[pyo3(get)]
+    endpoints: Py<PyTuple>,
+}
+
+#[pymethods]
+impl Picks {
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.indices.bind(py).len()
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, at: isize) -> PyResult<Bound<'py, PyAny>> {
+        let index: usize = self.indices.bind(py).as_any().get_item(at)?.extract()?;
+        self.endpoints.bind(py).get_item(index)
+    }
+
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyIterator>> {
+        let py = slf.py();
+        let this = slf.get();
+        let indices = this.indices.bind(py).as_any().call_method0("tolist")?;
+        let get = this.endpoints.bind(py).as_any().getattr("__getitem__")?;
+        py.import("builtins")?.call_method1("map", (get, indices))?.try_iter()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<Picks: {} of {} endpoints>", self.__len__(py), self.endpoints.bind(py).len()))
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let make = py.import("aibalance.pickers")?.getattr("_picks")?;
+        Ok((make, PyTuple::new(py, [self.indices.bind(py).as_any(), self.endpoints.bind(py).as_any()])?))
+    }
+}
+
+/// Makes Picks again from its parts.
+#[pyfunction]
+fn _picks(indices: Py<PyArray1<u32>>, endpoints: Py<PyTuple>) -> Picks {
+    Picks { indices, endpoints }
+}
+
+/// The attempts of one request.
+#[pyclass(frozen, module = "aibalance._core", name = "_Attempts")]
+pub(crate) struct Attempts {
+    acquire: Py<PyAny>,
+    key: Option<Py<PyAny>>,
+    pool: Py<Pool>,
+    budget: Option<Py<RetryBudget>>,
+    most: u32,
+    tried: Py<PyList>,
+}
+
+#[pymethods]
+impl Attempts {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let tried = self.tried.bind(py);
+        let made = tried.len();
+        if made >= self.most as usize {
+            return Ok(None);
+        }
+        if let Some(budget) = &self.budget {
+            let (budget, now) = (budget.get(), self.pool.get().clock.now());
+            if made == 0 {
+                budget.deposit(now);
+            } else if !budget.withdraw(now) {
+                return Ok(None);
+            }
+        }
+        let kw = PyDict::new(py);
+        kw.set_item("exclude", tried)?;
+        let lease = match self.acquire.bind(py).call((self.key.as_ref(),), Some(&kw)) {
+            Ok(lease) => lease,
+            // The first attempt says why there is nobody; later ones end when everybody has been tried.
+            Err(_) if made > 0 => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        tried.append(lease.getattr("endpoint")?)?;
+        Ok(Some(lease))
+    }
+}
+
+fn attempts(
+    slf: &Bound<'_, PyAny>,
+    pool: &Py<Pool>,
+    key: Option<Py<PyAny>>,
+    budget: &Bound<'_, PyAny>,
+) -> PyResult<Attempts> {
+    let py = slf.py();
+    let (budget, most) = match budget.cast::<RetryBudget>() {
+        Ok(b) => (Some(b.clone().unbind()), b.get().attempts()),
+        Err(_) => match budget.extract::<u32>() {
+            Ok(n) if n > 0 && is_whole(budget) => (None, n),
+            _ => {
+                let allowed = "the most attempts (a whole number of at least 1), or a RetryBudget";
+                return Err(ConfigError::new("budget", shown(budget), allowed).into());
+            }
+        },
+    };
+    Ok(Attempts {
+        acquire: slf.getattr("acquire")?.unbind(),
+        key,
+        pool: pool.clone_ref(py),
+        budget,
+        most,
+        tried: PyList::empty(py).unbind(),
+    })
+}
+
+/// The hashes of a batch of keys.
+fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
+    if let Ok(list) = keys.cast::<PyList>() {
+        return list.iter().map(|key| keys::hashed(&key)).collect();
+    }
+    if let Ok(tuple) = keys.cast::<PyTuple>() {
+        return tuple.iter().map(|key| keys::hashed(&key)).collect();
+    }
+    let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
+        return Ok(array.as_array().iter().map(|&k| as_is(k)).collect());
+    }
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i64>>() {
+        return Ok(array.as_array().iter().map(|&k| as_is(k as u64)).collect());
+    }
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u32>>() {
+        return Ok(array.as_array().iter().map(|&k| as_is(u64::from(k))).collect());
+    }
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i32>>() {
+        return Ok(array.as_array().iter().map(|&k| as_is(i64::from(k) as u64)).collect());
+    }
+    let allowed = "a number of picks, a list of keys, or a one-dimensional array of 32- or 64-bit integers";
+    Err(ConfigError::new("n_or_keys", shown(keys), allowed).into())
+}
+
+impl<L: Policy> Door<L> {
+    fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
+        let state = self.picker.state();
+        let pool = self.pool.get();
+        let now = if L::TIMED { pool.clock.now() } else { Nanos::ZERO };
+        let count = if is_whole(n_or_keys) { Some(n_or_keys) } else { None };
+        let mut out: Vec<u32>;
+        if let Some(count) = count {
+            let n = count.extract::<usize>().ok().filter(|&n| n <= MOST_PICKS).ok_or_else(|| {
+                PyErr::from(ConfigError::new("n_or_keys", shown(count), "a number of picks from 0 to 2**32"))
+            })?;
+            out = vec![0; n];
+            for slice in out.chunks_mut(SLICE) {
+                let cx = self.picker.context(&state, 1024, now);
+                state.fill(self.picker.policy(), &cx, slice)?;
+                if n > SLICE {
+                    py.check_signals()?;
+                    py.detach(|| {});
+                }
+            }
+        } else {
+            let keys = batch(n_or_keys, hashed)?;
+            out = Vec::with_capacity(keys.len());
+            for slice in keys.chunks(SLICE) {
+                for &key in slice {
+                    let Some(choice) = self.picker.pick(&state, Some(key), now) else {
+                        return Err(state.snapshot.view.refusal(0).into());
+                    };
+                    out.push(choice.index);
+                }
+                if keys.len() > SLICE {
+                    py.check_signals()?;
+                    py.detach(|| {});
+                }
+            }
+        }
+        let endpoints = PyTuple::new(py, state.snapshot.payload.iter().map(|p| p.clone_ref(py)))?.unbind();
+        Ok(Picks { indices: PyArray1::from_vec(py, out).unbind(), endpoints })
+    }
+
+    fn best(
+        &self,
+        py: Python<'_>,
+        key: Option<&Bound<'_, PyAny>>,
+        k: &Bound<'_, PyAny>,
+        exclude: Option<&Bound<'_, PyAny>>,
+        subset: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Py<Endpoint>>> {
+        let wanted = k
+            .extract::<usize>()
+            .ok()
+            .filter(|_| is_whole(k))
+            .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
+        let state = self.picker.state();
+        let key = key.filter(|k| !k.is_none()).map(keys::hashed).transpose()?;
+        let filter: Filter = filter(exclude, subset, &state.snapshot)?;
+        let now = instant_or(self.pool.get(), now)?;
+        let ranked = self.picker.ranked(&state, key, wanted, now, filter);
+        Ok(ranked
+            .into_iter()
+            .filter_map(|c| state.snapshot.payload.get(c.index as usize))
+            .map(|p| p.clone_ref(py))
+            .collect())
+    }
+}
+
+macro_rules! picker_class {
+    ($name:ident, $policy:ty, $doc:literal, |$py:ident, $policy_ref:ident, $kw:ident| $keywords:block, { $($new:tt)* }) => {
+        #[doc = $doc]
+        #[pyclass(frozen, module = "aibalance", weakref)]
+        pub(crate) struct $name {
+            door: Door<$policy>,
+        }
+
+        impl PickerClass for $name {
+            type Policy = $policy;
+            #[inline(always)]
+            fn door(&self) -> &Door<$policy> {
+                &self.door
+            }
+        }
+
+        impl $name {
+            fn keywords<'py>(&self, $py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+                let $kw = PyDict::new($py);
+                let $policy_ref = self.door.picker.policy();
+                $keywords
+                Ok($kw)
+            }
+        }
+
+        #[pymethods]
+        impl $name {
+            $($new)*
+
+            #[getter]
+            fn pool(&self, py: Python<'_>) -> Py<Pool> {
+                self.door.pool.clone_ref(py)
+            }
+
+            #[pyo3(signature = (key=None, /, *, k, exclude=None, subset=None, now=None))]
+            fn ranked(
+                &self,
+                py: Python<'_>,
+                key: Option<&Bound<'_, PyAny>>,
+                k: &Bound<'_, PyAny>,
+                exclude: Option<&Bound<'_, PyAny>>,
+                subset: Option<&Bound<'_, PyAny>>,
+                now: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<Vec<Py<Endpoint>>> {
+                self.door.best(py, key, k, exclude, subset, now)
+            }
+
+            #[pyo3(signature = (n_or_keys, /, *, hashed=false))]
+            fn pick_many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
+                self.door.many(py, n_or_keys, hashed)
+            }
+
+            #[pyo3(signature = (key=None, /, *, budget))]
+            fn attempts(
+                slf: &Bound<'_, Self>,
+                key: Option<Py<PyAny>>,
+                budget: &Bound<'_, PyAny>,
+            ) -> PyResult<Attempts> {
+                attempts(slf.as_any(), &slf.get().door.pool, key, budget)
+            }
+
+            fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+                let mut out = format!("{}({}", stringify!($name), self.door.pool.bind(py).repr()?);
+                for (key, value) in self.keywords(py)? {
+                    out += &format!(", {key}={}", value.repr()?);
+                }
+                Ok(out + ")")
+            }
+
+            fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+                Ok((PyTuple::new(py, [&self.door.pool])?, self.keywords(py)?))
+            }
+
+            #[classmethod]
+            fn __class_getitem__(cls: &Bound<'_, PyType>, _item: &Bound<'_, PyAny>) -> Py<PyType> {
+                cls.clone().unbind()
+            }
+
+            fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+                visit.call(&self.door.pool)
+            }
+        }
+    };
+}
+
+fn choice<T: Copy>(field: &str, value: &str, allowed: &[(&str, T)]) -> Result<T, ConfigError> {
+    allowed.iter().find(|(name, _)| *name == value).map(|&(_, v)| v).ok_or_else(|| {
+        let names: Vec<String> = allowed.iter().map(|(name, _)| format!("{name:?}")).collect();
+        ConfigError::new(field, format!("{value:?}"), format!("one of {}", names.join(", ")))
+    })
+}
+
+fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> &'static str {
+    names.iter().find(|(_, v)| *v == value).map_or("", |&(name, _)| name)
+}
+
+/// A positive whole number from an argument.
+fn positive(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    value
+        .extract::<u64>()
+        .ok()
+        .filter(|&n| n > 0 && is_whole(value))
+        .ok_or_else(|| ConfigError::new(field, shown(value), "a whole number of at least 1").into())
+}
+
+picker_class!(
+    RoundRobin,
+    pickers::RoundRobin,
+    "Weighted round robin.",
+    |py, policy, kw| {
+        kw.set_item("schedule", "smooth")?;
+        match policy.start {
+            Start::After(n) => kw.set_item("start", n)?,
+            Start::Random => kw.set_item("start", PyString::new(py, "random"))?,
+        }
+    },
+    {
+        #[new]
+        #[pyo3(signature = (endpoints, /, *, schedule="smooth", start=None, seed=None, clock=None))]
+        fn new(
+            endpoints: &Bound<'_, PyAny>,
+            schedule: &str,
+            start: Option<&Bound<'_, PyAny>>,
+            seed: Option<u64>,
+            clock: Option<&Bound<'_, PyAny>>,
+        ) -> PyResult<Self> {
+            if schedule != "smooth" {
+                return Err(ConfigError::new("schedule", format!("{schedule:?}"), "\"smooth\" in this version").into());
+            }
+            let start = match start.filter(|s| !s.is_none()) {
+                None => Start::After(0),
+                Some(s) if s.extract::<&str>().is_ok_and(|text| text == "random") => Start::Random,
+                Some(s) => match s.extract::<u64>() {
+                    Ok(n) if is_whole(s) => Start::After(n),
+                    _ => {
+                        let allowed = "a whole number of picks to start after, not negative, or \"random\"";
+                        return Err(ConfigError::new("start", shown(s), allowed).into());
+                    }
+                },
+            };
+            let pool = Pool::from_argument(endpoints, seed, clock)?;
+            Ok(RoundRobin { door: Door::new(pool, pickers::RoundRobin { start }) })
+        }
+    }
+);
+
+const TIES: [(&str, Ties); 5] = [
+    ("random", Ties::Random),
+    ("first", Ties::First),
+    ("last", Ties::Last),
+    ("rotate", Ties::Rotate),
+    ("heaviest", Ties::Heaviest),
+];
+
+const SCORES: [(&str, bool); 2] = [("after", true), ("before", false)];
+
+picker_class!(
+    LeastRequest,
+    pickers::LeastRequest,
+    "Least requests in flight.",
+    |py, policy, kw| {
+        kw.set_item("choices", policy.choices)?;
+        kw.set_item("full_scan", policy.full_scan)?;
+        kw.set_item("replace", policy.replace)?;
+        kw.set_item("bias", policy.bias)?;
+        kw.set_item("score", name_of(policy.after, &SCORES))?;
+        kw.set_item("ties", name_of(policy.ties, &TIES))?;
+    },
+    {
+        #[new]
+        #[pyo3(signature = (endpoints, /, *, choices=2, full_scan=false, replace=false, schedule=None, bias=1.0, score="after", ties="random", start=None, seed=None, clock=None))]
+        #[allow(clippy::too_many_arguments)]
+        fn new(
+            endpoints: &Bound<'_, PyAny>,
+            choices: i64,
+            full_scan: bool,
+            replace: bool,
+            schedule: Option<&Bound<'_, PyAny>>,
+            bias: f64,
+            score: &str,
+            ties: &str,
+            start: Option<&Bound<'_, PyAny>>,
+            seed: Option<u64>,
+            clock: Option<&Bound<'_, PyAny>>,
+        ) -> PyResult<Self> {
+            not_yet("schedule", schedule, "None")?;
+            not_yet("start", start, "None")?;
+            let choices = u32::try_from(choices).unwrap_or(0);
+            let (after, ties) = (choice("score", score, &SCORES)?, choice("ties", ties, &TIES)?);
+            let policy = pickers::LeastRequest { choices, full_scan, replace, bias, after, ties }.check()?;
+            let pool = Pool::from_argument(endpoints, seed, clock)?;
+            Ok(LeastRequest { door: Door::new(pool, policy) })
+        }
+    }
+);
+
+picker_class!(PeakEwma, pickers::PeakEwma, "Latency times requests in flight, best of two.", |py, _policy, kw| {}, {
+    #[new]
+    #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
+    fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let pool = Pool::from_argument(endpoints, seed, clock)?;
+        Ok(PeakEwma { door: Door::new(pool, pickers::PeakEwma) })
+    }
+});
+
+const POINT_HASHES: [(&str, PointHash); 2] = [("xxh64", PointHash::Xxh64), ("murmur2", PointHash::Murmur2)];
+
+picker_class!(
+    RingHash,
+    pickers::RingHash,
+    "Consistent hashing on a ring.",
+    |py, policy, kw| {
+        kw.set_item("ring", "envoy")?;
+        match policy.size {
+            RingSize::Points(points) => kw.set_item("points", points)?,
+            RingSize::Bounds { min, max } => {
+                kw.set_item("min_size", min)?;
+                kw.set_item("max_size", max)?;
+            }
+        }
+        kw.set_item("hash", name_of(policy.hash, &POINT_HASHES))?;
+    },
+    {
+        #[new]
+        #[pyo3(signature = (endpoints, /, *, ring="envoy", points=None, min_size=None, max_size=None, hash="xxh64", avalanche=None, bounded_load=None, seed=None, clock=None))]
+        #[allow(clippy::too_many_arguments)]
+        fn new(
+            endpoints: &Bound<'_, PyAny>,
+            ring: &str,
+            points: Option<&Bound<'_, PyAny>>,
+            min_size: Option<&Bound<'_, PyAny>>,
+            max_size: Option<&Bound<'_, PyAny>>,
+            hash: &str,
+            avalanche: Option<&Bound<'_, PyAny>>,
+            bounded_load: Option<&Bound<'_, PyAny>>,
+            seed: Option<u64>,
+            clock: Option<&Bound<'_, PyAny>>,
+        ) -> PyResult<Self> {
+            if ring != "envoy" {
+                return Err(ConfigError::new("ring", format!("{ring:?}"), "\"envoy\" in this version").into());
+            }
+            not_yet("avalanche", avalanche, "None")?;
+            not_yet("bounded_load", bounded_load, "None")?;
+            let size = |field: &str, value: Option<&Bound<'_, PyAny>>| {
+                value.filter(|v| !v.is_none()).map(|v| positive(field, v)).transpose()
+            };
+            let (points, min, max) =
+                (size("points", points)?, size("min_size", min_size)?, size("max_size", max_size)?);
+            let size = match (points, min, max) {
+                (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+                    let allowed = "None when min_size or max_size is given: they say how large the ring is";
+                    return Err(ConfigError::new("points", points.unwrap_or(0), allowed).into());
+                }
+                (points, None, None) => RingSize::Points(points.unwrap_or(512)),
+                // Envoy's own defaults for the bound that is not given.
+                (None, min, max) => {
+                    let max = max.unwrap_or(pickers::hashing::ring::MAX_RING);
+                    RingSize::Bounds { min: min.unwrap_or(1024.min(max)), max }
+                }
+            };
+            let policy = pickers::RingHash { size, hash: choice("hash", hash, &POINT_HASHES)? }.check()?;
+            let pool = Pool::from_argument(endpoints, seed, clock)?;
+            Ok(RingHash { door: Door::new(pool, policy) })
+        }
+    }
+);
+
+picker_class!(
+    Maglev,
+    pickers::Maglev,
+    "Maglev hashing.",
+    |py, policy, kw| {
+        kw.set_item("table_size", policy.table_size)?;
+    },
+    {
+        #[new]
+        #[pyo3(signature = (endpoints, /, *, table_size=65537, bounded_load=None, seed=None, clock=None))]
+        fn new(
+            endpoints: &Bound<'_, PyAny>,
+            table_size: i64,
+            bounded_load: Option<&Bound<'_, PyAny>>,
+            seed: Option<u64>,
+            clock: Option<&Bound<'_, PyAny>>,
+        ) -> PyResult<Self> {
+            not_yet("bounded_load", bounded_load, "None")?;
+            let policy = pickers::Maglev { table_size: u64::try_from(table_size).unwrap_or(0) }.check()?;
+            let pool = Pool::from_argument(endpoints, seed, clock)?;
+            Ok(Maglev { door: Door::new(pool, policy) })
+        }
+    }
+);
+
+/// Adds the classes to the module.
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn add<C: PickerClass>(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add_class::<C>()?;
+        add_methods::<C>(m.py())
+    }
+    add::<RoundRobin>(m)?;
+    add::<LeastRequest>(m)?;
+    add::<PeakEwma>(m)?;
+    add::<RingHash>(m)?;
+    add::<Maglev>(m)?;
+    m.add_class::<Picks>()?;
+    m.add_function(wrap_pyfunction!(_picks, m)?)?;
+    Ok(())
+}

@@ -1,0 +1,609 @@
+//! Pool, as Python sees it.
+
+use crate::core::endpoints::Health;
+use crate::core::error::ConfigError;
+use crate::core::health::failover::{OnPanic, Rules};
+use crate::core::pool::{EndpointStats as CoreStats, Options, Outcome, Pool as CorePool, Report};
+use crate::core::sync::{AtomicU64, Ordering};
+use crate::core::time::Nanos;
+use crate::py::Counting;
+use crate::py::clock::{Clock, seconds};
+use crate::py::door::{Ending, instant, shown};
+use crate::py::endpoint::{Endpoint, Latency, Payload, not_yet};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use std::sync::{Arc, PoisonError, Weak};
+
+/// How often, at most, a release starts a rebuild that was put off.
+const REBUILD_EVERY: Nanos = Nanos(1_000_000_000);
+
+#[allow(clippy::disallowed_types)]
+type Lock<T> = std::sync::Mutex<T>;
+
+/// Pools without a seed of their own: a forked child starts their chance again.
+static UNSEEDED: Lock<Vec<Weak<CorePool<Counting, Payload>>>> = Lock::new(Vec::new());
+
+/// A set of endpoints.
+#[pyclass(frozen, module = "aibalance", weakref)]
+pub(crate) struct Pool {
+    pub core: Arc<CorePool<Counting, Payload>>,
+    pub clock: Clock,
+    clock_object: Option<Py<PyAny>>,
+    seed: Option<u64>,
+    lease_timeout: Option<f64>,
+    latency: Option<Latency>,
+    /// The endpoints of the current snapshot. The collector visits these and nothing else, and they change only while
+    /// attached, so that it never sees one object twice or half of a change.
+    visible: Lock<Vec<Payload>>,
+    rebuilt: AtomicU64,
+}
+
+fn entropy(py: Python<'_>) -> PyResult<u64> {
+    let bytes: [u8; 8] = py.import("os")?.call_method1("urandom", (8,))?.extract()?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn on_panic(value: &str) -> Result<OnPanic, ConfigError> {
+    match value {
+        "all" => Ok(OnPanic::All),
+        "fail" => Ok(OnPanic::Fail),
+        other => Err(ConfigError::new("on_panic", format!("{other:?}"), "\"all\" or \"fail\"")),
+    }
+}
+
+fn health(value: &str) -> Result<Health, ConfigError> {
+    match value {
+        "healthy" => Ok(Health::Healthy),
+        "degraded" => Ok(Health::Degraded),
+        "unhealthy" => Ok(Health::Unhealthy),
+        other => Err(ConfigError::new("health", format!("{other:?}"), "\"healthy\", \"degraded\" or \"unhealthy\"")),
+    }
+}
+
+fn health_text(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Unhealthy => "unhealthy",
+    }
+}
+
+fn endpoints_of(items: &Bound<'_, PyAny>) -> PyResult<Vec<crate::core::endpoints::Endpoint<Payload>>> {
+    let refuse = || ConfigError::new("endpoints", shown(items), "an iterable of Endpoint or addresses (str)");
+    if items.is_instance_of::<PyString>() {
+        return Err(refuse().into());
+    }
+    let iterator = items.try_iter().map_err(|_| PyErr::from(refuse()))?;
+    iterator.enumerate().map(|(i, item)| Endpoint::to_core(&item?, &format!("endpoints[{i}]"))).collect()
+}
+
+impl Pool {
+    /// A pool from a picker's first argument: the pool itself, or one made of the endpoints.
+    pub fn from_argument(
+        argument: &Bound<'_, PyAny>,
+        seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Pool>> {
+        if let Ok(pool) = argument.cast::<Pool>() {
+            if seed.is_some() || clock.is_some() {
+                let field = if seed.is_some() { "seed" } else { "clock" };
+                let allowed = "None when a Pool is given: the pool has a seed and a clock of its own";
+                return Err(ConfigError::new(field, "given", allowed).into());
+            }
+            return Ok(pool.clone().unbind());
+        }
+        let py = argument.py();
+        let kw = PyDict::new(py);
+        kw.set_item("seed", seed)?;
+        kw.set_item("clock", clock)?;
+        Ok(py.get_type::<Pool>().call((argument,), Some(&kw))?.cast_into::<Pool>()?.unbind())
+    }
+
+    fn show(&self) {
+        let now = self.core.snapshot().payload.clone();
+        let mut visible = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *visible, now);
+        // What goes may run any code when it is dropped, so the lock is given back first.
+        drop(visible);
+        drop(before);
+    }
+
+    fn change<E: Into<PyErr> + Send>(
+        &self,
+        py: Python<'_>,
+        change: impl FnOnce(&CorePool<Counting, Payload>) -> Result<(), E> + Send,
+    ) -> PyResult<()> {
+        let core = &self.core;
+        py.detach(|| change(core)).map_err(Into::into)?;
+        self.show();
+        Ok(())
+    }
+
+    fn at(&self, now: Option<f64>) -> PyResult<Nanos> {
+        Ok(match now {
+            Some(now) => seconds("now", now)?,
+            None => self.clock.now(),
+        })
+    }
+
+    /// Rebuilds what was put off, at most once a second.
+    #[cold]
+    pub fn rebuild(&self, py: Python<'_>) {
+        let now = self.clock.now();
+        let last = Nanos(self.rebuilt.load(Ordering::Relaxed));
+        if now.since(last) >= REBUILD_EVERY {
+            self.rebuilt.store(now.0, Ordering::Relaxed);
+            py.detach(|| self.core.advance(now));
+        }
+    }
+
+    /// Ends a lease that the ledger knows.
+    pub fn end_entered(&self, id: u64, ending: Ending) -> Result<(), crate::core::error::LeaseError> {
+        let entry = self.core.leave(id)?;
+        let now = ending.now.unwrap_or_else(|| self.clock.now());
+        let latency = match ending.latency {
+            Some(given) => Some(given),
+            None if entry.start != Nanos::ZERO && self.core.tracks_latency() => {
+                Some(now.since(entry.start).as_secs_f64())
+            }
+            None => None,
+        };
+        self.core.settle(entry.slot, entry.units, ending.outcome, latency, ending.hint, now);
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Pool {
+    #[new]
+    #[pyo3(signature = (endpoints, /, *, passive=None, slow_start=None, circuit_breaker=None, panic_threshold=0.5, on_panic="all", failover="overflow", overprovisioning_factor=1.4, local_zone=None, zone_weights=None, latency=None, lease_timeout=None, clock=None, seed=None, shared=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        endpoints: &Bound<'_, PyAny>,
+        passive: Option<&Bound<'_, PyAny>>,
+        slow_start: Option<&Bound<'_, PyAny>>,
+        circuit_breaker: Option<&Bound<'_, PyAny>>,
+        panic_threshold: f64,
+        on_panic: &str,
+        failover: &str,
+        overprovisioning_factor: f64,
+        local_zone: Option<&Bound<'_, PyAny>>,
+        zone_weights: Option<&Bound<'_, PyAny>>,
+        latency: Option<PyRef<'_, Latency>>,
+        lease_timeout: Option<f64>,
+        clock: Option<Bound<'_, PyAny>>,
+        seed: Option<u64>,
+        shared: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Pool> {
+        for (field, value) in [
+            ("passive", passive),
+            ("slow_start", slow_start),
+            ("circuit_breaker", circuit_breaker),
+            ("local_zone", local_zone),
+            ("zone_weights", zone_weights),
+            ("shared", shared),
+        ] {
+            not_yet(field, value, "None")?;
+        }
+        if failover != "overflow" {
+            return Err(ConfigError::new("failover", format!("{failover:?}"), "\"overflow\" in this version").into());
+        }
+        let latency = latency.map(|l| Latency(l.0));
+        let options = Options {
+            rules: Rules { panic_threshold, on_panic: self::on_panic(on_panic)?, overprovisioning_factor },
+            latency: latency.as_ref().map(|l| l.0).unwrap_or_default(),
+            lease_timeout: lease_timeout.map(|t| seconds("lease_timeout", t)).transpose()?,
+            seed: match seed {
+                Some(seed) => seed,
+                None => entropy(py)?,
+            },
+            ..Options::default()
+        };
+        let core = CorePool::new(endpoints_of(endpoints)?, options)?;
+        if latency.is_some() {
+            core.track_latency();
+        }
+        if seed.is_none() {
+            let mut unseeded = UNSEEDED.lock().unwrap_or_else(PoisonError::into_inner);
+            unseeded.retain(|pool| pool.strong_count() > 0);
+            unseeded.push(Arc::downgrade(&core));
+        }
+        let pool = Pool {
+            core,
+            clock: Clock::from_argument(clock.as_ref())?,
+            clock_object: clock.map(Bound::unbind),
+            seed,
+            lease_timeout,
+            latency,
+            visible: Lock::new(Vec::new()),
+            rebuilt: AtomicU64::new(0),
+        };
+        pool.show();
+        Ok(pool)
+    }
+
+    #[getter]
+    fn endpoints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let visible = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
+        let items: Vec<Py<Endpoint>> = visible.iter().map(|p| p.clone_ref(py)).collect();
+        // Making a tuple may run the collector, which wants the lock.
+        drop(visible);
+        PyTuple::new(py, items)
+    }
+
+    #[getter]
+    fn clock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.clock_object {
+            Some(clock) => Ok(clock.clone_ref(py)),
+            None => Ok(py.get_type::<super::clock::SystemClock>().call0()?.unbind()),
+        }
+    }
+
+    #[pyo3(signature = (endpoints, /))]
+    fn update(&self, py: Python<'_>, endpoints: &Bound<'_, PyAny>) -> PyResult<()> {
+        let endpoints = endpoints_of(endpoints)?;
+        self.change(py, |core| core.update(endpoints))
+    }
+
+    #[pyo3(signature = (endpoint, /))]
+    fn add(&self, py: Python<'_>, endpoint: &Bound<'_, PyAny>) -> PyResult<()> {
+        let endpoint = Endpoint::to_core(endpoint, "endpoint")?;
+        self.change(py, |core| core.add(endpoint))
+    }
+
+    #[pyo3(signature = (id, /))]
+    fn remove(&self, py: Python<'_>, id: &str) -> PyResult<()> {
+        self.change(py, |core| core.remove(id))
+    }
+
+    #[pyo3(signature = (id, weight, /))]
+    fn set_weight(&self, py: Python<'_>, id: &str, weight: f64) -> PyResult<()> {
+        let weight = crate::core::endpoints::endpoint::check_weight("weight", weight)?;
+        let snapshot = self.core.snapshot();
+        let old = snapshot
+            .ids
+            .get(id)
+            .and_then(|&i| snapshot.payload.get(i as usize))
+            .ok_or_else(|| ConfigError::new("id", format!("{id:?}"), "the id of an endpoint of this pool"))?;
+        let fresh = Arc::new(old.get().with_weight(py, weight)?);
+        self.change(py, |core| core.set_weight(id, weight, |_| fresh))
+    }
+
+    #[pyo3(signature = (id, health, /))]
+    fn set_health(&self, py: Python<'_>, id: &str, health: &str) -> PyResult<()> {
+        let health = self::health(health)?;
+        self.change(py, |core| core.set_health(id, health))
+    }
+
+    #[pyo3(signature = (id, /, *, deadline=None, now=None))]
+    fn drain(&self, py: Python<'_>, id: &str, deadline: Option<f64>, now: Option<f64>) -> PyResult<()> {
+        let until = match deadline {
+            Some(after) => self.at(now)?.plus(seconds("deadline", after)?),
+            None => Nanos::MAX,
+        };
+        self.change(py, |core| core.drain(id, until))
+    }
+
+    #[pyo3(signature = (id, /))]
+    fn undrain(&self, py: Python<'_>, id: &str) -> PyResult<()> {
+        self.change(py, |core| core.undrain(id))
+    }
+
+    #[pyo3(signature = (id, /, *, now=None))]
+    fn is_drained(&self, id: &str, now: Option<f64>) -> PyResult<bool> {
+        Ok(self.core.is_drained(id, self.at(now)?)?)
+    }
+
+    #[pyo3(signature = (id, /))]
+    fn drained<'py>(slf: &Bound<'py, Self>, id: &str) -> PyResult<Bound<'py, PyAny>> {
+        // Asks once, so that a wrong id is told at the call and not at the await.
+        slf.get().is_drained(id, None)?;
+        slf.py().import("aibalance.endpoints")?.call_method1("_wait_until_drained", (slf, id))
+    }
+
+    #[pyo3(signature = (id, /, *, inflight=None, queue=None, utilization=None, latency=None, gpu_memory=None, kv_cache=None, qps=None, eps=None, now=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn observe(
+        &self,
+        py: Python<'_>,
+        id: &str,
+        inflight: Option<f64>,
+        queue: Option<f64>,
+        utilization: Option<f64>,
+        latency: Option<f64>,
+        gpu_memory: Option<f64>,
+        kv_cache: Option<f64>,
+        qps: Option<f64>,
+        eps: Option<f64>,
+        now: Option<f64>,
+    ) -> PyResult<()> {
+        let report = Report { inflight, queue, utilization, latency, gpu_memory, kv_cache, qps, eps };
+        let now = self.at(now)?;
+        py.detach(|| self.core.observe(id, report, now)).map_err(|e| match e {
+            Ok(config) => config.into(),
+            Err(metric) => metric.into(),
+        })
+    }
+
+    #[pyo3(signature = (now=None))]
+    fn advance(&self, py: Python<'_>, now: Option<f64>) -> PyResult<()> {
+        let now = self.at(now)?;
+        py.detach(|| self.core.advance(now));
+        Ok(())
+    }
+
+    #[pyo3(signature = (now=None))]
+    fn stats(&self, py: Python<'_>, now: Option<f64>) -> PyResult<Vec<EndpointStats>> {
+        let now = self.at(now)?;
+        Ok(py.detach(|| self.core.stats(now)).into_iter().map(EndpointStats).collect())
+    }
+
+    #[pyo3(signature = (lease_id, /, outcome=None, *, status=None, latency=None, retry_after=None, now=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn release(
+        &self,
+        lease_id: &Bound<'_, PyAny>,
+        outcome: Option<&Bound<'_, PyAny>>,
+        status: Option<&Bound<'_, PyAny>>,
+        latency: Option<&Bound<'_, PyAny>>,
+        retry_after: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let id: u64 = lease_id
+            .extract()
+            .map_err(|_| PyErr::from(ConfigError::new("lease_id", shown(lease_id), "the int of a lease's id")))?;
+        let ending = Ending::from_arguments(outcome, status, latency, retry_after, now)?;
+        Ok(self.end_entered(id, ending)?)
+    }
+
+    #[pyo3(signature = (lease_id, /))]
+    fn cancel(&self, lease_id: u64) -> PyResult<()> {
+        Ok(self.end_entered(lease_id, Ending::plain(Outcome::Cancelled))?)
+    }
+
+    fn __len__(&self) -> usize {
+        self.core.snapshot().payload.len()
+    }
+
+    fn __repr__(&self) -> String {
+        let totals = self.core.snapshot().view.totals;
+        let mut out = format!("<Pool of {}", totals.total);
+        for (n, what) in
+            [(totals.unhealthy, "unhealthy"), (totals.draining, "draining"), (totals.zero_weight, "of weight 0")]
+        {
+            if n > 0 {
+                out += &format!(", {n} {what}");
+            }
+        }
+        out + ">"
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        let rules = self.core.options().rules;
+        let kw = PyDict::new(py);
+        kw.set_item("panic_threshold", rules.panic_threshold)?;
+        kw.set_item("on_panic", if rules.on_panic == OnPanic::All { "all" } else { "fail" })?;
+        kw.set_item("overprovisioning_factor", rules.overprovisioning_factor)?;
+        kw.set_item("latency", self.latency.clone())?;
+        kw.set_item("lease_timeout", self.lease_timeout)?;
+        kw.set_item("clock", self.clock_object.as_ref())?;
+        kw.set_item("seed", self.seed)?;
+        // The endpoints travel in the state: one of them may have this pool in its data.
+        Ok((PyTuple::new(py, [PyTuple::empty(py)])?, kw))
+    }
+
+    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Vec<(String, bool)>)> {
+        let states = self.core.states();
+        let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.is_some())).collect();
+        Ok((self.endpoints(py)?, states))
+    }
+
+    fn __setstate__(&self, py: Python<'_>, state: (Bound<'_, PyTuple>, Vec<(String, bool)>)) -> PyResult<()> {
+        let (endpoints, states) = state;
+        self.update(py, endpoints.as_any())?;
+        for (endpoint, (health, draining)) in endpoints.iter().zip(states) {
+            let id = endpoint.cast::<Endpoint>()?.get().id(py).to_str()?.to_owned();
+            if health != "healthy" {
+                self.set_health(py, &id, &health)?;
+            }
+            if draining {
+                self.drain(py, &id, None, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(visible) = self.visible.try_lock() {
+            for payload in visible.iter() {
+                visit.call(&**payload)?;
+            }
+        }
+        visit.call(&self.clock_object)
+    }
+}
+
+/// What a pool knows of one endpoint.
+#[pyclass(frozen, module = "aibalance")]
+pub(crate) struct EndpointStats(CoreStats);
+
+#[pymethods]
+impl EndpointStats {
+    #[getter]
+    fn id(&self) -> &str {
+        &self.0.id
+    }
+    #[getter]
+    fn weight(&self) -> f64 {
+        self.0.weight
+    }
+    #[getter]
+    fn health(&self) -> &'static str {
+        health_text(self.0.health)
+    }
+    #[getter]
+    fn draining(&self) -> bool {
+        self.0.draining
+    }
+    #[getter]
+    fn eligible(&self) -> bool {
+        self.0.eligible
+    }
+    #[getter]
+    fn inflight(&self) -> u64 {
+        self.0.inflight
+    }
+    #[getter]
+    fn load(&self) -> f64 {
+        self.0.load
+    }
+    #[getter]
+    fn picks(&self) -> u64 {
+        self.0.picks
+    }
+    #[getter]
+    fn successes(&self) -> u64 {
+        self.0.successes
+    }
+    #[getter]
+    fn failures(&self) -> u64 {
+        self.0.failures
+    }
+    #[getter]
+    fn timeouts(&self) -> u64 {
+        self.0.timeouts
+    }
+    #[getter]
+    fn rejected(&self) -> u64 {
+        self.0.rejected
+    }
+    #[getter]
+    fn cancelled(&self) -> u64 {
+        self.0.cancelled
+    }
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.0.dropped
+    }
+    #[getter]
+    fn latency(&self) -> Option<f64> {
+        self.0.latency
+    }
+    #[getter]
+    fn last_latency(&self) -> Option<f64> {
+        self.0.last_latency
+    }
+
+    #[getter]
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(r) = self.0.report else { return Ok(None) };
+        let out = PyDict::new(py);
+        for (name, value) in [
+            ("inflight", r.inflight),
+            ("queue", r.queue),
+            ("utilization", r.utilization),
+            ("latency", r.latency),
+            ("gpu_memory", r.gpu_memory),
+            ("kv_cache", r.kv_cache),
+            ("qps", r.qps),
+            ("eps", r.eps),
+        ] {
+            if let Some(value) = value {
+                out.set_item(name, value)?;
+            }
+        }
+        Ok(Some(out))
+    }
+
+    fn __repr__(&self) -> String {
+        let s = &self.0;
+        format!(
+            "EndpointStats(id={:?}, health={:?}, inflight={}, load={}, picks={}, successes={}, failures={})",
+            s.id,
+            health_text(s.health),
+            s.inflight,
+            s.load,
+            s.picks,
+            s.successes,
+            s.failures
+        )
+    }
+}
+
+/// A retry budget.
+#[pyclass(frozen, module = "aibalance")]
+pub(crate) struct RetryBudget {
+    core: crate::core::pool::RetryBudget,
+    #[pyo3(get)]
+    ratio: f64,
+    #[pyo3(get)]
+    min_per_second: f64,
+    #[pyo3(get)]
+    max_attempts: u32,
+}
+
+#[pymethods]
+impl RetryBudget {
+    #[new]
+    #[pyo3(signature = (*, ratio=0.2, min_per_second=10.0, max_attempts=3))]
+    fn new(ratio: f64, min_per_second: f64, max_attempts: i64) -> PyResult<RetryBudget> {
+        if !(1..=1_000_000).contains(&max_attempts) {
+            return Err(ConfigError::new("max_attempts", max_attempts, "a whole number from 1 to 1000000").into());
+        }
+        let core = crate::core::pool::RetryBudget::new(ratio, min_per_second)?;
+        Ok(RetryBudget { core, ratio, min_per_second, max_attempts: max_attempts as u32 })
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "RetryBudget(ratio={}, min_per_second={}, max_attempts={})",
+            self.ratio, self.min_per_second, self.max_attempts
+        )
+    }
+
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((), Bound<'py, PyDict>)> {
+        let kw = PyDict::new(py);
+        kw.set_item("ratio", self.ratio)?;
+        kw.set_item("min_per_second", self.min_per_second)?;
+        kw.set_item("max_attempts", self.max_attempts)?;
+        Ok(((), kw))
+    }
+}
+
+impl RetryBudget {
+    /// A first attempt.
+    pub fn deposit(&self, now: Nanos) {
+        self.core.deposit(now);
+    }
+
+    /// A retry.
+    pub fn withdraw(&self, now: Nanos) -> bool {
+        self.core.withdraw(now)
+    }
+
+    /// The most attempts of one request.
+    pub fn attempts(&self) -> u32 {
+        self.max_attempts
+    }
+}
+
+/// Starts chance again in a forked child, for pools that have no seed of their own.
+#[pyfunction]
+pub(crate) fn _reseed_after_fork(py: Python<'_>) -> PyResult<()> {
+    let pools: Vec<_> =
+        UNSEEDED.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+    for pool in pools {
+        pool.reseed(entropy(py)?);
+    }
+    Ok(())
+}
+
+/// The instant that an optional `now=` names, or else the clock's.
+pub(crate) fn instant_or(pool: &Pool, now: Option<&Bound<'_, PyAny>>) -> PyResult<Nanos> {
+    match now {
+        Some(now) if !now.is_none() => instant(now, "now"),
+        _ => Ok(pool.clock.now()),
+    }
+}
