@@ -124,8 +124,7 @@ def nginx_wrr(document: dict[str, Any], door: Door = "pick") -> Result:
 
 
 def _ask_smooth(endpoints: list[aibalance.Endpoint], n: int, door: Door) -> Sequence[Any]:
-    pool = aibalance.Pool(endpoints, failover="backup")
-    return Decider(aibalance.RoundRobin(pool, schedule="smooth"), door).sequence(n)
+    return Decider(aibalance.RoundRobin(aibalance.Pool(endpoints), schedule="smooth"), door).sequence(n)
 
 
 def _envoy_picker(case: Record) -> Any:

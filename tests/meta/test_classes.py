@@ -15,11 +15,11 @@ FEWEST_CLASSES = 12
 FEWEST_ERRORS = 4
 
 
-# The attribute with its arguments, other attributes, then the class.
+# The attribute with its arguments, other attributes, then the class, or $name of a macro that makes several.
 PYCLASS = re.compile(
     r"#\[(?:pyo3::)?pyclass\b(\((?:[^()]|\([^()]*\))*\))?\]\s*"
     r"(?:#\[[^\]]*\]\s*)*"
-    r"(?:pub(?:\([^)]*\))? )?(?:struct|enum) (\w+)"
+    r"(?:pub(?:\([^)]*\))? )?(?:struct|enum) (\$?\w+)"
 )
 
 
@@ -33,7 +33,7 @@ def test_every_pyclass_is_frozen() -> None:
         assert declared == len(classes), f"{path.name}: a pyclass that this test cannot read"
         found += declared
         loose += [f"{path.name}: {name}" for arguments, name in classes if not re.search(r"\bfrozen\b", arguments)]
-    assert found >= FEWEST_CLASSES, "the walk found the classes"
+    assert found >= FEWEST_CLASSES - 4, "the walk found the classes: one macro makes five pickers"
     assert not loose, "an unfrozen pyclass raises 'Already borrowed' under load"
 
 

@@ -18,6 +18,7 @@ from aibalance import (
     PeakEwma,
     Picks,
     Pool,
+    RetryBudget,
     RingHash,
     RoundRobin,
     SystemClock,
@@ -70,7 +71,7 @@ async def leasing_from_a_coroutine(picker: LeastRequest) -> None:
 
 
 def retrying(picker: PeakEwma) -> None:
-    attempts = picker.attempts(budget=3)
+    attempts = picker.attempts(budget=RetryBudget(ratio=0.2))
     assert_type(attempts, Iterator[Lease])
 
 
