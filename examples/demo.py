@@ -1,4 +1,4 @@
-"""`make demo`: replay real decisions, compare balancers on a spike, and show what to paste into a server of one's own."""
+"""`make demo`: replay real decisions, compare balancers on a spike, show what to paste into a server of one's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from aibalance import cli
+
 from tests.conformance.bundled import replay_bundled
 
 HERE = Path(__file__).parent
