@@ -32,7 +32,7 @@ $(TOOLS): pyproject.toml
 tools: $(TOOLS)
 
 build: tools
-	$(PY) -m maturin develop --quiet --profile quick
+	@PIP_QUIET=1 $(PY) -m maturin develop --quiet --profile quick
 
 demo: build
 	$(PY) -m examples.demo
