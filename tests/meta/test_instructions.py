@@ -35,7 +35,7 @@ def test_the_gate_sees_growth_beyond_five_per_cent_and_nothing_else() -> None:
     assert instructions.grown(before, before | {"ring": 209.0, "Maglev": 150.0}) == []
     (text,) = instructions.grown(before, before | {"ring": 211.0})
     assert text == "ring: 211 instructions a call, +11 against 200"
-    # Another build of the interpreter, in which every call costs 40 more, is no growth; hiding growth in it does not work.
+    # An interpreter in which every call costs 40 more is no growth of ours; growth beside it still is.
     dearer = {name: value + 40 for name, value in before.items()}
     assert instructions.grown(before, dearer) == []
     assert len(instructions.grown(before, dearer | {"with acquire": 260.0})) == 1
