@@ -66,8 +66,11 @@ valgrind:
 	@command -v valgrind >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		(apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends valgrind) >/dev/null 2>&1 || true; fi
 
-bench: build valgrind
+# What users install is the release profile, so that is what is measured; PROFILE=quick spares the minutes.
+bench: PROFILE ?= release
+bench: tools valgrind
 	$(PY) -m pip install --quiet --group bench
+	@PIP_QUIET=1 $(PY) -m maturin develop --quiet --profile $(PROFILE)
 	$(PY) -m benches.run
 
 # Writes benches/baseline.json anew: see CONTRIBUTING.md for when that is right.
