@@ -16,6 +16,18 @@ pub fn mix64(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// The step of the counter that [`wyrand`] hashes.
+pub const WY_STEP: u64 = 0xa076_1d64_78bd_642f;
+
+/// wyrand's output function (Wang Yi 2019, public domain): a counter that moves by [`WY_STEP`] gives good random bits
+/// for one multiplication, so that a draw by several threads is one atomic addition.
+#[inline(always)]
+#[must_use]
+pub fn wyrand(counter: u64) -> u64 {
+    let product = u128::from(counter) * u128::from(counter ^ 0xe703_7ed1_a0b4_28db);
+    (product >> 64) as u64 ^ product as u64
+}
+
 /// Draw number `i` of the SplitMix64 sequence that starts at `seed`.
 #[inline(always)]
 #[must_use]

@@ -134,7 +134,7 @@ impl Pool {
         let last = Nanos(self.rebuilt.load(Ordering::Relaxed));
         if now.since(last) >= REBUILD_EVERY {
             self.rebuilt.store(now.0, Ordering::Relaxed);
-            py.detach(|| self.core.advance(now));
+            py.detach(|| self.core.rebuild());
         }
     }
 
@@ -307,7 +307,6 @@ impl Pool {
     #[allow(clippy::too_many_arguments)]
     fn observe(
         &self,
-        py: Python<'_>,
         id: &str,
         inflight: Option<f64>,
         queue: Option<f64>,
@@ -321,7 +320,7 @@ impl Pool {
     ) -> PyResult<()> {
         let report = Report { inflight, queue, utilization, latency, gpu_memory, kv_cache, qps, eps };
         let now = self.at(now)?;
-        py.detach(|| self.core.observe(id, report, now)).map_err(|e| match e {
+        self.core.observe(id, report, now).map_err(|e| match e {
             Ok(config) => config.into(),
             Err(metric) => metric.into(),
         })
@@ -330,7 +329,9 @@ impl Pool {
     #[pyo3(signature = (now=None))]
     fn advance(&self, py: Python<'_>, now: Option<f64>) -> PyResult<()> {
         let now = self.at(now)?;
-        py.detach(|| self.core.advance(now));
+        // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
+        py.detach(|| self.core.rebuild());
+        self.core.expire(now);
         Ok(())
     }
 

@@ -15,9 +15,9 @@ pub const MAX_COST: f64 = 8.0e12;
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Cell {
-    /// Work in flight, in [`UNITS`].
+    /// Work in flight in [`UNITS`], with the correction of reports; a signed number in two's complement.
     pub load: AtomicU64,
-    /// What reports from outside add to `load`, in units; a signed number in two's complement.
+    /// How much of `load` is the correction of reports, in units; signed likewise.
     pub extra: AtomicU64,
     /// Requests in flight.
     pub inflight: AtomicU64,
@@ -45,8 +45,6 @@ pub struct Cell {
     pub dropped: AtomicU64,
     /// The last latency in seconds, as float bits.
     pub last_latency: AtomicU64,
-    /// Requests in flight that the last report named.
-    pub reported: AtomicU64,
 }
 
 impl Cell {
@@ -54,8 +52,23 @@ impl Cell {
     #[inline(always)]
     #[must_use]
     pub fn effective_load(&self) -> u64 {
-        let sum = self.load.load(Ordering::Relaxed).wrapping_add(self.extra.load(Ordering::Relaxed)) as i64;
-        sum.max(0) as u64
+        self.signed_load().max(0) as u64
+    }
+
+    /// The same without the floor, which only matters when it is not compared with another.
+    #[inline(always)]
+    #[must_use]
+    pub fn signed_load(&self) -> i64 {
+        self.load.load(Ordering::Relaxed) as i64
+    }
+
+    /// Takes a report in: from now on the load is `told` plus what is sent and minus what ends from here on.
+    pub fn correct<M: Mode>(&self, told: Option<u64>) {
+        let before = self.extra.load(Ordering::Relaxed);
+        let sent = self.load.load(Ordering::Acquire).wrapping_sub(before);
+        let extra = told.map_or(0, |told| told.wrapping_sub(sent));
+        self.extra.store(extra, Ordering::Relaxed);
+        M::add(&self.load, extra.wrapping_sub(before));
     }
 
     /// Takes one request of this many units, unless `limit` requests are in flight.
@@ -80,9 +93,9 @@ impl Cell {
 
     /// Forgets what the slot's former endpoint did. What is in flight is not touched: it is zero when a slot is
     /// reused, and a pick that still holds an older snapshot may be adding to it right now.
-    pub fn forget(&self) {
+    pub fn forget<M: Mode>(&self) {
+        self.correct::<M>(None);
         for cell in [
-            &self.extra,
             &self.rtt,
             &self.rtt_at,
             &self.picks,
@@ -94,17 +107,21 @@ impl Cell {
             &self.cancelled,
             &self.dropped,
             &self.last_latency,
-            &self.reported,
         ] {
             cell.store(0, Ordering::Relaxed);
         }
     }
 }
 
+fn chunk(shift: u32) -> Arc<[Cell]> {
+    (0..1usize << shift).map(|_| Cell::default()).collect()
+}
+
 /// All cells of a pool. Cloning shares the cells.
 #[derive(Clone, Debug)]
 pub struct Block {
-    chunks: Vec<Arc<[Cell]>>,
+    first: Arc<[Cell]>,
+    rest: Vec<Arc<[Cell]>>,
     shift: u32,
 }
 
@@ -114,16 +131,15 @@ impl Block {
     pub fn for_slots(slots: usize) -> Block {
         // Chunks of one size, a power of two: a slot's place is a shift and a mask.
         let shift = slots.next_power_of_two().trailing_zeros().clamp(4, 12);
-        let mut block = Block { chunks: Vec::new(), shift };
-        block.grow_to(slots.max(1));
+        let mut block = Block { first: chunk(shift), rest: Vec::new(), shift };
+        block.grow_to(slots);
         block
     }
 
     /// Adds chunks until `slots` slots exist.
     pub fn grow_to(&mut self, slots: usize) {
-        let size = 1usize << self.shift;
-        while self.chunks.len() * size < slots {
-            self.chunks.push((0..size).map(|_| Cell::default()).collect());
+        while self.slots() < slots {
+            self.rest.push(chunk(self.shift));
         }
     }
 
@@ -131,14 +147,22 @@ impl Block {
     #[inline(always)]
     #[must_use]
     pub fn cell(&self, slot: u32) -> Option<&Cell> {
+        match self.first.get(slot as usize) {
+            Some(cell) => Some(cell),
+            None => self.cell_beyond(slot),
+        }
+    }
+
+    #[inline(never)]
+    fn cell_beyond(&self, slot: u32) -> Option<&Cell> {
         let mask = (1usize << self.shift) - 1;
-        self.chunks.get((slot >> self.shift) as usize)?.get(slot as usize & mask)
+        self.rest.get(((slot >> self.shift) as usize).checked_sub(1)?)?.get(slot as usize & mask)
     }
 
     /// How many slots exist.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.chunks.len() << self.shift
+        (self.rest.len() + 1) << self.shift
     }
 }
 
@@ -176,9 +200,20 @@ mod tests {
     }
 
     #[test]
-    fn a_report_below_what_is_in_flight_cannot_make_a_load_negative() {
+    fn a_report_replaces_the_load_and_its_end_brings_back_what_was_sent() {
         let cell = Cell::default();
-        cell.extra.store((-5i64) as u64, Ordering::Relaxed);
-        assert_eq!(cell.effective_load(), 0);
+        cell.take::<Exclusive>(3 * 1024, u32::MAX);
+        cell.correct::<Exclusive>(Some(1024));
+        assert_eq!(cell.effective_load(), 1024);
+        cell.take::<Exclusive>(1024, u32::MAX);
+        assert_eq!(cell.effective_load(), 2048);
+        cell.give::<Exclusive>(3 * 1024);
+        assert_eq!((cell.effective_load(), cell.signed_load()), (0, -1024));
+        cell.correct::<Exclusive>(Some(512));
+        assert_eq!(cell.effective_load(), 512);
+        cell.correct::<Exclusive>(None);
+        assert_eq!(cell.effective_load(), 1024);
+        cell.give::<Exclusive>(1024);
+        assert_eq!(cell.signed_load(), 0);
     }
 }

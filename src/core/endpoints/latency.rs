@@ -109,7 +109,7 @@ fn store(cell: &Cell, seconds: f64, now: Nanos) {
     }
 }
 
-/// e^-x for x >= 0, to a relative 1e-9, by a polynomial: the same bits on every machine, and cheaper than a call.
+/// e^-x for x >= 0, to a relative 4e-6, by a polynomial: the same bits on every machine, and cheaper than a call.
 #[inline(always)]
 #[must_use]
 pub fn exp_neg(x: f64) -> f64 {
@@ -121,15 +121,10 @@ pub fn exp_neg(x: f64) -> f64 {
     if y >= 1000.0 {
         return 0.0;
     }
-    let whole = y as u64;
+    let whole = (y + 0.5) as i64;
     let t = (whole as f64 - y) * std::f64::consts::LN_2;
-    let p = 1.0
-        + t * (1.0
-            + t * (0.5
-                + t * (1.0 / 6.0
-                    + t * (1.0 / 24.0
-                        + t * (1.0 / 120.0 + t * (1.0 / 720.0 + t * (1.0 / 5040.0 + t * (1.0 / 40320.0))))))));
-    p * f64::from_bits((1023 - whole) << 52)
+    let p = 1.0 + t * (1.0 + t * (0.5 + t * (1.0 / 6.0 + t * (1.0 / 24.0 + t * (1.0 / 120.0)))));
+    p * f64::from_bits(((1023 - whole) as u64) << 52)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -141,7 +136,7 @@ mod tests {
         for i in 0..40_000 {
             let x = f64::from(i) * 0.017;
             let (got, want) = (exp_neg(x), (-x).exp());
-            assert!((got - want).abs() <= want * 3e-7 + 1e-300, "{x}: {got} {want}");
+            assert!((got - want).abs() <= want * 4e-6 + 1e-300, "{x}: {got} {want}");
         }
         assert_eq!(exp_neg(f64::NAN), 1.0);
         assert_eq!(exp_neg(f64::INFINITY), 0.0);

@@ -163,6 +163,18 @@ impl LeastRequest {
 pub struct Index {
     sampler: Sampler,
     rotation: AtomicU64,
+    way: Way,
+}
+
+/// How a pick goes, settled when the index is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Way {
+    /// Two distinct choices of one weight: loads alone decide.
+    TwoEqual,
+    /// Two distinct choices by score.
+    Two,
+    #[default]
+    Other,
 }
 
 impl Policy for LeastRequest {
@@ -170,24 +182,36 @@ impl Policy for LeastRequest {
 
     fn build<M: Mode>(&self, _: &View, members: &[Member], before: &[&Index], _: &Draws) -> Index {
         let rotation = before.first().map_or(0, |b| b.rotation.load(Ordering::Relaxed));
-        Index { sampler: Sampler::new(members), rotation: AtomicU64::new(rotation) }
+        let sampler = Sampler::new(members);
+        let two = self.choices == 2 && !self.full_scan && !self.replace && members.len() > 1;
+        let way = match two {
+            true if self.ties == Ties::Random && self.bias == 1.0 && !sampler.weighted() => Way::TwoEqual,
+            true => Way::Two,
+            false => Way::Other,
+        };
+        Index { sampler, rotation: AtomicU64::new(rotation), way }
     }
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64) -> Option<Choice> {
-        if self.choices == 2 && !self.full_scan && !self.replace && index.sampler.len() > 1 {
-            let (a, b) = index.sampler.two::<M>(cx.draws);
-            let (a, b) = (index.sampler.get(a)?, index.sampler.get(b)?);
-            let (ca, cb) = (cx.cell(a)?, cx.cell(b)?);
-            let (member, cell) = if self.ties == Ties::Random && self.bias == 1.0 && !index.sampler.weighted() {
-                if cb.effective_load() < ca.effective_load() { (b, cb) } else { (a, ca) }
-            } else {
-                let best = self.better(cx, a, b);
-                (best, if best.index == a.index { ca } else { cb })
-            };
-            if cx.view.free(cell, member.index) {
-                return Some(member.into());
+        match index.way {
+            Way::TwoEqual => {
+                let (a, b) = index.sampler.two_equal::<M>(cx.draws);
+                let (a, b) = (index.sampler.get(a)?, index.sampler.get(b)?);
+                let (ca, cb) = (cx.cell(a)?, cx.cell(b)?);
+                let (member, cell) = if cb.signed_load() < ca.signed_load() { (b, cb) } else { (a, ca) };
+                if cx.view.free(cell, member.index) {
+                    return Some(member.into());
+                }
             }
+            Way::Two => {
+                let (a, b) = index.sampler.two::<M>(cx.draws);
+                let member = self.better(cx, index.sampler.get(a)?, index.sampler.get(b)?);
+                if cx.view.available(member) {
+                    return Some(member.into());
+                }
+            }
+            Way::Other => {}
         }
         self.pick_slowly::<M>(index, cx)
     }

@@ -36,27 +36,25 @@ impl From<Member> for Choice {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Draws {
-    seed: AtomicU64,
-    next: AtomicU64,
+    counter: AtomicU64,
 }
 
 impl Draws {
     /// A source that starts at draw 0 of `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Draws {
-        Draws { seed: AtomicU64::new(seed), next: AtomicU64::new(0) }
+        Draws { counter: AtomicU64::new(seed) }
     }
 
     /// Starts again at draw 0 of another seed: what a forked child does.
     pub fn reseed(&self, seed: u64) {
-        self.seed.store(seed, Ordering::Relaxed);
-        self.next.store(0, Ordering::Relaxed);
+        self.counter.store(seed, Ordering::Relaxed);
     }
 
     /// The next 64 random bits.
     #[inline(always)]
     pub fn next<M: Mode>(&self) -> u64 {
-        rng::draw(self.seed.load(Ordering::Relaxed), M::add(&self.next, 1))
+        rng::wyrand(M::add(&self.counter, rng::WY_STEP).wrapping_add(rng::WY_STEP))
     }
 }
 

@@ -55,16 +55,21 @@ impl Sampler {
     #[inline(always)]
     pub fn two<M: Mode>(&self, draws: &Draws) -> (u32, u32) {
         if self.alias.is_empty() {
-            // One draw: half of its bits for each of the two.
-            let r = draws.next::<M>();
-            let n = self.members.len() as u32;
-            let a = rng::below((r >> 32) as u32, n);
-            let b = rng::below(r as u32, n.wrapping_sub(1));
-            (a, b + u32::from(b >= a))
+            self.two_equal::<M>(draws)
         } else {
             let a = self.one::<M>(draws);
             (a, self.another::<M>(draws, &[a]))
         }
+    }
+
+    /// Two different positions, each as likely, from one draw: half of its bits for each.
+    #[inline(always)]
+    pub fn two_equal<M: Mode>(&self, draws: &Draws) -> (u32, u32) {
+        let r = draws.next::<M>();
+        let n = self.members.len() as u32;
+        let a = rng::below((r >> 32) as u32, n);
+        let b = rng::below(r as u32, n.wrapping_sub(1));
+        (a, b + u32::from(b >= a))
     }
 
     /// A position that is not among `taken`. Needs more members than are taken.

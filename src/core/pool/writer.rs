@@ -180,7 +180,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             seed: options.seed,
             reports: HashMap::new(),
         };
-        writer.places = writer.placed(endpoints)?;
+        writer.places = writer.placed::<M>(endpoints)?;
         let snapshot = writer.snapshot(&options);
         Ok(Arc::new(Pool {
             current: ArcSwap::from(snapshot),
@@ -286,7 +286,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// [`ConfigError`] for a weight that cannot be or an id that occurs twice; then nothing has changed.
     pub fn update(&self, endpoints: Vec<Endpoint<P>>) -> Result<(), ConfigError> {
         self.change(u64::MAX, |writer| {
-            let places = writer.placed(endpoints)?;
+            let places = writer.placed::<M>(endpoints)?;
             let stay: std::collections::HashSet<u32> = places.iter().map(|p| p.slot).collect();
             writer.retired.extend(writer.places.iter().map(|p| p.slot).filter(|slot| !stay.contains(slot)));
             writer.reports.retain(|slot, _| stay.contains(slot));
@@ -305,7 +305,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             if writer.places.iter().any(|p| p.endpoint.id == endpoint.id) {
                 return Err(ConfigError::new("id", format!("{:?}", endpoint.id), "an id that is not in the pool yet"));
             }
-            let slot = writer.free_slot();
+            let slot = writer.free_slot::<M>();
             writer.places.push(Place { endpoint, slot, health: Health::Healthy, drain: None });
             Ok(())
         })
@@ -404,8 +404,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         if let Some(cell) = writer.block.cell(slot) {
             if report.inflight.is_some() || report.queue.is_some() {
                 let told = ((report.inflight.unwrap_or(0.0) + report.queue.unwrap_or(0.0)) * UNITS).round() as u64;
-                cell.reported.store(told, Ordering::Relaxed);
-                cell.extra.store(told.wrapping_sub(cell.load.load(Ordering::Acquire)), Ordering::Relaxed);
+                cell.correct::<M>(Some(told));
             }
             if let Some(seconds) = report.latency {
                 self.options.latency.observe(cell, &self.mean_latency, seconds, now);
@@ -419,12 +418,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
 
     /// What time alone brings: reports that expire, detached leases whose time is over, rebuilds that were put off.
     pub fn advance(&self, now: Nanos) {
-        if let Some(timeout) = self.options.lease_timeout {
-            let expired = self.ledger.lock().expire(Nanos(now.0.saturating_sub(timeout.0)));
-            for entry in expired.into_iter().filter(|e| now.since(e.start) >= timeout) {
-                self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
-            }
-        }
+        self.rebuild();
+        self.expire(now);
+    }
+
+    /// The part of [`Pool::advance`] that takes long and changes no counter: the rebuilds that were put off, and those
+    /// that would make picks cheaper.
+    pub fn rebuild(&self) {
         let writer = self.writer.lock();
         let snapshot = self.current.load_full();
         self.deferred.store(false, Ordering::Release);
@@ -436,12 +436,16 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             .map(|picker| picker.prepare(&snapshot))
             .collect();
         publish.into_iter().for_each(|publish| publish());
-        drop(writer);
-        self.expire(now);
     }
 
-    /// Drops the reports that are too old by now: the part of [`Pool::advance`] that a pick may do.
+    /// The part of [`Pool::advance`] that changes counters: reports and leases that are too old by now.
     pub fn expire(&self, now: Nanos) {
+        if let Some(timeout) = self.options.lease_timeout {
+            let expired = self.ledger.lock().expire(Nanos(now.0.saturating_sub(timeout.0)));
+            for entry in expired.into_iter().filter(|e| now.since(e.start) >= timeout) {
+                self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
+            }
+        }
         let mut writer = self.writer.lock();
         let mut next = u64::MAX;
         let slots: Vec<u32> = writer.reports.keys().copied().collect();
@@ -449,7 +453,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             let Some(cell) = writer.block.cell(slot) else { continue };
             let until = cell.report_until.load(Ordering::Relaxed);
             if until <= now.0 {
-                cell.extra.store(0, Ordering::Relaxed);
+                cell.correct::<M>(None);
                 cell.report_until.store(0, Ordering::Relaxed);
                 writer.reports.remove(&slot);
             } else {
@@ -605,7 +609,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
 
 impl<P: Clone> Writer<P> {
     /// Gives each endpoint its slot: the one it has, or a free one. Changes nothing in case of error.
-    fn placed(&mut self, endpoints: Vec<Endpoint<P>>) -> Result<Vec<Place<P>>, ConfigError> {
+    fn placed<M: Mode>(&mut self, endpoints: Vec<Endpoint<P>>) -> Result<Vec<Place<P>>, ConfigError> {
         let mut seen: HashMap<Arc<str>, usize> = HashMap::with_capacity(endpoints.len());
         for (i, endpoint) in endpoints.iter().enumerate() {
             check_weight(&format!("endpoints[{i}].weight"), endpoint.weight)?;
@@ -623,13 +627,13 @@ impl<P: Clone> Writer<P> {
             .into_iter()
             .map(|endpoint| {
                 let (slot, health, drain) =
-                    old.get(&endpoint.id).copied().unwrap_or_else(|| (self.free_slot(), Health::Healthy, None));
+                    old.get(&endpoint.id).copied().unwrap_or_else(|| (self.free_slot::<M>(), Health::Healthy, None));
                 Place { endpoint, slot, health, drain }
             })
             .collect())
     }
 
-    fn free_slot(&mut self) -> u32 {
+    fn free_slot<M: Mode>(&mut self) -> u32 {
         let idle = |slot: u32| self.block.cell(slot).is_some_and(|c| c.inflight.load(Ordering::Acquire) == 0);
         let at = self.retired.iter().position(|&slot| idle(slot));
         let slot = match at {
@@ -641,7 +645,7 @@ impl<P: Clone> Writer<P> {
             }
         };
         if let Some(cell) = self.block.cell(slot) {
-            cell.forget();
+            cell.forget::<M>();
         }
         slot
     }
