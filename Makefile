@@ -23,7 +23,8 @@ unexport CONDA_PREFIX
 
 $(TOOLS): pyproject.toml
 	@test -x $(PY) || test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 found; set PYTHON=/path/to/python3" >&2; exit 2; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); scripts/system-package python3-venv && $(PYTHON) -m venv $(VENV); }
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(VENV) holds a Python older than 3.11" >&2; exit 2; }
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --group dev
@@ -42,6 +43,8 @@ test: tools valgrind lint rust loom build types
 	$(PY) -m pytest
 
 lint: tools
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo fmt --check
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
@@ -63,8 +66,7 @@ types: build
 # Instruction counts need valgrind: taken from the system's packages where that is possible without asking.
 # Without it the gate skips, except under CI, where it fails.
 valgrind:
-	@command -v valgrind >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		(apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends valgrind) >/dev/null 2>&1 || true; fi
+	@command -v valgrind >/dev/null || scripts/system-package valgrind || true
 
 # What users install is the release profile, so that is what is measured; PROFILE=quick spares the minutes.
 bench: PROFILE ?= release

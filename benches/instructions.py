@@ -27,7 +27,7 @@ from benches.operations import ALL, CALL, EMPTY, FLOOR, OURS, Operation
 
 ROOT = Path(__file__).parents[1]
 BASELINE = Path(__file__).with_name("baseline.json")
-N0, N1 = 500, 20_500
+N0, N1 = 500, 5_500
 SEEDS = range(5)
 MOST_GROWTH = 0.05
 GATED = ["round robin", "power of two", "Maglev", "ring", "acquire, release", "with acquire"]

@@ -5,13 +5,14 @@ CONTRIBUTING.md says when and how the baseline is written anew.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 
 import pytest
 
 from benches import instructions
-from benches.operations import CALL
+from benches.operations import CALL, OURS, Operation
 
 
 @pytest.mark.timeout(600)
@@ -39,3 +40,11 @@ def test_the_gate_sees_growth_beyond_five_per_cent_and_nothing_else() -> None:
     dearer = {name: value + 40 for name, value in before.items()}
     assert instructions.grown(before, dearer) == []
     assert len(instructions.grown(before, dearer | {"with acquire": 260.0})) == 1
+
+
+@pytest.mark.parametrize("operation", OURS, ids=lambda o: o.name)
+def test_every_measured_operation_runs(operation: Operation) -> None:
+    operation.loop()(itertools.repeat(None, 10))
+    assert operation.must is not None
+    assert operation.goal is not None
+    assert operation.goal < operation.must
