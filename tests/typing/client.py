@@ -96,3 +96,16 @@ def failing(pool: Pool) -> float | None:
     except aibalance.PickError:
         return None
     return 0.0
+
+
+def refused(pool: Pool, picker: RingHash, lease: Lease) -> None:
+    """What a type checker should stop. Strict mode reports an ignore that ignores nothing, so each line is a test."""
+    Endpoint(17)  # type: ignore[arg-type]
+    Endpoint("a", "b")  # type: ignore[misc]
+    Endpoint("a", wieght=2)  # type: ignore[call-arg]
+    RoundRobin(pool, schedule="fair")  # type: ignore[arg-type]
+    LeastRequest(pool, ties="coin")  # type: ignore[arg-type]
+    pool.set_health("a", "sick")  # type: ignore[arg-type]
+    picker.pick(1.5)  # type: ignore[arg-type]
+    picker.acquire(cost="much")  # type: ignore[arg-type]
+    lease.release("won")  # type: ignore[arg-type]
