@@ -65,10 +65,10 @@ def _decide(result: Result, where: str, expected: Sequence[Any], ask: Callable[[
     """Compare what aibalance answers with the recording; a refusal differs in every pick of the case."""
     try:
         got = ask()
-    except aibalance.AibalanceError as e:
-        got = [f"{type(e).__name__}: {e}"] * len(expected)
-    for i, (e, g) in enumerate(zip(expected, got, strict=True)):
-        result.check(f"{where}, pick {i}", e, g)
+    except aibalance.AibalanceError as error:
+        got = [f"{type(error).__name__}: {error}"] * len(expected)
+    for i, (theirs, ours) in enumerate(zip(expected, got, strict=True)):
+        result.check(f"{where}, pick {i}", theirs, ours)
 
 
 def _endpoints(case: Record) -> list[aibalance.Endpoint]:
@@ -91,7 +91,9 @@ def _nginx_endpoints(case: Record) -> list[aibalance.Endpoint] | None:
         return None
     endpoints = []
     for i, line in enumerate(case.items("servers", str)):
-        address, *words = line.split()
+        address, *words = line.split() or [""]
+        if not address:
+            raise UnreadableError(f"{case.where}: servers[{i}]: expected an address, got {line!r}")
         options = dict(word.partition("=")[::2] for word in words)
         if options.keys() - {"weight", "down", "backup", "max_fails", "fail_timeout"}:
             return None
@@ -147,6 +149,8 @@ def _envoy_picker(case: Record) -> Any:
             hash=ENVOY_HASHES[function],
         )
     for i in case.items("unhealthy", int) if case.has("unhealthy") else []:
+        if not 0 <= i < len(pool.endpoints):
+            raise UnreadableError(f"{case.where}: unhealthy: {i} is the index of no endpoint")
         pool.set_health(pool.endpoints[i].id, "unhealthy")
     return picker
 

@@ -195,6 +195,7 @@ def test_recordings_of_algorithms_that_wait_are_recognised(tmp_path: Path, capsy
         ),
         (json.dumps(nginx([0], ["a weight=x"])), "weight: expected a whole number, got 'x'"),
         (json.dumps(nginx([0.5], ["a"])), "picks[0]: expected int or str"),
+        (json.dumps(nginx([0], [""])), "servers[0]: expected an address"),
     ],
 )
 def test_exit_code_2_when_a_file_cannot_be_read(

@@ -20,7 +20,7 @@ def wrr_sequences(document: dict[str, Any], door: Door = "pick") -> Result:
         smooth = ref.items("smooth", int)
         pool = aibalance.Pool([aibalance.Endpoint(str(i), weight=w) for i, w in enumerate(weights)])
         got = Decider(aibalance.RoundRobin(pool, schedule="smooth"), door).sequence(len(smooth))
-        for i, (e, g) in enumerate(zip(smooth, got, strict=True)):
-            result.check(f"{case.where}: smooth, pick {i}", e, g)
+        for i, (theirs, ours) in enumerate(zip(smooth, got, strict=True)):
+            result.check(f"{case.where}: smooth, pick {i}", theirs, ours)
         result.unsupported += len(ref.items("edf", int))
     return result
