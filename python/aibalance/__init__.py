@@ -18,11 +18,13 @@ from ._errors import (
     PickError,
     SimulationError,
 )
+from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
 from .pickers import Hashed, Lease, LeastRequest, Maglev, PeakEwma, Picks, RingHash, RoundRobin, envoy_hash
 
 __all__ = [
     "AibalanceError",
+    "Combined",
     "ConfigError",
     "Endpoint",
     "EndpointStats",
@@ -38,16 +40,21 @@ __all__ = [
     "MetricError",
     "NoEndpointsError",
     "NoHealthyEndpointError",
+    "Observation",
     "OverloadedError",
     "PeakEwma",
     "PickError",
     "Picks",
     "Pool",
+    "Recommendation",
     "RetryBudget",
     "RingHash",
     "RoundRobin",
     "SimulationError",
+    "Step",
+    "StepScaling",
     "SystemClock",
+    "TargetTracking",
     "__version__",
     "envoy_hash",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ._core import (
     Hashed,
-    LeastRequest,
     Lease,
+    LeastRequest,
     Maglev,
     PeakEwma,
     Picks,

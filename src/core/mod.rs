@@ -1,6 +1,7 @@
 //! The pure core. Time and seed are arguments everywhere.
 #![forbid(unsafe_code)]
 
+pub mod autoscaling;
 pub mod endpoints;
 pub mod error;
 pub mod hash;

@@ -4,7 +4,7 @@ use crate::core::error::ConfigError;
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
 use pyo3::prelude::*;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// What a pool asks for the time.
 #[derive(Clone, Debug)]
@@ -27,11 +27,10 @@ fn monotonic() -> u64 {
 #[cfg(not(unix))]
 #[allow(clippy::disallowed_methods)]
 fn monotonic() -> u64 {
-    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-    START.elapsed().as_nanos() as u64
+    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    // One at least: zero means "not measured".
+    (START.elapsed().as_nanos() as u64).max(1)
 }
-
-static ORIGIN: LazyLock<u64> = LazyLock::new(monotonic);
 
 impl Clock {
     /// The time since the clock's origin.
@@ -39,10 +38,7 @@ impl Clock {
     pub fn now(&self) -> Nanos {
         match self {
             // One nanosecond after the origin at least, so that zero stays free to mean "never".
-            Clock::System => {
-                let origin = *ORIGIN;
-                Nanos(monotonic().saturating_sub(origin).max(1))
-            }
+            Clock::System => Nanos(monotonic()),
             Clock::Manual(at) => Nanos(at.load(Ordering::Relaxed)),
         }
     }
@@ -73,7 +69,7 @@ impl SystemClock {
         SystemClock
     }
 
-    /// Seconds since the module was loaded.
+    /// Seconds of the monotonic clock.
     #[allow(clippy::unused_self)]
     fn now(&self) -> f64 {
         Clock::System.now().as_secs_f64()

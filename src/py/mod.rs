@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod autoscaling;
 mod clock;
 mod door;
 mod endpoint;
@@ -30,5 +31,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;
+    autoscaling::register(m)?;
     Ok(())
 }

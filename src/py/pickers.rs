@@ -14,7 +14,7 @@ use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple};
 
 /// Picks made in one go between two looks at signals and other threads.
 const SLICE: usize = 1 << 16;
@@ -300,11 +300,6 @@ macro_rules! picker_class {
 
             fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
                 Ok((PyTuple::new(py, [&self.door.pool])?, self.keywords(py)?))
-            }
-
-            #[classmethod]
-            fn __class_getitem__(cls: &Bound<'_, PyType>, _item: &Bound<'_, PyAny>) -> Py<PyType> {
-                cls.clone().unbind()
             }
 
             fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

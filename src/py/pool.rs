@@ -21,6 +21,9 @@ const REBUILD_EVERY: Nanos = Nanos(1_000_000_000);
 #[allow(clippy::disallowed_types)]
 type Lock<T> = std::sync::Mutex<T>;
 
+/// The endpoints of a pickled pool, and the health of each and whether it drains.
+type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, bool)>);
+
 /// Pools without a seed of their own: a forked child starts their chance again.
 static UNSEEDED: Lock<Vec<Weak<CorePool<Counting, Payload>>>> = Lock::new(Vec::new());
 
@@ -395,13 +398,13 @@ impl Pool {
         Ok((PyTuple::new(py, [PyTuple::empty(py)])?, kw))
     }
 
-    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Vec<(String, bool)>)> {
+    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
         let states = self.core.states();
         let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.is_some())).collect();
         Ok((self.endpoints(py)?, states))
     }
 
-    fn __setstate__(&self, py: Python<'_>, state: (Bound<'_, PyTuple>, Vec<(String, bool)>)) -> PyResult<()> {
+    fn __setstate__(&self, py: Python<'_>, state: Saved<'_>) -> PyResult<()> {
         let (endpoints, states) = state;
         self.update(py, endpoints.as_any())?;
         for (endpoint, (health, draining)) in endpoints.iter().zip(states) {

@@ -25,12 +25,14 @@ pub struct Cell {
     pub blocked: AtomicU64,
     /// The latency estimate in seconds, as float bits; 0 bits when there is none.
     pub rtt: AtomicU64,
-    /// When the estimate was made.
-    pub rtt_at: AtomicU64,
+    /// The estimate as picks compare it, as float bits; 0 bits when there is none.
+    pub shown: AtomicU64,
     /// Leases given out.
     pub picks: AtomicU64,
     /// When a report about this endpoint stops counting; 0 when there is none.
     pub report_until: AtomicU64,
+    /// When the latency estimate was made.
+    pub rtt_at: AtomicU64,
     /// Leases that ended well.
     pub successes: AtomicU64,
     /// Leases that ended in failure.
@@ -97,6 +99,7 @@ impl Cell {
         self.correct::<M>(None);
         for cell in [
             &self.rtt,
+            &self.shown,
             &self.rtt_at,
             &self.picks,
             &self.report_until,

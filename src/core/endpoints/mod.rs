@@ -7,5 +7,5 @@ pub mod snapshot;
 
 pub use counters::{Block, Cell};
 pub use endpoint::{Endpoint, Health};
-pub use latency::Latency;
+pub use latency::{Averages, Latency};
 pub use snapshot::{Member, Snapshot, Totals, View};

@@ -4,7 +4,7 @@ use super::sampler::Sampler;
 use super::{Allow, Choice, Context, Draws, Policy};
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::{Member, View};
-use crate::core::sync::{Mode, Ordering};
+use crate::core::sync::Mode;
 
 /// Of two endpoints drawn by weight, the one whose estimated latency times (work in flight + 1) over weight is less.
 ///
@@ -13,27 +13,33 @@ use crate::core::sync::{Mode, Ordering};
 pub struct PeakEwma;
 
 impl PeakEwma {
+    /// What an endpoint counts as of which nothing is known; brings the stored estimates up to date before.
     #[inline(always)]
-    fn cost(cx: &Context<'_>, mean: f64, member: Member) -> f64 {
+    fn unknown(cx: &Context<'_>) -> f64 {
+        if cx.latencies.stale(cx.now) {
+            cx.latencies.refresh(cx.view.slots.iter().filter_map(|&slot| cx.view.block.cell(slot)), cx.now);
+        }
+        cx.latencies.unknown()
+    }
+
+    #[inline(always)]
+    fn cost(cx: &Context<'_>, unknown: f64, member: Member) -> f64 {
         let Some(cell) = cx.cell(member) else { return f64::INFINITY };
-        let rtt = cx.latency.estimate(cell, mean, cx.now);
-        // While nothing is known at all, every estimate is zero and the work in flight decides.
-        let rtt = if rtt > 0.0 { rtt } else { 1.0 };
-        rtt * (cell.effective_load() as f64 + UNITS) / member.weight
+        let rtt = cx.latencies.shown(cell, unknown);
+        rtt * (cell.signed_load().max(0) as f64 + UNITS) / member.weight
     }
 
     #[inline(never)]
     fn any<M: Mode>(index: &Index, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
-        let mean = f64::from_bits(cx.mean_latency.load(Ordering::Relaxed));
-        let n = index.0.len();
-        if n > 1 {
+        let unknown = Self::unknown(cx);
+        if index.0.len() > 1 {
             // A few more draws are cheaper than a walk; the walk finds whatever is left.
             for _ in 0..4 {
                 let (a, b) = index.0.two::<M>(cx.draws);
                 let usable = |at| index.0.get(at).filter(|&m| cx.view.available(m) && allow(m.index));
                 match (usable(a), usable(b)) {
                     (Some(a), Some(b)) => {
-                        let second = Self::cost(cx, mean, b) < Self::cost(cx, mean, a);
+                        let second = Self::cost(cx, unknown, b) < Self::cost(cx, unknown, a);
                         return Some(if second { b } else { a }.into());
                     }
                     (Some(one), None) | (None, Some(one)) => return Some(one.into()),
@@ -44,7 +50,7 @@ impl PeakEwma {
         let mut best: Option<(f64, Member)> = None;
         for &member in &index.0.members {
             if cx.view.available(member) && allow(member.index) {
-                let cost = Self::cost(cx, mean, member);
+                let cost = Self::cost(cx, unknown, member);
                 if best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, member));
                 }
@@ -69,10 +75,10 @@ impl Policy for PeakEwma {
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64) -> Option<Choice> {
         if index.0.len() > 1 {
-            let mean = f64::from_bits(cx.mean_latency.load(Ordering::Relaxed));
+            let unknown = Self::unknown(cx);
             let (a, b) = index.0.two::<M>(cx.draws);
             let (a, b) = (index.0.get(a)?, index.0.get(b)?);
-            let member = if Self::cost(cx, mean, b) < Self::cost(cx, mean, a) { b } else { a };
+            let member = if Self::cost(cx, unknown, b) < Self::cost(cx, unknown, a) { b } else { a };
             if cx.view.available(member) {
                 return Some(member.into());
             }

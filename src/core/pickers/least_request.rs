@@ -71,8 +71,9 @@ impl LeastRequest {
 
     #[inline(always)]
     fn score(&self, cx: &Context<'_>, member: Member) -> f64 {
-        let load = cx.cell(member).map_or(u64::MAX, |cell| cell.effective_load());
-        let load = if self.after { load.saturating_add(cx.units) } else { load } as f64;
+        // Signed, since a processor turns signed numbers into floats in one step; a load stays far below 2^62.
+        let load = cx.cell(member).map_or(i64::MAX / 2, |cell| cell.signed_load().max(0));
+        let load = if self.after { load + cx.units as i64 } else { load } as f64;
         if self.bias == 1.0 { load / member.weight } else { load.powf(self.bias) / member.weight }
     }
 

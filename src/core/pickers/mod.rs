@@ -6,7 +6,7 @@ pub mod least_request;
 pub mod round_robin;
 mod sampler;
 
-use crate::core::endpoints::{Cell, Latency, Member, View};
+use crate::core::endpoints::{Averages, Cell, Member, View};
 use crate::core::rng;
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
@@ -65,10 +65,8 @@ pub struct Context<'a> {
     pub view: &'a View,
     /// Chance.
     pub draws: &'a Draws,
-    /// How latencies are estimated.
-    pub latency: &'a Latency,
-    /// The pool's mean latency as float bits.
-    pub mean_latency: &'a AtomicU64,
+    /// The latencies of the pool.
+    pub latencies: &'a Averages,
     /// The work that the request brings, in units.
     pub units: u64,
     /// The instant of the pick; zero for policies that do not need it.

@@ -174,14 +174,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// What a pick on this state works with.
     #[inline(always)]
     pub fn context<'a>(&'a self, state: &'a State<L, M, P>, units: u64, now: Nanos) -> Context<'a> {
-        Context {
-            view: &state.snapshot.view,
-            draws: &self.draws,
-            latency: self.pool.latency(),
-            mean_latency: self.pool.mean_latency(),
-            units,
-            now,
-        }
+        Context { view: &state.snapshot.view, draws: &self.draws, latencies: self.pool.latencies(), units, now }
     }
 
     /// A key for a pick that has none: any endpoint will do.

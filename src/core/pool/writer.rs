@@ -4,7 +4,7 @@ use super::lease::{Entry, Ledger, Outcome};
 use super::options::Options;
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
-use crate::core::endpoints::{Block, Endpoint, Health, Latency, Member, Snapshot, View};
+use crate::core::endpoints::{Averages, Block, Endpoint, Health, Member, Snapshot, View};
 use crate::core::error::{ConfigError, LeaseError, MetricError};
 use crate::core::health::failover::{self, Candidate};
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, Ordering};
@@ -146,7 +146,7 @@ pub struct Pool<M: Mode, P> {
     writer: Mutex<Writer<P>>,
     ledger: Mutex<Ledger>,
     options: Options,
-    mean_latency: AtomicU64,
+    latencies: Averages,
     tracks_latency: AtomicBool,
     next_change: AtomicU64,
     deferred: AtomicBool,
@@ -187,7 +187,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             writer: Mutex::new(writer),
             ledger: Mutex::new(Ledger::default()),
             tracks_latency: AtomicBool::new(false),
-            mean_latency: AtomicU64::new(0),
+            latencies: Averages::new(options.latency),
             next_change: AtomicU64::new(u64::MAX),
             deferred: AtomicBool::new(false),
             options,
@@ -200,21 +200,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.current.load_full()
     }
 
-    /// How latencies are averaged.
+    /// The latencies of the endpoints.
     #[inline(always)]
-    pub fn latency(&self) -> &Latency {
-        &self.options.latency
+    pub fn latencies(&self) -> &Averages {
+        &self.latencies
     }
 
     /// The options.
     pub fn options(&self) -> &Options {
         &self.options
-    }
-
-    /// The mean latency of the pool as float bits; 0 bits when nothing is known.
-    #[inline(always)]
-    pub fn mean_latency(&self) -> &AtomicU64 {
-        &self.mean_latency
     }
 
     /// From now on leases measure how long they last.
@@ -407,7 +401,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                 cell.correct::<M>(Some(told));
             }
             if let Some(seconds) = report.latency {
-                self.options.latency.observe(cell, &self.mean_latency, seconds, now);
+                self.latencies.observe(cell, seconds, now);
             }
             cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             self.next_change.fetch_min(until.0, Ordering::AcqRel);
@@ -509,15 +503,14 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         hint: Option<f64>,
         now: Nanos,
     ) {
-        let (latency, mean) = (&self.options.latency, &self.mean_latency);
         match outcome {
             Outcome::Success => {
                 cell.last_latency.store(seconds.to_bits(), Ordering::Relaxed);
-                latency.observe(cell, mean, seconds, now);
+                self.latencies.observe(cell, seconds, now);
             }
             Outcome::Failure | Outcome::Timeout | Outcome::Rejected => {
                 cell.last_latency.store(seconds.to_bits(), Ordering::Relaxed);
-                latency.observe_failure(cell, mean, seconds, hint, now);
+                self.latencies.observe_failure(cell, seconds, hint, now);
             }
             Outcome::Cancelled | Outcome::Dropped => {}
         }
@@ -570,7 +563,6 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// One record an endpoint, in order.
     pub fn stats(&self, now: Nanos) -> Vec<EndpointStats> {
         let writer = self.writer.lock();
-        let mean = f64::from_bits(self.mean_latency.load(Ordering::Relaxed));
         let known = |bits: u64| (bits != 0).then(|| f64::from_bits(bits));
         writer
             .places
@@ -593,7 +585,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     rejected: read(&cell.rejected),
                     cancelled: read(&cell.cancelled),
                     dropped: read(&cell.dropped),
-                    latency: known(read(&cell.rtt)).map(|_| self.options.latency.estimate(cell, mean, now)),
+                    latency: self.latencies.estimate(cell, now),
                     last_latency: known(read(&cell.last_latency)),
                     report: writer.reports.get(&place.slot).copied().filter(|_| read(&cell.report_until) > now.0),
                 })

@@ -1,0 +1,233 @@
+//! Recommendations as Python sees them. Words and dictionaries are made when they are asked for.
+
+use super::nothing;
+use super::read::shown;
+use crate::core::autoscaling::recommendation::Rule;
+use crate::core::autoscaling::{Limit, Recommendation, Signal, StageValue};
+use crate::core::error::ConfigError;
+use crate::core::time::Nanos;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+/// How many servers there should be, and why.
+///
+/// >>> from aibalance.autoscaling import TargetTracking
+/// >>> policy = TargetTracking(metric="cpu", target=50, max_capacity=40, high_alarm=None, low_alarm=None)
+/// >>> policy.recommend({"current": 10, "metrics": {"cpu": 75.0}}, now=0.0)
+/// Recommendation(15, current=10, action='scale_out')
+#[pyclass(frozen, eq, module = "aibalance.autoscaling", name = "Recommendation")]
+#[derive(PartialEq)]
+pub(crate) struct PyRecommendation {
+    inner: Recommendation,
+}
+
+impl PyRecommendation {
+    pub(super) fn new(inner: Recommendation) -> PyRecommendation {
+        PyRecommendation { inner }
+    }
+
+    pub(super) fn inner(&self) -> &Recommendation {
+        &self.inner
+    }
+}
+
+fn stage<'py>(py: Python<'py>, value: StageValue) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        StageValue::Nothing => py.None().into_bound(py),
+        StageValue::Whole(n) => n.into_pyobject(py)?.into_any(),
+        StageValue::Real(x) => x.into_pyobject(py)?.into_any(),
+        StageValue::Word(w) => w.into_pyobject(py)?.into_any(),
+    })
+}
+
+fn details<'py>(py: Python<'py>, r: &Recommendation) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    out.set_item("alarm", r.signal.name())?;
+    out.set_item("wanted", r.wanted)?;
+    out.set_item("warming", r.warming)?;
+    out.set_item("in_flight", (r.asked - r.base).max(0))?;
+    match r.rule {
+        Rule::TargetTracking(_) => {
+            out.set_item("metric", r.metric)?;
+            out.set_item("measured_at", r.measured_at)?;
+            out.set_item("need", r.need)?;
+            out.set_item("projected_metric", r.projected_metric())?;
+        }
+        Rule::StepScaling(_) => {
+            out.set_item("metric", r.metric)?;
+            out.set_item("step", r.step)?;
+            out.set_item("adjustment", r.adjustment)?;
+        }
+        Rule::Combined => {
+            let parts: Vec<Py<PyAny>> = r
+                .parts
+                .iter()
+                .map(|p| Ok(Bound::new(py, PyRecommendation::new(p.clone()))?.into_any().unbind()))
+                .collect::<PyResult<_>>()?;
+            out.set_item("policies", PyTuple::new(py, parts)?)?;
+        }
+    }
+    Ok(out)
+}
+
+#[pymethods]
+impl PyRecommendation {
+    /// The capacity that there should be.
+    #[getter]
+    fn desired(&self) -> i64 {
+        self.inner.desired
+    }
+
+    /// The capacity in service when it was made.
+    #[getter]
+    fn current(&self) -> i64 {
+        self.inner.current
+    }
+
+    /// "scale_out", "scale_in", "none" or "insufficient_data": against what had been asked for before.
+    #[getter]
+    fn action(&self) -> &'static str {
+        self.inner.action().name()
+    }
+
+    /// One sentence for people; its wording may change.
+    #[getter]
+    fn reason(&self) -> String {
+        self.inner.reason()
+    }
+
+    /// What kept it from being what the metric alone asks for: "min_capacity", "max_capacity", "in_flight", "warming",
+    /// "scale_out_cooldown", "scale_in_cooldown", "disable_scale_in", "zero_capacity", "not_unanimous", or None.
+    #[getter]
+    fn limited_by(&self) -> Option<&'static str> {
+        self.inner.limited_by.map(Limit::name)
+    }
+
+    /// The stages in order, each a name and the value after it.
+    #[getter]
+    fn trace<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let stages: Vec<(String, Bound<'py, PyAny>)> =
+            self.inner.trace().into_iter().map(|(n, v)| Ok((n, stage(py, v)?))).collect::<PyResult<_>>()?;
+        PyList::new(py, stages)
+    }
+
+    /// The endpoints to remove first. The AWS policies leave that to the group: empty.
+    #[getter]
+    fn remove<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
+        nothing(py)
+    }
+
+    /// What the policy's own system would show: the alarm's state, the metric, the raw need or the step, in-flight
+    /// capacity, the metric projected to the new capacity; of several policies, each one's recommendation.
+    #[getter]
+    fn details<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        details(py, &self.inner)
+    }
+
+    fn __repr__(&self) -> String {
+        let r = &self.inner;
+        let mut text = format!("Recommendation({}, current={}, action='{}'", r.desired, r.current, r.action().name());
+        if let Some(limit) = r.limited_by {
+            text.push_str(&format!(", limited_by='{}'", limit.name()));
+        }
+        text.push(')');
+        text
+    }
+
+    fn __hash__(&self) -> u64 {
+        let r = &self.inner;
+        r.serial ^ r.at.0.rotate_left(32) ^ r.desired.unsigned_abs().rotate_left(17)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
+        let rebuild = slf.get_type().getattr("_rebuild")?;
+        Ok((rebuild, (pack(slf.py(), &slf.get().inner)?,)))
+    }
+
+    /// Makes one again from what `__reduce__` wrote.
+    #[staticmethod]
+    fn _rebuild(fields: &Bound<'_, PyDict>) -> PyResult<PyRecommendation> {
+        Ok(PyRecommendation { inner: unpack(fields)? })
+    }
+}
+
+fn pack<'py>(py: Python<'py>, r: &Recommendation) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    for (name, n) in
+        [("current", r.current), ("asked", r.asked), ("desired", r.desired), ("warming", r.warming), ("base", r.base)]
+    {
+        out.set_item(name, n)?;
+    }
+    for (name, n) in [("wanted", r.wanted), ("adjustment", r.adjustment), ("vote", r.vote)] {
+        out.set_item(name, n)?;
+    }
+    let (rule, goal) = match r.rule {
+        Rule::TargetTracking(t) => ("target_tracking", t),
+        Rule::StepScaling(t) => ("step_scaling", t),
+        Rule::Combined => ("combined", 0.0),
+    };
+    out.set_item("rule", (rule, goal))?;
+    out.set_item("limited_by", r.limited_by.map(Limit::name))?;
+    out.set_item("signal", r.signal.name())?;
+    out.set_item("name", &*r.name)?;
+    out.set_item("metric", r.metric)?;
+    out.set_item("measured_at", r.measured_at)?;
+    out.set_item("need", r.need)?;
+    out.set_item("step", r.step)?;
+    out.set_item("period", r.period)?;
+    out.set_item("repeat", r.repeat)?;
+    out.set_item("serial", r.serial)?;
+    out.set_item("at", r.at.0)?;
+    let parts: Vec<Bound<'py, PyDict>> = r.parts.iter().map(|p| pack(py, p)).collect::<PyResult<_>>()?;
+    out.set_item("parts", parts)?;
+    Ok(out)
+}
+
+fn get<'py, T: for<'a> FromPyObject<'a, 'py>>(fields: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {
+    let damaged = |shown: String| PyErr::from(ConfigError::new(name, shown, "what a pickled Recommendation holds"));
+    let value = fields.get_item(name)?.ok_or_else(|| damaged("nothing".to_owned()))?;
+    value.extract().map_err(|_| damaged(shown(&value)))
+}
+
+fn word<T: Copy>(name: &str, text: &str, all: &[T], named: impl Fn(T) -> &'static str) -> PyResult<T> {
+    let found = all.iter().copied().find(|t| named(*t) == text);
+    found.ok_or_else(|| ConfigError::new(name, text, "what a pickled Recommendation holds").into())
+}
+
+fn unpack(fields: &Bound<'_, PyDict>) -> PyResult<Recommendation> {
+    let (rule, goal): (String, f64) = get(fields, "rule")?;
+    let rule = match rule.as_str() {
+        "target_tracking" => Rule::TargetTracking(goal),
+        "step_scaling" => Rule::StepScaling(goal),
+        "combined" => Rule::Combined,
+        other => return Err(ConfigError::new("rule", other, "what a pickled Recommendation holds").into()),
+    };
+    let limit: Option<String> = get(fields, "limited_by")?;
+    let signal: String = get(fields, "signal")?;
+    let signals = [Signal::Ok, Signal::High, Signal::Low, Signal::InsufficientData];
+    let name: String = get(fields, "name")?;
+    let parts: Vec<Bound<'_, PyDict>> = get(fields, "parts")?;
+    Ok(Recommendation {
+        current: get(fields, "current")?,
+        asked: get(fields, "asked")?,
+        desired: get(fields, "desired")?,
+        warming: get(fields, "warming")?,
+        limited_by: limit.map(|l| word("limited_by", &l, &Limit::ALL, Limit::name)).transpose()?,
+        signal: word("signal", &signal, &signals, Signal::name)?,
+        rule,
+        name: name.into(),
+        metric: get(fields, "metric")?,
+        measured_at: get(fields, "measured_at")?,
+        base: get(fields, "base")?,
+        need: get(fields, "need")?,
+        wanted: get(fields, "wanted")?,
+        step: get(fields, "step")?,
+        adjustment: get(fields, "adjustment")?,
+        vote: get(fields, "vote")?,
+        period: get(fields, "period")?,
+        repeat: get(fields, "repeat")?,
+        serial: get(fields, "serial")?,
+        at: Nanos(get(fields, "at")?),
+        parts: parts.iter().map(unpack).collect::<PyResult<_>>()?,
+    })
+}
