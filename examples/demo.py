@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from aibalance import cli
-
 from tests.conformance.bundled import replay_bundled
+
+from aibalance import cli
 
 HERE = Path(__file__).parent
 REPORT = Path("demo-out/report.html")

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import aibalance
 import pytest
 
+import aibalance
 from tests.conformance import kinds, proxies, theory
 from tests.conformance.__main__ import main
 from tests.conformance.bundled import VECTORS, replay_bundled

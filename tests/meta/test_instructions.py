@@ -10,7 +10,6 @@ import json
 import os
 
 import pytest
-
 from benches import instructions
 from benches.operations import CALL, OURS, Operation
 

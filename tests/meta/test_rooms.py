@@ -7,8 +7,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import aibalance
 import pytest
+
+import aibalance
 
 from . import rooms
 

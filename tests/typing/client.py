@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_type
 
-import aibalance
 import numpy as np
 import numpy.typing as npt
+
+import aibalance
 from aibalance import (
     Endpoint,
     Hashed,
@@ -101,7 +102,7 @@ def failing(pool: Pool) -> float | None:
 def refused(pool: Pool, picker: RingHash, lease: Lease) -> None:
     """What a type checker should stop. Strict mode reports an ignore that ignores nothing, so each line is a test."""
     Endpoint(17)  # type: ignore[arg-type]
-    Endpoint("a", "b")  # type: ignore[misc]
+    Endpoint("a", "b")  # type: ignore[call-arg]
     Endpoint("a", wieght=2)  # type: ignore[call-arg]
     RoundRobin(pool, schedule="fair")  # type: ignore[arg-type]
     LeastRequest(pool, ties="coin")  # type: ignore[arg-type]
