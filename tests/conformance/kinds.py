@@ -44,7 +44,10 @@ def replay(document: Any) -> Result:
             return _proxy(document)
         if "family_rules" in document:
             cases(document)
-            return cloud.replay(document)
+            try:
+                return cloud.replay(document)
+            except KeyError as missing:
+                raise UnreadableError(f"a case lacks {missing}") from None
         if "meta" in document:
             return _theory(document)
         document = [document]  # JSON lines with a single record
