@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload, type_check_only
 
@@ -27,6 +27,9 @@ __all__ = [
     "__version__",
     "_picks",
     "_reseed_after_fork",
+    "_simulate",
+    "_simulate_balancer_seed",
+    "_simulate_work_sums",
     "envoy_hash",
     "round_percent_change",
 ]
@@ -246,8 +249,8 @@ class Pool:
     While backups can carry the load there is no panic; how far healthy endpoints are trusted beyond their share is
     `overprovisioning_factor`. `latency` says how latencies are averaged, and turns measuring on; a PeakEwma picker
     turns it on too. A detached lease that nobody gives back is taken back after `lease_timeout` seconds. `clock`
-    answers whenever no `now=` is given. The same `seed` gives the same picks; None draws anew in each process, also after a
-    fork. The other parameters are known by name only in this version.
+    answers whenever no `now=` is given. The same `seed` gives the same picks; None draws anew in each process, also
+    after a fork. The other parameters are known by name only in this version.
 
     Source of the panic rule: Envoy 1.40. Draining endpoints and those of weight 0 count on neither side.
 
@@ -771,3 +774,19 @@ class ScalingEngine:
     def restore(self, state: dict[str, Any]) -> None: ...
 
 def round_percent_change(change: float, /) -> int: ...
+
+# Simulation
+
+def _simulate(
+    args: Mapping[str, Any],
+    balancer: Any,
+    scaler: Callable[[float, Mapping[str, Any]], int | None] | None,
+    *,
+    seed: int,
+    records: bool,
+    progress: Callable[[float], object] | None,
+    arrival_s: npt.NDArray[np.float64] | None,
+    work_s: npt.NDArray[np.float64] | None,
+) -> dict[str, Any]: ...
+def _simulate_balancer_seed(seed: int) -> int: ...
+def _simulate_work_sums(args: Mapping[str, Any], seed: int, n: int, levels: list[float]) -> list[float]: ...

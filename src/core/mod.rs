@@ -9,5 +9,6 @@ pub mod health;
 pub mod pickers;
 pub mod pool;
 pub mod rng;
+pub mod simulation;
 pub mod sync;
 pub mod time;

@@ -60,8 +60,10 @@ unsafe impl<L: Policy> Send for Door<L> {}
 
 impl<L: Policy> Door<L> {
     /// A picker on a pool.
-    pub fn new(pool: Py<Pool>, policy: L) -> Door<L> {
-        let picker = Picker::new(&pool.get().core, policy);
+    pub fn new(py: Python<'_>, pool: Py<Pool>, policy: L) -> Door<L> {
+        let core = &pool.get().core;
+        // Detached: an update of the pool may hold its lock for a while, and nobody else should wait for that.
+        let picker = py.detach(|| Picker::new(core, policy));
         let version = picker.version();
         let state = picker.state();
         Door { picker, pool, cached: UnsafeCell::new(Cached { version, state }) }

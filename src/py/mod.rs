@@ -11,6 +11,7 @@ mod fastcall;
 mod keys;
 mod pickers;
 mod pool;
+mod simulation;
 
 /// How counters are counted here: one thread at a time is attached to the interpreter, and the module asks for the GIL.
 pub(crate) type Counting = crate::core::sync::Exclusive;
@@ -32,5 +33,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pickers::register(m)?;
     fastcall::register(m)?;
     autoscaling::register(m)?;
+    simulation::register(m)?;
     Ok(())
 }

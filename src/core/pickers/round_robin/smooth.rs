@@ -271,11 +271,14 @@ impl Policy for RoundRobin {
     }
 
     fn wants_rebuild<M: Mode>(&self, index: &Index<M>) -> bool {
-        let settled = index.calm.load(Ordering::Relaxed) as usize >= index.members.len();
-        index.live.load(Ordering::Relaxed) != 0
-            && settled
-            && (index.total as u64) <= MAX_PERIOD
-            && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS
+        self.unsettled::<M>(index) && index.calm.load(Ordering::Relaxed) as usize >= index.members.len()
+    }
+
+    fn unsettled<M: Mode>(&self, index: &Index<M>) -> bool {
+        let equal = index.total as usize == index.members.len();
+        let short = (index.total as u64) <= MAX_PERIOD
+            && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS;
+        index.live.load(Ordering::Relaxed) != 0 && (equal || short)
     }
 
     #[inline(always)]
@@ -338,6 +341,10 @@ impl Policy for RoundRobin {
 #[inline(never)]
 fn live<M: Mode>(index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
     let _gate = M::enter(&index.gate);
+    if index.live.load(Ordering::Relaxed) == 0 {
+        // From here on every pick walks all members, until a rebuild finds a cycle again.
+        cx.deferred.store(true, Ordering::Relaxed);
+    }
     index.step(&|member| cx.view.available(member) && allow(member.index))
 }
 

@@ -1,0 +1,64 @@
+"""Simulate balancers and scaling policies on traffic, and compare them.
+
+    from aibalance.simulation import Scenario, compare
+    comparison = compare(Scenario.load("examples/viral-spike.toml"))
+    print(comparison.sentence)
+
+The engine calls the same pickers and policies as production, with a clock of its own. See docs/simulation.md for the
+model.
+"""
+
+from __future__ import annotations
+
+from ._compare import Comparison, compare
+from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
+from ._scenario import (
+    METRICS,
+    PICKERS,
+    POLICIES,
+    BalancerSpec,
+    Fleet,
+    Keys,
+    PolicySpec,
+    Scenario,
+    ServerType,
+)
+from ._statistics import Interval, interval, t_quantile
+from ._traffic import (
+    PiecewiseTraffic,
+    PoissonTraffic,
+    Service,
+    Spike,
+    SpikeTraffic,
+    TokenService,
+    TraceTraffic,
+)
+
+__all__ = [
+    "METRICS",
+    "OUTCOMES",
+    "PICKERS",
+    "POLICIES",
+    "BalancerSpec",
+    "Comparison",
+    "Fleet",
+    "Interval",
+    "Keys",
+    "PhaseReport",
+    "PiecewiseTraffic",
+    "PoissonTraffic",
+    "PolicySpec",
+    "Records",
+    "Report",
+    "Scenario",
+    "ServerType",
+    "Service",
+    "Spike",
+    "SpikeTraffic",
+    "TokenService",
+    "TraceTraffic",
+    "compare",
+    "interval",
+    "simulate",
+    "t_quantile",
+]

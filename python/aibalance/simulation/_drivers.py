@@ -1,0 +1,276 @@
+"""Between the engine and what decides: pickers over a Pool on a ManualClock, policies over a mapping.
+
+The engine calls a balancer as `add(server, kind, weight, max_inflight, now)`, `drain(server, now)`, `remove(server,
+now)`, `acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`, and a scaler as
+`scaler(now, seen) -> int | None`. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import _core
+from .._errors import ConfigError, PickError, SimulationError
+from . import _checks as check
+from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
+
+
+class PoolDriver:
+    """A picker with the `Picker` protocol, over a pool whose clock is the simulation's."""
+
+    def __init__(self, factory: Callable[[Any], Any], seed: int) -> None:
+        self._factory = factory
+        self._seed = _core._simulate_balancer_seed(seed)
+        self._clock = _aibalance("ManualClock")(0.0)
+        self._now = 0.0
+        self._pool: Any = None
+        self._acquire: Any = None
+        self._ids: dict[str, int] = {}
+
+    def _to(self, now: float) -> None:
+        if now > self._now:
+            self._clock.advance(now - self._now)
+            self._now = now
+
+    def add(self, server: int, kind: str, weight: float, max_inflight: int | None, now: float) -> None:
+        self._to(now)
+        name = f"{kind}-{server}"
+        endpoint = _aibalance("Endpoint")(name, weight=weight, max_inflight=max_inflight)
+        self._ids[name] = server
+        if self._pool is None:
+            self._pool = _aibalance("Pool")([endpoint], clock=self._clock, seed=self._seed)
+            picker = self._factory(self._pool)
+            for method in ("acquire",):
+                if not callable(getattr(picker, method, None)):
+                    raise check.wrong("picker", picker, f"an object with a method {method!r}")
+            self._acquire = picker.acquire
+        else:
+            self._pool.add(endpoint)
+
+    def drain(self, server: int, now: float) -> None:
+        self._to(now)
+        self._pool.drain(self._name(server))
+
+    def remove(self, server: int, now: float) -> None:
+        self._to(now)
+        name = self._name(server)
+        self._pool.remove(name)
+        del self._ids[name]
+
+    def acquire(self, key: int, cost: float, now: float) -> tuple[int, Any] | None:
+        if self._acquire is None:
+            return None
+        self._to(now)
+        try:
+            lease = self._acquire(key, cost=cost)
+        except PickError:
+            return None
+        return self._ids[lease.endpoint.id], lease
+
+    def release(self, lease: Any, outcome: str, latency: float, now: float) -> None:
+        self._to(now)
+        lease.release(outcome, latency=latency)
+
+    def _name(self, server: int) -> str:
+        for name, known in self._ids.items():
+            if known == server:
+                return name
+        raise SimulationError(f"server {server} is not in the pool")
+
+
+def build_picker(spec: BalancerSpec) -> Any:
+    """The spec's picker, on an empty pool: the engine takes its options from it."""
+    for key in ("seed", "clock"):
+        if key in spec.options:
+            raise ConfigError(f"balancers.options.{key}: not allowed; the simulation has a seed and a clock of its own")
+    try:
+        return _aibalance(spec.picker)([], **spec.options)
+    except TypeError as error:
+        raise ConfigError(
+            f"balancers.options: {dict(spec.options)!r} is not allowed for {spec.picker}: {error}"
+        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"balancers.options.{error}") from error
+
+
+def _aibalance(name: str) -> Any:
+    """A public name of the package, looked up when it is needed."""
+    import aibalance
+
+    found = getattr(aibalance, name, None)
+    if found is None:
+        raise ConfigError(f"{name}: this build of aibalance does not have it")
+    return found
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """A balancer as a candidate: `make(seed)` gives what the engine takes."""
+
+    name: str
+    picker: str
+    make: Callable[[int], Any]
+    equal_weights: bool = False
+    cost_is_work: bool = False
+
+
+def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Balancer:
+    """A balancer from a name in the scenario, a BalancerSpec, a picker class, or a callable of a pool."""
+    if isinstance(given, str):
+        if given.startswith("test:"):
+            # The engine's own test balancers, for tests and benches of the simulator.
+            return Balancer(name or given, given, lambda seed: given)
+        known = {one.name: one for one in scenario.balancers}
+        if given in known:
+            given = known[given]
+        else:
+            check.choice("picker", given, (*known, *(one for one in PICKERS if one not in known)))
+            given = BalancerSpec(picker=given)
+    if isinstance(given, BalancerSpec):
+        spec = given
+        picker = build_picker(spec)
+        return Balancer(
+            name or spec.name, spec.picker, lambda seed: picker, spec.weights == "equal", spec.cost == "work"
+        )
+    if isinstance(given, type) and given.__name__ in PICKERS and given is _aibalance(given.__name__):
+        return balancer(BalancerSpec(picker=given.__name__), scenario, name=name)
+    if type(given).__name__ in PICKERS and type(given) is _aibalance(type(given).__name__):
+        # It lends its options; the run gives them a pool of its own.
+        shown = name or type(given).__name__
+        return Balancer(shown, type(given).__name__, lambda seed: given)
+    if callable(given):
+        shown = name or str(getattr(given, "__name__", type(given).__name__))
+        return Balancer(shown, shown, lambda seed: PoolDriver(given, seed))
+    raise check.wrong(
+        "picker", given, "a name, a BalancerSpec, a picker class, or a callable of a pool that gives a picker"
+    )
+
+
+class PolicyDriver:
+    """A policy with `recommend(mapping, now=...)`, fed with what the engine measured."""
+
+    def __init__(self, policy: Any) -> None:
+        self._recommend = policy.recommend
+
+    def __call__(self, now: float, seen: Mapping[str, Any]) -> int | None:
+        servers = seen["servers"]
+        waiting = seen["queue_per_server"] * servers
+
+        def per_server(value: float) -> float:
+            return value / servers if servers > 0 else math.inf if value > 0 else 0.0
+
+        metrics: dict[str, float | None] = {
+            "utilization": seen["utilization"],
+            "utilization_percent": 100 * seen["utilization"],
+            "in_flight": seen["in_flight"],
+            "in_flight_per_server": per_server(seen["in_flight"]),
+            "queue": waiting,
+            "queue_per_server": seen["queue_per_server"],
+            "arrivals_per_s": seen["arrivals_per_s"],
+            "arrivals_per_s_per_server": per_server(seen["arrivals_per_s"]),
+        }
+        observation = {
+            "current": seen["ready"] + seen["draining"],
+            "desired": seen["desired"],
+            "warming": seen["warming"],
+            "metrics": {
+                name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()
+            },
+        }
+        wanted = self._recommend(observation, now=now).desired
+        if wanted is None:
+            return None
+        if isinstance(wanted, bool) or not isinstance(wanted, int):
+            raise SimulationError(f"the policy recommended {wanted!r}; expected a whole number of servers")
+        return wanted
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A scaling policy as a candidate: `make()` gives a fresh scaler, or None for a fixed fleet of `fleet`."""
+
+    name: str
+    policy: str
+    make: Callable[[], Callable[[float, Mapping[str, Any]], int | None] | None]
+    fleet: Fleet
+
+
+def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy:
+    """A policy from None (a fixed fleet), a name in the scenario, a PolicySpec, an object with `recommend`, or a
+    callable that makes one."""
+    fleet = scenario.fleet
+    if given is None:
+        given = PolicySpec(policy="Fixed")
+    if isinstance(given, str):
+        known = {one.name: one for one in scenario.policies}
+        check.choice("policy", given, (*known, "Fixed"))
+        given = known.get(given) or PolicySpec(policy="Fixed")
+    if isinstance(given, PolicySpec):
+        spec = given
+        if spec.policy == "Fixed":
+            servers = spec.options.get("servers", fleet.initial)
+            if servers > (fleet.max or 0):
+                raise check.wrong("policies.options.servers", servers, f"at most fleet.max, {fleet.max}")
+            fixed = Fleet(**{**_fields(fleet), "min": servers, "initial": servers})
+            return Policy(name or spec.name, "Fixed", lambda: None, fixed)
+        built = build_policy(spec, fleet)
+        return Policy(name or spec.name, spec.policy, lambda: PolicyDriver(copy.deepcopy(built)), fleet)
+    if not isinstance(given, type) and callable(getattr(given, "recommend", None)):
+        kind = type(given).__name__
+        # Every run starts from the state that it was given in.
+        return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), fleet)
+    if callable(given):
+        shown = name or str(getattr(given, "__name__", type(given).__name__))
+        return Policy(shown, shown, lambda: PolicyDriver(given()), fleet)
+    raise check.wrong(
+        "policy", given, "None, a name, a PolicySpec, an object with a method 'recommend', or a callable that makes one"
+    )
+
+
+def _fields(fleet: Fleet) -> dict[str, Any]:
+    return {name: getattr(fleet, name) for name in fleet.__dataclass_fields__}
+
+
+def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
+    """The policy that a spec describes, within the fleet's bounds unless its options say otherwise."""
+    from aibalance import autoscaling
+
+    options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **spec.options}
+    if "clock" in options:
+        raise ConfigError("policies.options.clock: not allowed; the simulation has a clock of its own")
+    try:
+        if spec.policy == "Combined":
+            parts = [_part(one, i) for i, one in enumerate(options.pop("policies"))]
+            return autoscaling.Combined([build_policy(one, fleet) for one in parts], **options)
+        if spec.policy == "TargetTracking":
+            return autoscaling.TargetTracking(metric=str(spec.metric), target=float(spec.target or 0), **options)
+        if isinstance(options.get("steps"), list | tuple):
+            options["steps"] = [
+                autoscaling.Step(**one) if isinstance(one, Mapping) else one for one in options["steps"]
+            ]
+        return autoscaling.StepScaling(metric=str(spec.metric), **options)
+    except TypeError as error:
+        what = str(error).partition("() ")[2] or str(error)
+        raise ConfigError(
+            f"policies.options: {dict(spec.options)!r} is not allowed for {spec.policy}: {what}"
+        ) from error
+    except ConfigError as error:
+        message = str(error)
+        raise ConfigError(message if message.startswith("policies.") else f"policies.options.{message}") from error
+
+
+def _part(given: Any, i: int) -> PolicySpec:
+    if isinstance(given, PolicySpec):
+        return given
+    if not isinstance(given, Mapping):
+        raise check.wrong(f"policies.options.policies[{i}]", given, "a table")
+    known = ("policy", "name", "metric", "target", "options")
+    for key in given:
+        if key not in known:
+            where = f"policies.options.policies[{i}].{key}"
+            raise ConfigError(f"{where}: unknown key; allowed: {', '.join(known)}{check.hint(key, known)}")
+    return PolicySpec(**given)

@@ -1,0 +1,259 @@
+"""A scenario from a TOML file. Every error names the file, the line, the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Collection
+from typing import Any
+
+from .._errors import ConfigError, FormatError
+from . import _checks as check
+from ._drivers import build_picker, build_policy
+from ._scenario import BalancerSpec, Fleet, Keys, PolicySpec, Scenario, ServerType
+from ._traffic import (
+    LAWS,
+    PiecewiseTraffic,
+    PoissonTraffic,
+    Service,
+    Spike,
+    SpikeTraffic,
+    TokenService,
+    TraceTraffic,
+    Traffic,
+)
+
+_TOP = ("name", "description", "duration_s", "slo_s", "timeout_s", "discard_s", "seed", "replications")
+_TABLES = ("traffic", "service", "tokens", "fleet", "keys", "balancers", "policies")
+_SPIKE = ("factor", "start_s", "ramp_s", "hold_s", "ramp_down_s")
+_TRAFFIC = {
+    "poisson": ("rate_rps",),
+    "piecewise": ("points", "interpolation"),
+    "spike": ("base_rps", *_SPIKE),
+    "trace": ("file", "format", "time_scale", "rate_scale", "rotate", *_SPIKE),
+}
+_TOKENS = ("base_s", "prefill_s_per_token", "decode_s_per_token", "noise_cv")
+_FLEET = (
+    "min",
+    "max",
+    "initial",
+    "concurrency",
+    "queue_limit",
+    "load_s",
+    "warmup_s",
+    "decision_interval_s",
+    "metric_delay_s",
+    "metric_period_s",
+    "launch",
+    "types",
+)
+_TYPE = ("name", "speed", "weight", "concurrency", "price_per_hour", "share", "max")
+_BALANCER = ("name", "picker", "options", "weights", "cost")
+_POLICY = ("name", "policy", "metric", "target", "options")
+
+
+def load(path: str | os.PathLike[str]) -> Scenario:
+    """Read a scenario file."""
+    shown = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except OSError as error:
+        raise FormatError(f"{shown}: cannot be read: {error.strerror or error}") from error
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise FormatError(f"{shown}, line {line}: not UTF-8; expected a TOML file") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        what = re.sub(r" \(at .*\)$", "", str(error))
+        raise FormatError(f"{shown}, line {line}: not TOML: {what}") from error
+    try:
+        return _scenario(table, os.path.dirname(os.path.abspath(path)))
+    except FormatError:
+        # A trace file that is wrong names itself.
+        raise
+    except ConfigError as error:
+        message = str(error)
+        where = message.partition(":")[0]
+        raise FormatError(f"{shown}, line {_line(text, where)}: {message}") from error
+
+
+def _line(text: str, where: str) -> int:
+    """The line that a field such as `fleet.types[1].speed` stands on; that of its table when the field is missing."""
+    path = where.split(".")
+    best, best_depth = 1, 0
+    header: list[str] = []
+    seen: dict[str, int] = {}
+    for n, line in enumerate(text.splitlines(), 1):
+        if found := re.match(r"\s*\[(\[?)\s*([^\]]+?)\s*\]", line):
+            header = [part.strip().strip("\"'") for part in found[2].split(".")]
+            name = ".".join(header)
+            if found[1]:
+                seen[name] = seen.get(name, -1) + 1
+            header = [
+                f"{part}[{seen[parent]}]" if (parent := ".".join(header[: i + 1])) in seen else part
+                for i, part in enumerate(header)
+            ]
+            key: list[str] = []
+        elif found := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            key = [part.strip("\"'") for part in found[1].split(".")]
+        else:
+            continue
+        at = header + key
+        depth = 0
+        for have, want in zip(at, path, strict=False):
+            if have != want and not (want.startswith(f"{have}[") and len(at) > depth):
+                break
+            depth += 1
+        if depth == len(at) and depth > best_depth:
+            best, best_depth = n, depth
+    return best
+
+
+def _known(where: str, table: dict[str, Any], allowed: Collection[str]) -> None:
+    for key in table:
+        if key not in allowed:
+            name = f"{where}.{key}" if where else key
+            raise ConfigError(f"{name}: unknown key; allowed: {', '.join(allowed)}{check.hint(key, allowed)}")
+
+
+def _need(where: str, table: dict[str, Any], *keys: str) -> None:
+    for key in keys:
+        if key not in table:
+            name = f"{where}.{key}" if where else key
+            raise ConfigError(f"{name}: missing")
+
+
+def _sub(table: dict[str, Any], name: str) -> dict[str, Any]:
+    found = table[name]
+    if not isinstance(found, dict):
+        raise check.wrong(name, found, f"a table [{name}]")
+    return found
+
+
+def _each(where: str, tables: Any, allowed: Collection[str], make: Callable[..., Any]) -> list[Any]:
+    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+        raise check.wrong(where, tables, f"tables [[{where}]]")
+    out = []
+    for i, one in enumerate(tables):
+        _known(f"{where}[{i}]", one, allowed)
+        _at(f"{where}[{i}]", lambda one=one: out.append(make(one)))
+    return out
+
+
+def _scenario(table: dict[str, Any], folder: str) -> Scenario:
+    _known("", table, (*_TOP, *_TABLES))
+    _need("", table, "name", "duration_s", "slo_s", "traffic", "service", "fleet")
+    found = Scenario(
+        **{name: table[name] for name in _TOP if name in table},
+        traffic=_traffic(_sub(table, "traffic"), folder),
+        service=_service(_sub(table, "service")),
+        tokens=_tokens("tokens", _sub(table, "tokens")) if "tokens" in table else None,
+        fleet=_fleet(_sub(table, "fleet")),
+        keys=_keys(_sub(table, "keys")) if "keys" in table else None,
+        balancers=_each("balancers", table.get("balancers", []), _BALANCER, _balancer),
+        policies=_each("policies", table.get("policies", []), _POLICY, _policy),
+    )
+    # Options are the business of the classes: build each once, so that a mistake is told now and with its line.
+    for i, balancer in enumerate(found.balancers):
+        _at(f"balancers[{i}]", lambda balancer=balancer: build_picker(balancer))
+    for i, policy in enumerate(found.policies):
+        if policy.policy != "Fixed":
+            _at(f"policies[{i}]", lambda policy=policy: build_policy(policy, found.fleet))
+        elif policy.options.get("servers", 0) > (found.fleet.max or 0):
+            name = f"policies[{i}].options.servers"
+            raise check.wrong(name, policy.options["servers"], f"at most fleet.max, {found.fleet.max}")
+    return found
+
+
+def _at(where: str, make: Callable[[], object]) -> None:
+    """Calls `make`; what it says about `balancers.x` is about `where.x`."""
+    try:
+        make()
+    except ConfigError as error:
+        plain = where.partition("[")[0]
+        raise ConfigError(str(error).replace(f"{plain}.", f"{where}.", 1)) from error
+
+
+def _traffic(table: dict[str, Any], folder: str) -> Traffic:
+    _need("traffic", table, "kind")
+    kind = check.choice("traffic.kind", table["kind"], _TRAFFIC)
+    _known("traffic", table, ("kind", *_TRAFFIC[kind]))
+    rest = {key: value for key, value in table.items() if key != "kind"}
+    of_spike = {key: rest.pop(key) for key in _SPIKE if key in rest}
+    spike = None
+    if of_spike or kind == "spike":
+        _need("traffic", of_spike, "factor", "start_s", "hold_s")
+        spike = Spike(**of_spike)
+    match kind:
+        case "poisson":
+            _need("traffic", rest, "rate_rps")
+            return PoissonTraffic(**rest)
+        case "piecewise":
+            _need("traffic", rest, "points")
+            return PiecewiseTraffic(**rest)
+        case "spike":
+            _need("traffic", rest, "base_rps")
+            assert spike is not None
+            return SpikeTraffic(spike=spike, **rest)
+    _need("traffic", rest, "file")
+    file = check.text("traffic.file", rest.pop("file"))
+    form = rest.pop("format", None)
+    if "rotate" in rest and not isinstance(rest["rotate"], bool):
+        raise check.wrong("traffic.rotate", rest["rotate"], "true or false")
+    from .. import traces
+
+    trace = traces.read(os.path.join(folder, file), format=form)
+    return TraceTraffic(trace=trace, spike=spike, **rest)
+
+
+def _service(table: dict[str, Any]) -> Service | TokenService:
+    _need("service", table, "kind")
+    kind = table["kind"]
+    rest = {key: value for key, value in table.items() if key != "kind"}
+    if kind == "tokens":
+        return _tokens("service", rest)
+    check.choice("service.kind", kind, (*LAWS, "tokens"))
+    return Service(kind, **rest)
+
+
+def _tokens(where: str, table: dict[str, Any]) -> TokenService:
+    _known(where, table, _TOKENS)
+    try:
+        return TokenService(**table)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("service.", f"{where}.", 1)) from error
+
+
+def _fleet(table: dict[str, Any]) -> Fleet:
+    _known("fleet", table, _FLEET)
+    _need("fleet", table, "types")
+    kinds = _each("fleet.types", table["types"], _TYPE, _server_type)
+    return Fleet(**{key: value for key, value in table.items() if key != "types"}, types=kinds)
+
+
+def _server_type(table: dict[str, Any]) -> ServerType:
+    _need("fleet.types", table, "name")
+    return ServerType(**table)
+
+
+def _keys(table: dict[str, Any]) -> Keys:
+    _known("keys", table, ("distinct", "zipf"))
+    _need("keys", table, "distinct")
+    return Keys(**table)
+
+
+def _balancer(table: dict[str, Any]) -> BalancerSpec:
+    _need("balancers", table, "picker")
+    return BalancerSpec(**table)
+
+
+def _policy(table: dict[str, Any]) -> PolicySpec:
+    _need("policies", table, "policy")
+    return PolicySpec(**table)

@@ -1,0 +1,440 @@
+"""What is simulated: the fleet, the candidates, and the whole scenario."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._errors import ConfigError
+from . import _checks as check
+from ._traffic import (
+    PiecewiseTraffic,
+    PoissonTraffic,
+    Service,
+    Spike,
+    SpikeTraffic,
+    TokenService,
+    TraceLike,
+    TraceTraffic,
+    Traffic,
+)
+
+PICKERS = ("RoundRobin", "LeastRequest", "PeakEwma", "RingHash", "Maglev")
+"""Names that `[[balancers]]` may use for `picker`."""
+
+POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")
+"""Names that `[[policies]]` may use for `policy`."""
+
+METRICS = (
+    "utilization",
+    "utilization_percent",
+    "in_flight",
+    "in_flight_per_server",
+    "queue",
+    "queue_per_server",
+    "arrivals_per_s",
+    "arrivals_per_s_per_server",
+)
+"""Metrics that a policy can read in a simulation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerType:
+    """A type of server.
+
+    Parameters
+    ----------
+    name : as reports show it.
+    speed : a request takes its work divided by this (default 1).
+    weight : the weight that balancers see (default 1); a balancer with `weights="equal"` does not see it.
+    concurrency : requests served at once (default: the fleet's).
+    price_per_hour : in USD, billed by the second from launch to termination (default 0).
+    share : its part of the fleet, relative to the other types (default 1).
+    max : how many there may be of this type (default: no limit).
+    """
+
+    name: str
+    speed: float = 1.0
+    weight: float = 1.0
+    concurrency: int | None = None
+    price_per_hour: float = 0.0
+    share: float = 1.0
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        at = "fleet.types"
+        check.text(f"{at}.name", self.name)
+        check.number(f"{at}.speed", self.speed, 1e-6, 1e6)
+        check.number(f"{at}.weight", self.weight, 0, 1e6)
+        if self.concurrency is not None:
+            check.whole(f"{at}.concurrency", self.concurrency, 1, 1_000_000)
+        check.number(f"{at}.price_per_hour", self.price_per_hour, 0, 1e6, unit="USD")
+        check.number(f"{at}.share", self.share, 0, 1e6)
+        if self.max is not None:
+            check.whole(f"{at}.max", self.max, 0, 1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """The servers and the loop that scales them.
+
+    Parameters
+    ----------
+    types : server types, at least one.
+    min, max : bounds of what a policy may ask for (defaults 1 and `initial`).
+    initial : servers that are ready at the start (default `min`).
+    concurrency : requests that a server serves at once, unless its type says otherwise (default 1).
+    queue_limit : requests that may wait at a server; one more is rejected (default None, no limit). Balancers are told
+        concurrency + queue_limit as the endpoint's `max_inflight`.
+    load_s, warmup_s : a launched server is ready after both (defaults 0). It is paid for from its launch.
+    decision_interval_s : time between two decisions of the policy (default 60).
+    metric_delay_s : how old the metrics are that a decision sees (default 0).
+    metric_period_s : what metrics are averaged over (default: the decision interval).
+    launch : "share" launches the type furthest below its share, "order" the first type below its `max`.
+
+    Scale-in takes warming servers first, the newest first, then the ready server with the fewest requests; a ready
+    server takes no new work, finishes what it has, and is paid for until then.
+    """
+
+    types: Sequence[ServerType]
+    min: int = 1
+    max: int | None = None
+    initial: int | None = None
+    concurrency: int = 1
+    queue_limit: int | None = None
+    load_s: float = 0.0
+    warmup_s: float = 0.0
+    decision_interval_s: float = 60.0
+    metric_delay_s: float = 0.0
+    metric_period_s: float | None = None
+    launch: str = "share"
+
+    def __post_init__(self) -> None:
+        fixed = object.__setattr__
+        if not isinstance(self.types, list | tuple) or not self.types:
+            raise check.wrong("fleet.types", self.types, "at least one [[fleet.types]]")
+        fixed(self, "types", tuple(self.types))
+        names = [one.name for one in self.types]
+        check.distinct("fleet.types", names)
+        check.whole("fleet.min", self.min, 0, 1_000_000)
+        if self.initial is None:
+            fixed(self, "initial", self.min)
+        if self.max is None:
+            fixed(self, "max", max(self.min, self.initial or 0, 1))
+        check.whole("fleet.max", self.max, max(self.min, 1), 1_000_000)
+        check.whole("fleet.initial", self.initial, self.min, self.max or 0)
+        check.whole("fleet.concurrency", self.concurrency, 1, 1_000_000)
+        if self.queue_limit is not None:
+            check.whole("fleet.queue_limit", self.queue_limit, 0, 1_000_000_000)
+        for name in ("load_s", "warmup_s", "metric_delay_s"):
+            check.seconds(f"fleet.{name}", getattr(self, name))
+        check.number("fleet.decision_interval_s", self.decision_interval_s, 1e-3, 1e9, unit="seconds")
+        if self.metric_period_s is None:
+            fixed(self, "metric_period_s", self.decision_interval_s)
+        check.number("fleet.metric_period_s", self.metric_period_s, 1e-3, 1e9, unit="seconds")
+        check.choice("fleet.launch", self.launch, ("share", "order"))
+        if self.launch == "share" and not sum(one.share for one in self.types):
+            raise check.wrong("fleet.types.share", 0, "at least one share above 0")
+        room = sum(1_000_000 if one.max is None else one.max for one in self.types)
+        if room < (self.max or 0):
+            raise check.wrong("fleet.max", self.max, f"at most the sum of the types' max, {room}")
+
+    def describe(self) -> str:
+        """One line for people."""
+        kinds = ", ".join(
+            f"{one.name} (speed {one.speed:g}, {one.concurrency or self.concurrency} at once, "
+            f"${one.price_per_hour:g}/h)"
+            for one in self.types
+        )
+        size = f"{self.min} to {self.max} servers" if self.min != self.max else f"{self.max} servers"
+        return f"{size}: {kinds}; ready {self.load_s + self.warmup_s:g} s after launch"
+
+    def _core(self, *, equal_weights: bool) -> dict[str, Any]:
+        types = [
+            {
+                "name": one.name,
+                "speed": float(one.speed),
+                "weight": 1.0 if equal_weights else float(one.weight),
+                "concurrency": one.concurrency or self.concurrency,
+                "price_per_hour": float(one.price_per_hour),
+                "share": float(one.share),
+                "max": one.max,
+            }
+            for one in self.types
+        ]
+        return {
+            "min": self.min,
+            "max": self.max,
+            "initial": self.initial,
+            "queue_limit": self.queue_limit,
+            "cold_start_s": float(self.load_s + self.warmup_s),
+            "decision_interval_s": float(self.decision_interval_s),
+            "metric_delay_s": float(self.metric_delay_s),
+            "metric_period_s": float(self.metric_period_s or self.decision_interval_s),
+            "launch": self.launch,
+            "types": types,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """Keys of requests, for balancers that hash: `distinct` keys with Zipf exponent `zipf` (default 0, uniform)."""
+
+    distinct: int
+    zipf: float = 0.0
+
+    def __post_init__(self) -> None:
+        check.whole("keys.distinct", self.distinct, 1, 2**32 - 1)
+        check.number("keys.zipf", self.zipf, 0, 20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalancerSpec:
+    """A balancer to compare.
+
+    Parameters
+    ----------
+    picker : the class, one of `PICKERS`.
+    name : as reports show it (default: the class).
+    options : keyword arguments of the class.
+    weights : "type" shows the balancer each server type's weight, "equal" shows 1 for all.
+    cost : "one" gives every request the cost 1, "work" its work in seconds (a balancer that knows lengths in advance).
+    """
+
+    picker: str
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = "type"
+    cost: str = "one"
+
+    def __post_init__(self) -> None:
+        check.choice("balancers.picker", self.picker, PICKERS)
+        object.__setattr__(self, "name", check.text("balancers.name", self.name or self.picker))
+        object.__setattr__(self, "options", _table("balancers.options", self.options))
+        check.choice("balancers.weights", self.weights, ("type", "equal"))
+        check.choice("balancers.cost", self.cost, ("one", "work"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """A scaling policy to compare.
+
+    Parameters
+    ----------
+    policy : one of `POLICIES`; "Fixed" keeps the number of servers at `options["servers"]` (default: the fleet's
+        initial).
+    name : as reports show it (default: the class).
+    metric : what it reads, one of `METRICS`; needed by TargetTracking and StepScaling.
+    target : the value that TargetTracking keeps.
+    options : further keyword arguments of the class; for Combined, `policies` is a list of such tables.
+    """
+
+    policy: str
+    name: str = ""
+    metric: str | None = None
+    target: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check.choice("policies.policy", self.policy, POLICIES)
+        object.__setattr__(self, "name", check.text("policies.name", self.name or self.policy))
+        object.__setattr__(self, "options", _table("policies.options", self.options))
+        if self.metric is not None:
+            check.choice("policies.metric", self.metric, METRICS)
+        if self.target is not None:
+            check.number("policies.target", self.target, 0, 1e12, above=True)
+        tracks = self.policy == "TargetTracking"
+        if self.policy in ("TargetTracking", "StepScaling") and self.metric is None:
+            raise ConfigError(f"policies.metric: missing; {self.policy} needs one of {', '.join(METRICS)}")
+        if tracks and self.target is None:
+            raise ConfigError("policies.target: missing; TargetTracking needs the value to keep")
+        if not tracks and self.target is not None:
+            raise ConfigError(f"policies.target: {self.target!r} has no meaning for {self.policy}")
+        if self.policy in ("Fixed", "Combined") and self.metric is not None:
+            raise ConfigError(f"policies.metric: {self.metric!r} has no meaning for {self.policy}")
+        if self.policy == "Fixed":
+            for name in self.options:
+                if name != "servers":
+                    raise ConfigError(f"policies.options.{name}: unknown key; allowed for Fixed: servers")
+            if "servers" in self.options:
+                check.whole("policies.options.servers", self.options["servers"], 0, 1_000_000)
+        if self.policy == "Combined":
+            parts = self.options.get("policies")
+            if not isinstance(parts, list | tuple) or not parts:
+                raise ConfigError("policies.options.policies: missing; Combined needs a list of policies")
+
+
+def _table(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise check.wrong(name, value, "a table")
+    return dict(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Everything a simulation depends on, and the candidates to compare on it.
+
+    Parameters
+    ----------
+    name : as reports show it.
+    traffic : PoissonTraffic, PiecewiseTraffic, SpikeTraffic or TraceTraffic.
+    service : Service or, for a trace, TokenService.
+    fleet : Fleet.
+    duration_s : how long traffic lasts; what is in the system then is finished. Costs end here.
+    slo_s : the latency objective.
+    timeout_s : a client gives up this long after its arrival, and its work is cancelled (default None, never).
+    discard_s : requests that arrive earlier are not measured (default 0).
+    keys : Keys, or None: every request has a key of its own.
+    tokens : the TokenService that `with_trace` uses (default: `service` if it is one, else `TokenService()`).
+    seed : of the first replication (default 0); replication r uses seed + r.
+    replications : runs of each candidate in `compare` (default 20).
+    balancers, policies : what `compare` compares when it is not told.
+
+    Raises ConfigError naming the field, the value and what is allowed.
+
+    >>> scenario = Scenario(name="small", traffic=PoissonTraffic(rate_rps=8), service=Service("exponential", mean_s=1),
+    ...                     fleet=Fleet(types=[ServerType(name="a")], min=10), duration_s=600, slo_s=3)
+    >>> scenario.replace(slo_s=5).slo_s
+    5
+    """
+
+    name: str
+    traffic: Traffic
+    service: Service | TokenService
+    fleet: Fleet
+    duration_s: float
+    slo_s: float
+    description: str = ""
+    timeout_s: float | None = None
+    discard_s: float = 0.0
+    keys: Keys | None = None
+    tokens: TokenService | None = None
+    seed: int = 0
+    replications: int = 20
+    balancers: Sequence[BalancerSpec] = ()
+    policies: Sequence[PolicySpec] = ()
+
+    def __post_init__(self) -> None:
+        check.text("name", self.name)
+        check.text("description", self.description, empty=True)
+        check.number("duration_s", self.duration_s, 1e-3, 1e9, unit="seconds")
+        check.seconds("slo_s", self.slo_s, above=True)
+        if self.timeout_s is not None:
+            check.seconds("timeout_s", self.timeout_s, above=True)
+        check.seconds("discard_s", self.discard_s)
+        if self.discard_s >= self.duration_s:
+            raise check.wrong("discard_s", self.discard_s, f"less than duration_s, {self.duration_s:g}")
+        check.whole("seed", self.seed, 0, 2**64 - 1)
+        check.whole("replications", self.replications, 1, 10_000)
+        for name, kinds in (("traffic", Traffic), ("service", Service | TokenService), ("fleet", Fleet)):
+            if not isinstance(getattr(self, name), kinds):
+                raise check.wrong(name, getattr(self, name), str(kinds))
+        if isinstance(self.service, TokenService) and not isinstance(self.traffic, TraceTraffic):
+            raise check.wrong(
+                "service.kind", "tokens", "another kind, or traffic of kind trace: only a trace has tokens"
+            )
+        if self.spike is not None and self.spike.start_s >= self.duration_s:
+            raise check.wrong("traffic.start_s", self.spike.start_s, f"less than duration_s, {self.duration_s:g}")
+        for name in ("balancers", "policies"):
+            found = tuple(getattr(self, name))
+            check.distinct(name, [one.name for one in found])
+            object.__setattr__(self, name, found)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], /) -> Scenario:
+        """Read a scenario file (TOML; every key is in docs/simulation.md).
+
+        Raises FormatError naming the file, the line, the field, the value and what is allowed.
+        """
+        from ._load import load
+
+        return load(path)
+
+    @property
+    def spike(self) -> Spike | None:
+        """The spike of the traffic, if it has one."""
+        return getattr(self.traffic, "spike", None)
+
+    def replace(self, **changes: Any) -> Scenario:
+        """The scenario with some fields changed."""
+        known = [one.name for one in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise ConfigError(f"{name}: unknown field; allowed: {', '.join(known)}{check.hint(name, known)}")
+        return dataclasses.replace(self, **changes)
+
+    def with_trace(
+        self,
+        trace: TraceLike,
+        /,
+        *,
+        time_scale: float = 1.0,
+        rate_scale: float = 1.0,
+        keep_spike: bool = False,
+        duration_s: float | None = None,
+    ) -> Scenario:
+        """The scenario with its traffic and work replaced by a trace's.
+
+        The work of a request follows from its tokens by `tokens`. The duration becomes one pass of the trace, unless
+        given. With `keep_spike`, the spike of the traffic is laid over the trace.
+        """
+        spike = self.spike if keep_spike else None
+        traffic = TraceTraffic(trace=trace, time_scale=time_scale, rate_scale=rate_scale, spike=spike)
+        own = self.service if isinstance(self.service, TokenService) else None
+        return self.replace(
+            traffic=traffic,
+            service=self.tokens or own or TokenService(),
+            duration_s=traffic.span_s if duration_s is None else duration_s,
+            discard_s=0.0,
+        )
+
+    def _core(self, *, equal_weights: bool, cost_is_work: bool) -> dict[str, Any]:
+        """The plain values that the core takes."""
+        traffic = self.traffic
+        out: dict[str, Any] = {
+            "kind": "trace",
+            "points": [],
+            "linear": False,
+            "spike": self.spike._values() if self.spike is not None else None,
+            "rate_scale": 1.0,
+            "rotate": False,
+        }
+        match traffic:
+            case PoissonTraffic():
+                out.update(kind="poisson", points=[(0.0, float(traffic.rate_rps))])
+            case PiecewiseTraffic():
+                out.update(kind="piecewise", points=list(traffic.points), linear=traffic.interpolation == "linear")
+            case SpikeTraffic():
+                out.update(kind="spike", points=[(0.0, float(traffic.base_rps))])
+            case TraceTraffic():
+                out.update(rate_scale=float(traffic.rate_scale), rotate=traffic.rotate)
+        spike = self.spike
+        return {
+            "duration_s": float(self.duration_s),
+            "discard_s": float(self.discard_s),
+            "timeout_s": None if self.timeout_s is None else float(self.timeout_s),
+            "slo_s": float(self.slo_s),
+            "spike": None if spike is None else (float(spike.start_s), spike.end_s),
+            "keys": None if self.keys is None else (self.keys.distinct, float(self.keys.zipf)),
+            "cost_is_work": cost_is_work,
+            "timeline_steps": 240,
+            "traffic": out,
+            "service": self.service._core(),
+            "fleet": self.fleet._core(equal_weights=equal_weights),
+        }
+
+    def _columns(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Arrivals and work of a trace, in seconds."""
+        traffic = self.traffic
+        if not isinstance(traffic, TraceTraffic):
+            return None, None
+        arrival = np.ascontiguousarray(traffic.trace.arrival_s, dtype=np.float64) * traffic.time_scale
+        if isinstance(self.service, TokenService):
+            return arrival, self.service.work_s(traffic.trace)
+        return arrival, np.zeros(len(arrival))

@@ -1,0 +1,53 @@
+//! What the engine asks of a balancer.
+
+use super::SimulationError;
+use crate::core::time::Nanos;
+
+/// What a balancer may know about a server when it joins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSpec {
+    /// The name of the server's type.
+    pub kind: String,
+    /// The share of work it should get, relative to the others.
+    pub weight: f64,
+    /// How many requests it serves at once.
+    pub concurrency: u32,
+    /// How many requests it holds at most, in service and queued; `None` when its queue has no limit.
+    pub max_inflight: Option<u32>,
+    /// How fast it works; 1 is the reference. A balancer that uses it knows more than real ones do.
+    pub speed: f64,
+}
+
+/// Where a request goes, and the balancer's own mark for the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The engine's dense id of the server.
+    pub server: u32,
+    /// Whatever the balancer needs to find this request again.
+    pub ticket: u64,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was served.
+    Success,
+    /// No server could take it, or the chosen server's queue was full.
+    Rejected,
+    /// The client gave up while it waited or was served.
+    TimedOut,
+}
+
+/// Decides which server gets a request. The engine calls it in the order of virtual time.
+pub trait Balancer {
+    /// The server is ready for work.
+    fn add(&mut self, server: u32, spec: &ServerSpec, now: Nanos) -> Result<(), SimulationError>;
+    /// The server gets no new work; what it has will be finished.
+    fn drain(&mut self, server: u32, now: Nanos) -> Result<(), SimulationError>;
+    /// The server is gone; nothing is in flight on it.
+    fn remove(&mut self, server: u32, now: Nanos) -> Result<(), SimulationError>;
+    /// The server for a request, or `None` when none may get it.
+    fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError>;
+    /// The request of this grant has ended. `latency` is the time since its arrival.
+    fn release(&mut self, grant: Grant, latency: Nanos, outcome: Outcome, now: Nanos) -> Result<(), SimulationError>;
+}
