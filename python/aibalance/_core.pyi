@@ -249,8 +249,8 @@ class Pool:
     While backups can carry the load there is no panic; how far healthy endpoints are trusted beyond their share is
     `overprovisioning_factor`. `latency` says how latencies are averaged, and turns measuring on; a PeakEwma picker
     turns it on too. A detached lease that nobody gives back is taken back after `lease_timeout` seconds. `clock`
-    answers whenever no `now=` is given. The same `seed` gives the same picks; None draws anew in each process, also after a
-    fork. The other parameters are known by name only in this version.
+    answers whenever no `now=` is given. The same `seed` gives the same picks; None draws anew in each process, also
+    after a fork. The other parameters are known by name only in this version.
 
     Source of the panic rule: Envoy 1.40. Draining endpoints and those of weight 0 count on neither side.
 

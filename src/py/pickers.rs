@@ -365,7 +365,7 @@ picker_class!(
                 },
             };
             let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(RoundRobin { door: Door::new(pool, pickers::RoundRobin { start }) })
+            Ok(RoundRobin { door: Door::new(endpoints.py(), pool, pickers::RoundRobin { start }) })
         }
     }
 );
@@ -415,7 +415,7 @@ picker_class!(
             let (after, ties) = (choice("score", score, &SCORES)?, choice("ties", ties, &TIES)?);
             let policy = pickers::LeastRequest { choices, full_scan, replace, bias, after, ties }.check()?;
             let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(LeastRequest { door: Door::new(pool, policy) })
+            Ok(LeastRequest { door: Door::new(endpoints.py(), pool, policy) })
         }
     }
 );
@@ -425,7 +425,7 @@ picker_class!(PeakEwma, pickers::PeakEwma, "Latency times requests in flight, be
     #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
     fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let pool = Pool::from_argument(endpoints, seed, clock)?;
-        Ok(PeakEwma { door: Door::new(pool, pickers::PeakEwma) })
+        Ok(PeakEwma { door: Door::new(endpoints.py(), pool, pickers::PeakEwma) })
     }
 });
 
@@ -486,7 +486,7 @@ picker_class!(
             };
             let policy = pickers::RingHash { size, hash: choice("hash", hash, &POINT_HASHES)? }.check()?;
             let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(RingHash { door: Door::new(pool, policy) })
+            Ok(RingHash { door: Door::new(endpoints.py(), pool, policy) })
         }
     }
 );
@@ -511,7 +511,7 @@ picker_class!(
             not_yet("bounded_load", bounded_load, "None")?;
             let policy = pickers::Maglev { table_size: u64::try_from(table_size).unwrap_or(0) }.check()?;
             let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(Maglev { door: Door::new(pool, policy) })
+            Ok(Maglev { door: Door::new(endpoints.py(), pool, policy) })
         }
     }
 );

@@ -295,14 +295,15 @@ impl Pool {
     }
 
     #[pyo3(signature = (id, /, *, now=None))]
-    fn is_drained(&self, id: &str, now: Option<f64>) -> PyResult<bool> {
-        Ok(self.core.is_drained(id, self.at(now)?)?)
+    fn is_drained(&self, py: Python<'_>, id: &str, now: Option<f64>) -> PyResult<bool> {
+        let now = self.at(now)?;
+        Ok(py.detach(|| self.core.is_drained(id, now))?)
     }
 
     #[pyo3(signature = (id, /))]
     fn drained<'py>(slf: &Bound<'py, Self>, id: &str) -> PyResult<Bound<'py, PyAny>> {
         // Asks once, so that a wrong id is told at the call and not at the await.
-        slf.get().is_drained(id, None)?;
+        slf.get().is_drained(slf.py(), id, None)?;
         slf.py().import("aibalance.endpoints")?.call_method1("_wait_until_drained", (slf, id))
     }
 
@@ -399,7 +400,7 @@ impl Pool {
     }
 
     fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
-        let states = self.core.states();
+        let states = py.detach(|| self.core.states());
         let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.is_some())).collect();
         Ok((self.endpoints(py)?, states))
     }

@@ -8,7 +8,7 @@ mod sampler;
 
 use crate::core::endpoints::{Averages, Cell, Member, View};
 use crate::core::rng;
-use crate::core::sync::{AtomicU64, Mode, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
 
 pub use hashing::{maglev::Maglev, ring::RingHash};
@@ -67,6 +67,8 @@ pub struct Context<'a> {
     pub draws: &'a Draws,
     /// The latencies of the pool.
     pub latencies: &'a Averages,
+    /// Set when a policy would like to be rebuilt by and by.
+    pub deferred: &'a AtomicBool,
     /// The work that the request brings, in units.
     pub units: u64,
     /// The instant of the pick; zero for policies that do not need it.
@@ -114,6 +116,11 @@ pub trait Policy: Clone + Send + Sync + 'static {
 
     /// Whether a rebuild would make picks cheaper, although nothing has changed.
     fn wants_rebuild<M: Mode>(&self, _index: &Self::Index<M>) -> bool {
+        false
+    }
+
+    /// Whether a rebuild will be wanted later, although nothing changes.
+    fn unsettled<M: Mode>(&self, _index: &Self::Index<M>) -> bool {
         false
     }
 

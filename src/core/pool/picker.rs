@@ -174,7 +174,14 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// What a pick on this state works with.
     #[inline(always)]
     pub fn context<'a>(&'a self, state: &'a State<L, M, P>, units: u64, now: Nanos) -> Context<'a> {
-        Context { view: &state.snapshot.view, draws: &self.draws, latencies: self.pool.latencies(), units, now }
+        Context {
+            view: &state.snapshot.view,
+            draws: &self.draws,
+            latencies: self.pool.latencies(),
+            deferred: self.pool.deferred(),
+            units,
+            now,
+        }
     }
 
     /// A key for a pick that has none: any endpoint will do.
@@ -280,6 +287,11 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Rebuild<P> for Picker
         let state = self.state.load();
         !Arc::ptr_eq(&state.snapshot, snapshot)
             || state.indexes().iter().any(|index| self.policy.wants_rebuild::<M>(index))
+    }
+
+    fn unsettled(&self) -> bool {
+        let state = self.state.load();
+        state.indexes().iter().any(|index| self.policy.unsettled::<M>(index))
     }
 
     fn reseed(&self, seed: u64) {

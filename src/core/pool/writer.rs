@@ -25,6 +25,8 @@ pub(super) trait Rebuild<P>: Send + Sync {
     fn prepare(self: Arc<Self>, snapshot: &Arc<Snapshot<P>>) -> Publish;
     /// Whether a rebuild is due.
     fn outdated(&self, snapshot: &Arc<Snapshot<P>>) -> bool;
+    /// Whether a rebuild will be due although nothing changes.
+    fn unsettled(&self) -> bool;
     /// Starts chance again.
     fn reseed(&self, seed: u64);
 }
@@ -137,7 +139,6 @@ struct Writer<P> {
     pickers: Vec<Weak<dyn Rebuild<P>>>,
     made: u64,
     seed: u64,
-    reports: HashMap<u32, Report>,
 }
 
 /// A set of endpoints, their counters, and the pickers that follow it.
@@ -145,6 +146,8 @@ pub struct Pool<M: Mode, P> {
     current: ArcSwap<Snapshot<P>>,
     writer: Mutex<Writer<P>>,
     ledger: Mutex<Ledger>,
+    /// Reports that count, by slot. Not the writer's: a pick that drops old ones must not wait for a rebuild.
+    reports: Mutex<HashMap<u32, Report>>,
     options: Options,
     latencies: Averages,
     tracks_latency: AtomicBool,
@@ -178,7 +181,6 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             pickers: Vec::new(),
             made: 0,
             seed: options.seed,
-            reports: HashMap::new(),
         };
         writer.places = writer.placed::<M>(endpoints)?;
         let snapshot = writer.snapshot(&options);
@@ -186,6 +188,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             current: ArcSwap::from(snapshot),
             writer: Mutex::new(writer),
             ledger: Mutex::new(Ledger::default()),
+            reports: Mutex::new(HashMap::new()),
             tracks_latency: AtomicBool::new(false),
             latencies: Averages::new(options.latency),
             next_change: AtomicU64::new(u64::MAX),
@@ -228,6 +231,12 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         Nanos(self.next_change.load(Ordering::Relaxed))
     }
 
+    /// Set when a rebuild waits for [`Pool::advance`].
+    #[inline(always)]
+    pub fn deferred(&self) -> &AtomicBool {
+        &self.deferred
+    }
+
     /// Whether a rebuild waits for [`Pool::advance`].
     #[inline(always)]
     pub fn rebuild_waits(&self) -> bool {
@@ -247,9 +256,10 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         picker
     }
 
-    /// Starts the chance of every picker again, from another seed: what a forked child does.
+    /// Starts the chance of every picker again, from another seed: what a forked child does. Nothing happens when the
+    /// fork came in the middle of an update by another thread: that thread is not there to give the lock back.
     pub fn reseed(&self, seed: u64) {
-        let mut writer = self.writer.lock();
+        let Some(mut writer) = self.writer.try_lock() else { return };
         writer.seed = seed;
         writer.pickers.iter().filter_map(Weak::upgrade).for_each(|p| p.reseed(seed));
     }
@@ -283,7 +293,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             let places = writer.placed::<M>(endpoints)?;
             let stay: std::collections::HashSet<u32> = places.iter().map(|p| p.slot).collect();
             writer.retired.extend(writer.places.iter().map(|p| p.slot).filter(|slot| !stay.contains(slot)));
-            writer.reports.retain(|slot, _| stay.contains(slot));
+            self.reports.lock().retain(|slot, _| stay.contains(slot));
             writer.places = places;
             Ok(())
         })
@@ -314,7 +324,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             let at = writer.places.iter().position(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
             let place = writer.places.remove(at);
             writer.retired.push(place.slot);
-            writer.reports.remove(&place.slot);
+            self.reports.lock().remove(&place.slot);
             Ok(())
         })
     }
@@ -391,11 +401,12 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// [`MetricError`] for a number that is negative or not finite. An unknown id is [`ConfigError`] inside `Err(Ok)`.
     pub fn observe(&self, id: &str, report: Report, now: Nanos) -> Result<(), Result<ConfigError, MetricError>> {
         report.check().map_err(Err)?;
-        let mut writer = self.writer.lock();
-        let slot =
-            writer.places.iter().find(|p| &*p.endpoint.id == id).map(|p| p.slot).ok_or_else(|| Ok(unknown(id)))?;
+        let snapshot = self.current.load_full();
+        let view = &snapshot.view;
+        let place = snapshot.ids.get(id).and_then(|&i| view.slots.get(i as usize));
+        let slot = *place.ok_or_else(|| Ok(unknown(id)))?;
         let until = now.plus(self.options.report_ttl);
-        if let Some(cell) = writer.block.cell(slot) {
+        if let Some(cell) = view.block.cell(slot) {
             if report.inflight.is_some() || report.queue.is_some() {
                 let told = ((report.inflight.unwrap_or(0.0) + report.queue.unwrap_or(0.0)) * UNITS).round() as u64;
                 cell.correct::<M>(Some(told));
@@ -406,7 +417,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             self.next_change.fetch_min(until.0, Ordering::AcqRel);
         }
-        writer.reports.insert(slot, report);
+        self.reports.lock().insert(slot, report);
         Ok(())
     }
 
@@ -430,6 +441,10 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             .map(|picker| picker.prepare(&snapshot))
             .collect();
         publish.into_iter().for_each(|publish| publish());
+        // What is not settled yet is looked at again.
+        if writer.pickers.iter().filter_map(Weak::upgrade).any(|picker| picker.unsettled()) {
+            self.deferred.store(true, Ordering::Release);
+        }
     }
 
     /// The part of [`Pool::advance`] that changes counters: reports and leases that are too old by now.
@@ -440,20 +455,20 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                 self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
             }
         }
-        let mut writer = self.writer.lock();
+        let snapshot = self.current.load_full();
         let mut next = u64::MAX;
-        let slots: Vec<u32> = writer.reports.keys().copied().collect();
-        for slot in slots {
-            let Some(cell) = writer.block.cell(slot) else { continue };
+        self.reports.lock().retain(|&slot, _| {
+            let Some(cell) = snapshot.view.block.cell(slot) else { return false };
             let until = cell.report_until.load(Ordering::Relaxed);
-            if until <= now.0 {
+            let counts = until > now.0;
+            if counts {
+                next = next.min(until);
+            } else {
                 cell.correct::<M>(None);
                 cell.report_until.store(0, Ordering::Relaxed);
-                writer.reports.remove(&slot);
-            } else {
-                next = next.min(until);
             }
-        }
+            counts
+        });
         self.next_change.store(next, Ordering::Release);
     }
 
@@ -563,6 +578,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// One record an endpoint, in order.
     pub fn stats(&self, now: Nanos) -> Vec<EndpointStats> {
         let writer = self.writer.lock();
+        let reports = self.reports.lock();
         let known = |bits: u64| (bits != 0).then(|| f64::from_bits(bits));
         writer
             .places
@@ -587,7 +603,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     dropped: read(&cell.dropped),
                     latency: self.latencies.estimate(cell, now),
                     last_latency: known(read(&cell.last_latency)),
-                    report: writer.reports.get(&place.slot).copied().filter(|_| read(&cell.report_until) > now.0),
+                    report: reports.get(&place.slot).copied().filter(|_| read(&cell.report_until) > now.0),
                 })
             })
             .collect()
