@@ -518,10 +518,6 @@ impl LeaseObject {
                 // SAFETY: the pool is alive, so its cells are.
                 let cell = unsafe { &*self.cell };
                 pool.core.settle_on(cell, self.units, ending.outcome, latency, ending.hint, now);
-                if pool.core.rebuild_waits() {
-                    // SAFETY: attached.
-                    pool.rebuild(unsafe { Python::assume_attached() });
-                }
             }
             Stage::Entered | Stage::Detached => {
                 self.stage = Stage::Done;
@@ -529,6 +525,33 @@ impl LeaseObject {
                 let _ = self.pool().end_entered(self.id, ending);
             }
             Stage::Done => {}
+        }
+    }
+
+    /// Gives the work back, and does what was put off until a release.
+    ///
+    /// # Safety
+    /// Attached, and `object` is a lease.
+    #[inline(always)]
+    unsafe fn finish(object: Raw, ending: Ending) {
+        // SAFETY: as the caller promises.
+        let lease = unsafe { LeaseObject::of(object) };
+        lease.end(ending);
+        if lease.pool().core.rebuild_waits() {
+            // SAFETY: as the caller promises.
+            unsafe { Self::rebuild(lease.pool) };
+        }
+    }
+
+    /// # Safety
+    /// Attached, and `pool` is a Pool. The lease is not borrowed: while detached, other threads may use it.
+    #[cold]
+    unsafe fn rebuild(pool: Raw) {
+        // SAFETY: a reference of its own keeps the pool alive whatever becomes of the lease.
+        unsafe {
+            let py = Python::assume_attached();
+            let pool = Bound::from_borrowed_ptr(py, pool).cast_into_unchecked::<Pool>();
+            pool.get().rebuild(py);
         }
     }
 
@@ -587,13 +610,13 @@ unsafe extern "C" fn lease_release(slf: Raw, args: *const Raw, count: ffi::Py_ss
     // SAFETY: as for `pick`, with self a lease.
     unsafe {
         if count == 0 && kwnames.is_null() {
-            LeaseObject::of(slf).end(Ending::plain(Outcome::Success));
+            LeaseObject::finish(slf, Ending::plain(Outcome::Success));
             return none();
         }
         let py = Python::assume_attached();
         guarded(py, || {
             let ending = lease_ending(py, args, count, kwnames)?;
-            LeaseObject::of(slf).end(ending);
+            LeaseObject::finish(slf, ending);
             Ok(none())
         })
     }
@@ -617,7 +640,7 @@ unsafe fn lease_ending(py: Python<'_>, args: *const Raw, count: ffi::Py_ssize_t,
 
 unsafe extern "C" fn lease_cancel(slf: Raw, _: Raw) -> Raw {
     // SAFETY: attached, self is a lease.
-    unsafe { LeaseObject::of(slf) }.end(Ending::plain(Outcome::Cancelled));
+    unsafe { LeaseObject::finish(slf, Ending::plain(Outcome::Cancelled)) };
     none()
 }
 
@@ -633,13 +656,13 @@ unsafe extern "C" fn lease_exit(slf: Raw, args: *mut Raw, count: ffi::Py_ssize_t
     unsafe {
         let kind = if count > 0 { *args } else { ffi::Py_None() };
         if kind == ffi::Py_None() {
-            LeaseObject::of(slf).end(Ending::plain(Outcome::Success));
+            LeaseObject::finish(slf, Ending::plain(Outcome::Success));
             return none();
         }
         let py = Python::assume_attached();
         guarded(py, || {
             let outcome = outcome_of(&Bound::from_borrowed_ptr(py, kind))?;
-            LeaseObject::of(slf).end(Ending::plain(outcome));
+            LeaseObject::finish(slf, Ending::plain(outcome));
             Ok(none())
         })
     }

@@ -2,7 +2,9 @@
 //!
 //! Every pick raises each member's current weight by its weight, takes the largest (the first of equals) and lowers it
 //! by the sum. The order repeats, so while nothing is skipped it is read from a table; a skipped member is not touched
-//! at all, which leaves the cycle, and from then on the weights are kept alive until a rebuild finds a cycle again.
+//! at all, which leaves the cycle, and from then on the weights are kept alive until a rebuild finds a cycle again. A full
+//! member is skipped also when it would not have been chosen, so that where requests are limited nothing but the live
+//! weights is right.
 
 use super::super::{Allow, Choice, Context, Draws, Policy};
 use crate::core::endpoints::{Member, View};
@@ -46,6 +48,8 @@ pub struct Index<M: Mode> {
     base: Vec<i64>,
     /// Place in the cycle.
     at: AtomicU64,
+    /// Whether members may be full.
+    limited: bool,
     /// Not zero: the cycle was left, and `current` is kept instead.
     live: AtomicU64,
     /// Current weights while live; signed numbers in two's complement.
@@ -123,10 +127,10 @@ fn gcd(mut a: i64, mut b: i64) -> i64 {
 }
 
 /// One cycle of members of equal weight: each once, by current weight, then by place. Right as long as no two differ
-/// by more than the sum, which is so unless the weights have just changed.
+/// by the sum or more, which is so unless the weights have just changed.
 fn cycle_of_equals(base: &[i64], total: i64) -> Option<Vec<u32>> {
     let (least, most) = (base.iter().min()?, base.iter().max()?);
-    if most - least > total {
+    if most - least >= total {
         return None;
     }
     let mut order: Vec<(i64, u32)> = base.iter().zip(0u32..).map(|(&b, i)| (-b, i)).collect();
@@ -245,6 +249,7 @@ impl Policy for RoundRobin {
             cycle: cycle.unwrap_or_default(),
             base,
             at: AtomicU64::new(0),
+            limited: view.limited,
             live: AtomicU64::new(live),
             current,
             calm: AtomicU64::new(0),
@@ -275,6 +280,9 @@ impl Policy for RoundRobin {
     }
 
     fn unsettled<M: Mode>(&self, index: &Index<M>) -> bool {
+        if index.limited {
+            return false;
+        }
         let equal = index.total as usize == index.members.len();
         let short = (index.total as u64) <= MAX_PERIOD
             && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS;
@@ -283,7 +291,7 @@ impl Policy for RoundRobin {
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
-        if index.live.load(Ordering::Relaxed) == 0 {
+        if index.live.load(Ordering::Relaxed) == 0 && !index.limited {
             let before = index.at.load(Ordering::Relaxed);
             let at = M::rotate(&index.at, index.cycle.len() as u64);
             if let Some(&position) = index.cycle.get(at as usize)
