@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -376,3 +377,26 @@ def test_the_policies_of_the_package_scale_a_fleet() -> None:
         metric="utilization", target=0.6, max_capacity=60, high_alarm=None, low_alarm=None
     )
     assert simulate(of, policy=object_of_mine).servers_peak > 28
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_an_interrupt_is_heard_while_the_engine_runs() -> None:
+    def ring(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        # 10^9 requests: it would run for minutes.
+        with pytest.raises(KeyboardInterrupt):
+            simulate(scenario(traffic=PoissonTraffic(rate_rps=1e4), timeout_s=1.0, duration_s=1e5))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    of = scenario(slo_s=np.float32(2.5), seed=np.int64(3), traffic=PoissonTraffic(rate_rps=np.float64(4)))
+    assert simulate(of).seed == 3
+    assert simulate(of, seed=np.uint32(7)).seed == 7  # type: ignore[arg-type]
+    assert pickle.loads(pickle.dumps(of)) == of
