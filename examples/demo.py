@@ -26,7 +26,6 @@ def main() -> int:
     code = cli.main(["compare", str(scenario), "--report", str(REPORT)])
     if code:
         return code
-    print(f"\n   The report: {REPORT}")
 
     print("\n3. In a server of your own (examples/own_server.py):\n")
     print((HERE / "own_server.py").read_text(encoding="utf-8"), end="")

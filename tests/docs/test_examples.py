@@ -7,8 +7,23 @@ import runpy
 from pathlib import Path
 
 import pytest
+from examples import demo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_demonstration_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert demo.main() == 0
+    out = capsys.readouterr().out
+    assert "1,000 of 1,000 identical\n" in out
+    assert "Choose " in out
+    assert out.endswith((EXAMPLES / "own_server.py").read_text(encoding="utf-8"))
+    page = (tmp_path / "demo-out" / "report.html").read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>")
+    assert "viral" in page.lower()
 
 
 def test_the_snippet_for_a_server_of_ones_own() -> None:
