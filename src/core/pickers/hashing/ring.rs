@@ -9,6 +9,10 @@ use crate::core::sync::Mode;
 /// The largest ring, Envoy's own limit.
 pub const MAX_RING: u64 = 8_388_608;
 
+/// By how much weights that differ widely may make a ring larger than its points times its endpoints: one endpoint of
+/// next to no weight would otherwise make a ring of millions.
+const MOST_GROWTH: u64 = 32;
+
 /// The hash that places the points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PointHash {
@@ -76,7 +80,10 @@ impl RingHash {
 
     fn bounds(&self, members: usize) -> (f64, f64) {
         let (min, max) = match self.size {
-            RingSize::Points(points) => (points.saturating_mul(members as u64).min(MAX_RING), MAX_RING),
+            RingSize::Points(points) => {
+                let min = points.saturating_mul(members as u64).min(MAX_RING);
+                (min, min.saturating_mul(MOST_GROWTH).min(MAX_RING))
+            }
             RingSize::Bounds { min, max } => (min, max),
         };
         (min as f64, max as f64)
