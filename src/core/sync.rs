@@ -37,7 +37,7 @@ impl<T> Mutex<T> {
 /// How the counters of a pool are changed. A type parameter, so that no pick branches on it.
 pub trait Mode: Copy + Send + Sync + 'static {
     /// What guards state of many words for the length of one pick.
-    type Gate: Default + Send + Sync + 'static;
+    type Gate: Default + std::fmt::Debug + Send + Sync + 'static;
     /// Held while inside the gate.
     type Guard<'a>;
 
@@ -75,7 +75,8 @@ impl Mode for Shared {
 
     #[inline(always)]
     fn add(cell: &AtomicU64, value: u64) -> u64 {
-        cell.fetch_add(value, Ordering::AcqRel)
+        // Not just AcqRel: `Watch` needs its order with loads that follow, and it costs nothing on x86-64 and ARMv8.1.
+        cell.fetch_add(value, Ordering::SeqCst)
     }
 
     #[inline(always)]

@@ -77,6 +77,13 @@ impl View {
         cell.inflight.load(Ordering::Relaxed) < u64::from(self.limit(index))
     }
 
+    /// Whether an endpoint has as many requests in flight as it may have.
+    #[inline(always)]
+    #[must_use]
+    pub fn full(&self, cell: &Cell, index: u32) -> bool {
+        !self.below_limit(cell, index)
+    }
+
     /// The most requests an endpoint may have in flight.
     #[inline(always)]
     #[must_use]

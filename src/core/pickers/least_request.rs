@@ -1,8 +1,9 @@
 //! Least requests: the best of d distinct choices, or of all.
 
 use super::sampler::Sampler;
+use super::scan::Scan;
 use super::{Allow, Choice, Context, Draws, Policy};
-use crate::core::endpoints::{Member, View};
+use crate::core::endpoints::{Cell, Member, View};
 use crate::core::error::ConfigError;
 use crate::core::rng;
 use crate::core::sync::{AtomicU64, Mode, Ordering};
@@ -73,6 +74,11 @@ impl LeastRequest {
     fn score(&self, cx: &Context<'_>, member: Member) -> f64 {
         // Signed, since a processor turns signed numbers into floats in one step; a load stays far below 2^62.
         let load = cx.cell(member).map_or(i64::MAX / 2, |cell| cell.signed_load().max(0));
+        self.score_of(cx, load, member)
+    }
+
+    #[inline(always)]
+    fn score_of(&self, cx: &Context<'_>, load: i64, member: Member) -> f64 {
         let load = if self.after { load + cx.units as i64 } else { load } as f64;
         if self.bias == 1.0 { load / member.weight } else { load.powf(self.bias) / member.weight }
     }
@@ -94,19 +100,34 @@ impl LeastRequest {
         if y < x || (y == x && self.wins_tie(b, a)) { b } else { a }
     }
 
-    /// The best of all members that may take the request.
-    fn scan<M: Mode>(&self, index: &Index, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+    /// The best of all members, as long as nobody has blocked it since the index was built.
+    #[inline(always)]
+    fn least<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) -> Option<Choice> {
+        let member = if index.equal && self.bias == 1.0 {
+            let load = |cell: &Cell, _| cell.effective_load();
+            index.scan.least(cx, 0, self.ties, &index.rotation, load)
+        } else {
+            let units = if self.after { cx.units } else { 0 };
+            // A float that is not negative compares as its bits do.
+            let score = |cell: &Cell, member| self.score_of(cx, cell.signed_load().max(0), member).to_bits();
+            index.scan.least(cx, units, self.ties, &index.rotation, score)
+        };
+        member.filter(|&m| cx.view.available(m)).map(Choice::from)
+    }
+
+    /// The best of all members that may take the request, by a look at each.
+    fn scan<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
         let members = &index.sampler.members;
         let from = if self.ties == Ties::Rotate {
-            (index.rotation.load(Ordering::Relaxed) as usize).checked_rem(members.len()).unwrap_or(0)
+            let from = index.rotation.load(Ordering::Relaxed) as u32;
+            members.partition_point(|m| m.index < from)
         } else {
             0
         };
         let mut best: Option<(Member, f64)> = None;
         let mut equal = 1u32;
-        let mut at = from;
         let (tail, head) = (members.get(from..).unwrap_or(&[]), members.get(..from).unwrap_or(&[]));
-        for (i, &member) in tail.iter().chain(head).enumerate() {
+        for &member in tail.iter().chain(head) {
             if !cx.view.available(member) || !allow(member.index) {
                 continue;
             }
@@ -127,16 +148,17 @@ impl LeastRequest {
                 _ => equal = 1,
             }
             best = Some((member, score));
-            at = from + i;
         }
-        if self.ties == Ties::Rotate {
-            M::replace(&index.rotation, at as u64 + 1);
+        if self.ties == Ties::Rotate
+            && let Some((member, _)) = best
+        {
+            M::replace(&index.rotation, u64::from(member.index) + 1);
         }
         best.map(|(member, _)| member.into())
     }
 
     /// The best of `choices` members, when some of the first draw could not be had or more than two are wanted.
-    fn draw<M: Mode>(&self, index: &Index, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+    fn draw<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
         let n = index.sampler.len();
         let wanted = if self.replace { self.choices as usize } else { (self.choices as usize).min(n) };
         let (mut taken, mut used) = ([0u32; MAX_CHOICES as usize], 0usize);
@@ -161,10 +183,14 @@ impl LeastRequest {
 
 /// The members, how to draw them, and where ties rotate.
 #[derive(Debug, Default)]
-pub struct Index {
+pub struct Index<M: Mode> {
     sampler: Sampler,
+    /// Place in the pool's order, of those for whom ties rotate.
     rotation: AtomicU64,
     way: Way,
+    /// Whether all weights are the same.
+    equal: bool,
+    scan: Scan<M>,
 }
 
 /// How a pick goes, settled when the index is built.
@@ -174,27 +200,32 @@ enum Way {
     TwoEqual,
     /// Two distinct choices by score.
     Two,
+    /// The best of all.
+    All,
     #[default]
     Other,
 }
 
 impl Policy for LeastRequest {
-    type Index<M: Mode> = Index;
+    type Index<M: Mode> = Index<M>;
 
-    fn build<M: Mode>(&self, _: &View, members: &[Member], before: &[&Index], _: &Draws) -> Index {
+    fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], _: &Draws) -> Index<M> {
         let rotation = before.first().map_or(0, |b| b.rotation.load(Ordering::Relaxed));
         let sampler = Sampler::new(members);
         let two = self.choices == 2 && !self.full_scan && !self.replace && members.len() > 1;
         let way = match two {
             true if self.ties == Ties::Random && self.bias == 1.0 && !sampler.weighted() => Way::TwoEqual,
             true => Way::Two,
+            false if self.full_scan => Way::All,
             false => Way::Other,
         };
-        Index { sampler, rotation: AtomicU64::new(rotation), way }
+        let scan = Scan::new(view, if self.full_scan { members } else { &[] });
+        let equal = !sampler.weighted();
+        Index { sampler, rotation: AtomicU64::new(rotation), way, equal, scan }
     }
 
     #[inline(always)]
-    fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64) -> Option<Choice> {
+    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
         match index.way {
             Way::TwoEqual => {
                 let (a, b) = index.sampler.two_equal::<M>(cx.draws);
@@ -212,12 +243,17 @@ impl Policy for LeastRequest {
                     return Some(member.into());
                 }
             }
+            Way::All => {
+                if let Some(choice) = self.least(index, cx) {
+                    return Some(choice);
+                }
+            }
             Way::Other => {}
         }
         self.pick_slowly::<M>(index, cx)
     }
 
-    fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
+    fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
         if index.sampler.len() == 0 {
             None
         } else if self.full_scan {
@@ -230,7 +266,7 @@ impl Policy for LeastRequest {
 
 impl LeastRequest {
     #[inline(never)]
-    fn pick_slowly<M: Mode>(&self, index: &Index, cx: &Context<'_>) -> Option<Choice> {
+    fn pick_slowly<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) -> Option<Choice> {
         self.choose::<M>(index, cx, 0, &|_| true)
     }
 }

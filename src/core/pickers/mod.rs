@@ -5,6 +5,7 @@ pub mod latency;
 pub mod least_request;
 pub mod round_robin;
 mod sampler;
+mod scan;
 
 use crate::core::endpoints::{Averages, Cell, Member, View};
 use crate::core::rng;

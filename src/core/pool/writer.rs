@@ -543,7 +543,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     pub fn adjust(&self, slot: u32, before: u64, after: u64) {
         let snapshot = self.current.load();
         if let Some(cell) = snapshot.view.block.cell(slot) {
-            M::add(&cell.load, after.wrapping_sub(before));
+            cell.shift::<M>(after.wrapping_sub(before));
         }
     }
 
@@ -594,7 +594,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     eligible: read(&cell.blocked) == 0 && read(&cell.inflight) < u64::from(place.endpoint.max_inflight),
                     inflight: read(&cell.inflight),
                     load: cell.effective_load() as f64 / UNITS,
-                    picks: read(&cell.picks),
+                    picks: cell.picks(),
                     successes: read(&cell.successes),
                     failures: read(&cell.failures),
                     timeouts: read(&cell.timeouts),
