@@ -182,7 +182,7 @@ impl LeastRequest {
 }
 
 /// The members, how to draw them, and where ties rotate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index<M: Mode> {
     sampler: Sampler,
     /// Place in the pool's order, of those for whom ties rotate.

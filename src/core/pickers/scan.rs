@@ -29,21 +29,24 @@ struct Group {
 }
 
 impl Group {
+    #[inline(always)]
     fn has(&self, least: u64) -> bool {
         self.least.load(Ordering::Relaxed) == least
     }
 
+    #[inline(always)]
     fn who(&self) -> u32 {
         self.ties.load(Ordering::Relaxed) as u32
     }
 
+    #[inline(always)]
     fn count(&self) -> u32 {
         (self.ties.load(Ordering::Relaxed) >> 32) as u32
     }
 }
 
 /// All members of a rank, by groups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scan<M: Mode> {
     /// By group, then in the pool's order.
     members: Vec<Member>,
@@ -52,6 +55,9 @@ pub(super) struct Scan<M: Mode> {
     ordered: bool,
     /// What the scores were made for.
     units: AtomicU64,
+    /// The least score of all groups, and how many have it.
+    best: AtomicU64,
+    count: AtomicU64,
     gate: M::Gate,
 }
 
@@ -75,7 +81,8 @@ impl<M: Mode> Scan<M> {
             }
         }
         let ordered = members.is_sorted_by_key(|m| m.index);
-        Scan { members, groups, ordered, units: AtomicU64::new(0), gate: M::Gate::default() }
+        let [units, best, count] = [0, NONE, 0].map(AtomicU64::new);
+        Scan { members, groups, ordered, units, best, count, gate: M::Gate::default() }
     }
 
     /// The member of least score, or of several one by the rule for ties; `None` when nobody may take the request.
@@ -93,18 +100,17 @@ impl<M: Mode> Scan<M> {
         if self.units.load(Ordering::Relaxed) != units {
             self.forget(units);
         }
-        let (mut least, mut count) = (NONE, 0);
+        let mut changed = false;
         for group in &self.groups {
             if group.watch.value() != group.seen.load(Ordering::Relaxed) {
                 self.look(group, cx, &score);
-            }
-            let (score, ties) = (group.least.load(Ordering::Relaxed), group.count());
-            if score < least {
-                (least, count) = (score, ties);
-            } else if score == least {
-                count += ties;
+                changed = true;
             }
         }
+        if changed {
+            self.compare();
+        }
+        let (least, count) = (self.best.load(Ordering::Relaxed), self.count.load(Ordering::Relaxed) as u32);
         match ties {
             _ if count == 0 => None,
             Ties::Random => {
@@ -152,6 +158,20 @@ impl<M: Mode> Scan<M> {
         group.seen.store(seen, Ordering::Relaxed);
     }
 
+    fn compare(&self) {
+        let (mut least, mut count) = (NONE, 0);
+        for group in &self.groups {
+            let (score, ties) = (group.least.load(Ordering::Relaxed), group.count());
+            if score < least {
+                (least, count) = (score, ties);
+            } else if score == least {
+                count += ties;
+            }
+        }
+        self.best.store(least, Ordering::Relaxed);
+        self.count.store(u64::from(count), Ordering::Relaxed);
+    }
+
     fn of(&self, group: &Group) -> &[Member] {
         let from = group.from as usize;
         self.members.get(from..from + group.len as usize).unwrap_or(&[])
@@ -165,8 +185,8 @@ impl<M: Mode> Scan<M> {
     /// The nth of those with this score.
     #[inline(always)]
     fn nth(&self, least: u64, mut n: u32) -> Option<Member> {
-        for group in self.groups.iter().filter(|g| g.has(least)) {
-            let count = group.count();
+        for group in &self.groups {
+            let count = if group.has(least) { group.count() } else { 0 };
             if n < count {
                 let mut who = group.who();
                 for _ in 0..n {
