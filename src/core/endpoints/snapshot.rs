@@ -74,7 +74,7 @@ impl View {
     }
 
     fn below_limit(&self, cell: &Cell, index: u32) -> bool {
-        cell.inflight.load(Ordering::Relaxed) < u64::from(self.limit(index))
+        cell.inflight.load(Ordering::SeqCst) < u64::from(self.limit(index))
     }
 
     /// Whether an endpoint has as many requests in flight as it may have.

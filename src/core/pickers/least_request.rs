@@ -262,6 +262,37 @@ impl Policy for LeastRequest {
             self.draw::<M>(index, cx, allow)
         }
     }
+
+    fn fill<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, out: &mut [u32]) -> usize {
+        let mut made = 0;
+        if index.way == Way::TwoEqual {
+            // Nothing is taken meanwhile, so the loads stay what they are.
+            let loads: Option<Vec<(i64, u32)>> = index
+                .sampler
+                .members
+                .iter()
+                .map(|&m| {
+                    let cell = cx.cell(m)?;
+                    cx.view.free(cell, m.index).then(|| (cell.signed_load(), m.index))
+                })
+                .collect();
+            if let Some(loads) = loads {
+                for place in out.iter_mut() {
+                    let (a, b) = index.sampler.two_equal::<M>(cx.draws);
+                    let (Some(a), Some(b)) = (loads.get(a as usize), loads.get(b as usize)) else { break };
+                    *place = if b.0 < a.0 { b.1 } else { a.1 };
+                    made += 1;
+                }
+                return made;
+            }
+        }
+        for place in out.iter_mut() {
+            let Some(choice) = self.pick::<M>(index, cx, 0) else { break };
+            *place = choice.index;
+            made += 1;
+        }
+        made
+    }
 }
 
 impl LeastRequest {

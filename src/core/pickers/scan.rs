@@ -262,6 +262,7 @@ mod tests {
     }
 
     /// Mixed operations; after each the pick is one that a look at every endpoint finds among the best.
+    #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
     fn agrees<M: Mode>(seed: u64, weighted: bool, limited: bool, ties: Ties) {
         let draws = Draws::new(seed);
         let below = |n| rng::below(draws.next::<Exclusive>() as u32, n);

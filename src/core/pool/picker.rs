@@ -66,6 +66,23 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
         }
         Ok(())
     }
+
+    /// Makes a pick for each key, as many as both slices have.
+    ///
+    /// # Errors
+    /// The reason when one of them cannot be made.
+    pub fn fill_keys(&self, policy: &L, cx: &Context<'_>, keys: &[u64], out: &mut [u32]) -> Result<(), PickError> {
+        let mut made = 0;
+        while let (Some(keys), Some(out)) = (keys.get(made..), out.get_mut(made..)) {
+            let more = policy.fill_keys::<M>(&self.first, cx, keys, out);
+            made += more;
+            let (Some(&key), Some(place)) = (keys.get(more), out.get_mut(more)) else { break };
+            let choice = self.pick_rest(policy, cx, key).ok_or_else(|| cx.view.refusal(0))?;
+            *place = choice.index;
+            made += 1;
+        }
+        Ok(())
+    }
 }
 
 /// Which endpoints a caller allows.

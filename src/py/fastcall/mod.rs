@@ -26,7 +26,7 @@ use crate::py::pool::{Pool, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_int};
 use std::ptr;
@@ -254,6 +254,40 @@ unsafe fn str_hash(key: Raw) -> Option<u64> {
             return None;
         }
         Some(hash::xxh64(std::slice::from_raw_parts(data.cast::<u8>(), size as usize)))
+    }
+}
+
+/// The hashes of the keys in a list.
+pub(crate) fn hashes_of(list: &Bound<'_, PyList>) -> PyResult<Vec<u64>> {
+    let py = list.py();
+    let mut out = Vec::with_capacity(list.len());
+    // The hash of a str runs no Python code; that of anything else may, and may change the list.
+    while out.len() < list.len() {
+        // SAFETY: attached, and the place is in the list; the item lives in it while its hash is made.
+        let item = unsafe { item_of(list, out.len()) };
+        // SAFETY: as above.
+        let hash = match unsafe { str_hash(item) } {
+            Some(hash) => hash,
+            // SAFETY: a valid object, which gets a reference of its own.
+            None => keys::hashed(&unsafe { Bound::from_borrowed_ptr(py, item) })?,
+        };
+        out.push(hash);
+    }
+    Ok(out)
+}
+
+/// An item of a list, borrowed.
+///
+/// # Safety
+/// Attached, and the place is in the list.
+#[inline(always)]
+unsafe fn item_of(list: &Bound<'_, PyList>, at: usize) -> Raw {
+    // SAFETY: as the caller promises.
+    unsafe {
+        #[cfg(not(feature = "abi3"))]
+        return ffi::PyList_GET_ITEM(list.as_ptr(), at as ffi::Py_ssize_t);
+        #[cfg(feature = "abi3")]
+        return ffi::PyList_GetItem(list.as_ptr(), at as ffi::Py_ssize_t);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::core::pool::Filter;
 use crate::core::time::Nanos;
 use crate::py::door::{filter, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
-use crate::py::fastcall::{Door, PickerClass, add_methods};
+use crate::py::fastcall::{Door, PickerClass, add_methods, hashes_of};
 use crate::py::keys;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
@@ -134,29 +134,45 @@ fn attempts(
     })
 }
 
-/// The hashes of a batch of keys.
-fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
-    if let Ok(list) = keys.cast::<PyList>() {
-        return list.iter().map(|key| keys::hashed(&key)).collect();
+/// A batch of keys: hashes that are made, or those of an array that can be read where it is.
+enum Batch<'py> {
+    Made(Vec<u64>),
+    There(PyReadonlyArray1<'py, u64>),
+}
+
+impl<'py> Batch<'py> {
+    fn new(keys: &Bound<'py, PyAny>, hashed: bool) -> PyResult<Batch<'py>> {
+        if let Ok(list) = keys.cast::<PyList>() {
+            return hashes_of(list).map(Batch::Made);
+        }
+        if let Ok(tuple) = keys.cast::<PyTuple>() {
+            return tuple.iter().map(|key| keys::hashed(&key)).collect::<PyResult<_>>().map(Batch::Made);
+        }
+        let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
+        let made = if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
+            if hashed && array.as_slice().is_ok() {
+                return Ok(Batch::There(array));
+            }
+            array.as_array().iter().map(|&k| as_is(k)).collect()
+        } else if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i64>>() {
+            array.as_array().iter().map(|&k| as_is(k as u64)).collect()
+        } else if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u32>>() {
+            array.as_array().iter().map(|&k| as_is(u64::from(k))).collect()
+        } else if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i32>>() {
+            array.as_array().iter().map(|&k| as_is(i64::from(k) as u64)).collect()
+        } else {
+            let allowed = "a number of picks, a list of keys, or a one-dimensional array of 32- or 64-bit integers";
+            return Err(ConfigError::new("n_or_keys", shown(keys), allowed).into());
+        };
+        Ok(Batch::Made(made))
     }
-    if let Ok(tuple) = keys.cast::<PyTuple>() {
-        return tuple.iter().map(|key| keys::hashed(&key)).collect();
+
+    fn hashes(&self) -> &[u64] {
+        match self {
+            Batch::Made(hashes) => hashes,
+            Batch::There(array) => array.as_slice().unwrap_or(&[]),
+        }
     }
-    let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(k)).collect());
-    }
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i64>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(k as u64)).collect());
-    }
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u32>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(u64::from(k))).collect());
-    }
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i32>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(i64::from(k) as u64)).collect());
-    }
-    let allowed = "a number of picks, a list of keys, or a one-dimensional array of 32- or 64-bit integers";
-    Err(ConfigError::new("n_or_keys", shown(keys), allowed).into())
 }
 
 impl<L: Policy> Door<L> {
@@ -180,16 +196,13 @@ impl<L: Policy> Door<L> {
                 }
             }
         } else {
-            let keys = batch(n_or_keys, hashed)?;
-            out = Vec::with_capacity(keys.len());
-            for slice in keys.chunks(SLICE) {
-                for &key in slice {
-                    let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                        return Err(state.snapshot.view.refusal(0).into());
-                    };
-                    out.push(choice.index);
-                }
-                if keys.len() > SLICE {
+            let batch = Batch::new(n_or_keys, hashed)?;
+            let keys = batch.hashes();
+            out = vec![0; keys.len()];
+            for (keys, slice) in keys.chunks(SLICE).zip(out.chunks_mut(SLICE)) {
+                let cx = self.picker.context(&state, 1024, now);
+                state.fill_keys(self.picker.policy(), &cx, keys, slice)?;
+                if batch.hashes().len() > SLICE {
                     py.check_signals()?;
                     py.detach(|| {});
                 }
