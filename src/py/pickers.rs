@@ -4,10 +4,11 @@ use crate::core::error::ConfigError;
 use crate::core::pickers::hashing::ring::{PointHash, RingSize};
 use crate::core::pickers::least_request::Ties;
 use crate::core::pickers::{self, Policy, Start};
-use crate::core::pool::Filter;
 use crate::core::time::Nanos;
-use crate::py::door::{filter, shown};
+use crate::py::arguments;
+use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole, not_yet};
+use crate::py::errors::AnyPickError;
 use crate::py::fastcall::{Door, PickerClass, add_methods};
 use crate::py::keys;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
@@ -102,7 +103,7 @@ impl Attempts {
         let lease = match self.acquire.bind(py).call((self.key.as_ref(),), Some(&kw)) {
             Ok(lease) => lease,
             // The first attempt says why there is nobody; later ones end when everybody has been tried.
-            Err(_) if made > 0 => return Ok(None),
+            Err(error) if made > 0 && error.is_instance_of::<AnyPickError>(py) => return Ok(None),
             Err(error) => return Err(error),
         };
         tried.append(lease.getattr("endpoint")?)?;
@@ -139,11 +140,12 @@ fn attempts(
 
 /// The hashes of a batch of keys.
 fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
+    let one = |key: Bound<'_, PyAny>| if hashed { keys::ready(&key) } else { keys::hashed(&key) };
     if let Ok(list) = keys.cast::<PyList>() {
-        return list.iter().map(|key| keys::hashed(&key)).collect();
+        return list.iter().map(one).collect();
     }
     if let Ok(tuple) = keys.cast::<PyTuple>() {
-        return tuple.iter().map(|key| keys::hashed(&key)).collect();
+        return tuple.iter().map(one).collect();
     }
     let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
     if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
@@ -164,7 +166,7 @@ fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
 
 impl<L: Policy> Door<L> {
     fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
-        let state = self.picker.state();
+        let state = self.latest(py);
         let pool = self.pool.get();
         let now = if L::TIMED { pool.clock.now() } else { Nanos::ZERO };
         let count = if is_whole(n_or_keys) { Some(n_or_keys) } else { None };
@@ -188,7 +190,7 @@ impl<L: Policy> Door<L> {
             for slice in keys.chunks(SLICE) {
                 for &key in slice {
                     let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                        return Err(state.snapshot.view.refusal(0).into());
+                        return Err(state.snapshot.view.refusal(0, &|_| true).into());
                     };
                     out.push(choice.index);
                 }
@@ -216,10 +218,11 @@ impl<L: Policy> Door<L> {
             .ok()
             .filter(|_| is_whole(k))
             .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
-        let state = self.picker.state();
-        let key = key.filter(|k| !k.is_none()).map(keys::hashed).transpose()?;
-        let filter: Filter = filter(exclude, subset, &state.snapshot)?;
+        let key = self.key_of(key)?;
+        let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
+        let state = self.latest(py);
+        let filter = names.places(&state.snapshot);
         let ranked = self.picker.ranked(&state, key, wanted, now, filter);
         Ok(ranked
             .into_iter()
@@ -345,9 +348,9 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, schedule="smooth", start=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            schedule: &str,
+            #[pyo3(from_py_with = arguments::schedule)] schedule: &str,
             start: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             if schedule != "smooth" {
@@ -398,15 +401,15 @@ picker_class!(
         #[allow(clippy::too_many_arguments)]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            choices: i64,
+            #[pyo3(from_py_with = arguments::choices)] choices: i64,
             full_scan: bool,
             replace: bool,
             schedule: Option<&Bound<'_, PyAny>>,
-            bias: f64,
-            score: &str,
-            ties: &str,
+            #[pyo3(from_py_with = arguments::bias)] bias: f64,
+            #[pyo3(from_py_with = arguments::score)] score: &str,
+            #[pyo3(from_py_with = arguments::ties)] ties: &str,
             start: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             not_yet("schedule", schedule, "None")?;
@@ -423,7 +426,11 @@ picker_class!(
 picker_class!(PeakEwma, pickers::PeakEwma, "Latency times requests in flight, best of two.", |py, _policy, kw| {}, {
     #[new]
     #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
-    fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let pool = Pool::from_argument(endpoints, seed, clock)?;
         Ok(PeakEwma { door: Door::new(endpoints.py(), pool, pickers::PeakEwma) })
     }
@@ -452,14 +459,14 @@ picker_class!(
         #[allow(clippy::too_many_arguments)]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            ring: &str,
+            #[pyo3(from_py_with = arguments::ring)] ring: &str,
             points: Option<&Bound<'_, PyAny>>,
             min_size: Option<&Bound<'_, PyAny>>,
             max_size: Option<&Bound<'_, PyAny>>,
-            hash: &str,
+            #[pyo3(from_py_with = arguments::hash)] hash: &str,
             avalanche: Option<&Bound<'_, PyAny>>,
             bounded_load: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             if ring != "envoy" {
@@ -503,9 +510,9 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, table_size=65537, bounded_load=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            table_size: i64,
+            #[pyo3(from_py_with = arguments::table_size)] table_size: i64,
             bounded_load: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             not_yet("bounded_load", bounded_load, "None")?;
