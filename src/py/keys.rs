@@ -69,6 +69,16 @@ pub(crate) fn hashed(key: &Bound<'_, PyAny>) -> PyResult<u64> {
     whole(key).map(hash::of_u64).ok_or_else(refuse)
 }
 
+/// A key that is a hash already: an int, or Hashed.
+pub(crate) fn ready(key: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match key.cast::<Hashed>() {
+        Ok(ready) => Ok(ready.get().0),
+        Err(_) => whole(key).ok_or_else(|| {
+            ConfigError::new("key", shown(key), "an int from -2**63 to 2**64-1 or Hashed, when hashed=True").into()
+        }),
+    }
+}
+
 /// One hash from the values of several hash policies, as Envoy 1.40 combines them.
 #[pyfunction]
 #[pyo3(signature = (*values))]

@@ -7,6 +7,7 @@ use crate::core::pool::{EndpointStats as CoreStats, Options, Outcome, Pool as Co
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
 use crate::py::Counting;
+use crate::py::arguments;
 use crate::py::clock::{Clock, seconds};
 use crate::py::door::{Ending, instant, shown};
 use crate::py::endpoint::{Endpoint, Latency, Payload, not_yet};
@@ -147,9 +148,7 @@ impl Pool {
         let now = ending.now.unwrap_or_else(|| self.clock.now());
         let latency = match ending.latency {
             Some(given) => Some(given),
-            None if entry.start != Nanos::ZERO && self.core.tracks_latency() => {
-                Some(now.since(entry.start).as_secs_f64())
-            }
+            None if entry.measured && self.core.tracks_latency() => Some(now.since(entry.start).as_secs_f64()),
             None => None,
         };
         self.core.settle(entry.slot, entry.units, ending.outcome, latency, ending.hint, now);
@@ -168,16 +167,16 @@ impl Pool {
         passive: Option<&Bound<'_, PyAny>>,
         slow_start: Option<&Bound<'_, PyAny>>,
         circuit_breaker: Option<&Bound<'_, PyAny>>,
-        panic_threshold: f64,
-        on_panic: &str,
-        failover: &str,
-        overprovisioning_factor: f64,
+        #[pyo3(from_py_with = arguments::panic_threshold)] panic_threshold: f64,
+        #[pyo3(from_py_with = arguments::on_panic)] on_panic: &str,
+        #[pyo3(from_py_with = arguments::failover)] failover: &str,
+        #[pyo3(from_py_with = arguments::overprovisioning_factor)] overprovisioning_factor: f64,
         local_zone: Option<&Bound<'_, PyAny>>,
         zone_weights: Option<&Bound<'_, PyAny>>,
         latency: Option<PyRef<'_, Latency>>,
-        lease_timeout: Option<f64>,
+        #[pyo3(from_py_with = arguments::lease_timeout)] lease_timeout: Option<f64>,
         clock: Option<Bound<'_, PyAny>>,
-        seed: Option<u64>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
         shared: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Pool> {
         for (field, value) in [
@@ -257,12 +256,17 @@ impl Pool {
     }
 
     #[pyo3(signature = (id, /))]
-    fn remove(&self, py: Python<'_>, id: &str) -> PyResult<()> {
+    fn remove(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::id)] id: &str) -> PyResult<()> {
         self.change(py, |core| core.remove(id))
     }
 
     #[pyo3(signature = (id, weight, /))]
-    fn set_weight(&self, py: Python<'_>, id: &str, weight: f64) -> PyResult<()> {
+    fn set_weight(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::weight)] weight: f64,
+    ) -> PyResult<()> {
         let weight = crate::core::endpoints::endpoint::check_weight("weight", weight)?;
         let snapshot = self.core.snapshot();
         let old = snapshot
@@ -275,13 +279,24 @@ impl Pool {
     }
 
     #[pyo3(signature = (id, health, /))]
-    fn set_health(&self, py: Python<'_>, id: &str, health: &str) -> PyResult<()> {
+    fn set_health(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::health)] health: &str,
+    ) -> PyResult<()> {
         let health = self::health(health)?;
         self.change(py, |core| core.set_health(id, health))
     }
 
     #[pyo3(signature = (id, /, *, deadline=None, now=None))]
-    fn drain(&self, py: Python<'_>, id: &str, deadline: Option<f64>, now: Option<f64>) -> PyResult<()> {
+    fn drain(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::deadline)] deadline: Option<f64>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<()> {
         let until = match deadline {
             Some(after) => self.at(now)?.plus(seconds("deadline", after)?),
             None => Nanos::MAX,
@@ -290,18 +305,26 @@ impl Pool {
     }
 
     #[pyo3(signature = (id, /))]
-    fn undrain(&self, py: Python<'_>, id: &str) -> PyResult<()> {
+    fn undrain(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::id)] id: &str) -> PyResult<()> {
         self.change(py, |core| core.undrain(id))
     }
 
     #[pyo3(signature = (id, /, *, now=None))]
-    fn is_drained(&self, py: Python<'_>, id: &str, now: Option<f64>) -> PyResult<bool> {
+    fn is_drained(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<bool> {
         let now = self.at(now)?;
         Ok(py.detach(|| self.core.is_drained(id, now))?)
     }
 
     #[pyo3(signature = (id, /))]
-    fn drained<'py>(slf: &Bound<'py, Self>, id: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn drained<'py>(
+        slf: &Bound<'py, Self>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         // Asks once, so that a wrong id is told at the call and not at the await.
         slf.get().is_drained(slf.py(), id, None)?;
         slf.py().import("aibalance.endpoints")?.call_method1("_wait_until_drained", (slf, id))
@@ -311,16 +334,16 @@ impl Pool {
     #[allow(clippy::too_many_arguments)]
     fn observe(
         &self,
-        id: &str,
-        inflight: Option<f64>,
-        queue: Option<f64>,
-        utilization: Option<f64>,
-        latency: Option<f64>,
-        gpu_memory: Option<f64>,
-        kv_cache: Option<f64>,
-        qps: Option<f64>,
-        eps: Option<f64>,
-        now: Option<f64>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::inflight)] inflight: Option<f64>,
+        #[pyo3(from_py_with = arguments::queue)] queue: Option<f64>,
+        #[pyo3(from_py_with = arguments::utilization)] utilization: Option<f64>,
+        #[pyo3(from_py_with = arguments::latency)] latency: Option<f64>,
+        #[pyo3(from_py_with = arguments::gpu_memory)] gpu_memory: Option<f64>,
+        #[pyo3(from_py_with = arguments::kv_cache)] kv_cache: Option<f64>,
+        #[pyo3(from_py_with = arguments::qps)] qps: Option<f64>,
+        #[pyo3(from_py_with = arguments::eps)] eps: Option<f64>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<()> {
         let report = Report { inflight, queue, utilization, latency, gpu_memory, kv_cache, qps, eps };
         let now = self.at(now)?;
@@ -331,7 +354,7 @@ impl Pool {
     }
 
     #[pyo3(signature = (now=None))]
-    fn advance(&self, py: Python<'_>, now: Option<f64>) -> PyResult<()> {
+    fn advance(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
         let now = self.at(now)?;
         // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
         py.detach(|| self.core.rebuild());
@@ -340,7 +363,11 @@ impl Pool {
     }
 
     #[pyo3(signature = (now=None))]
-    fn stats(&self, py: Python<'_>, now: Option<f64>) -> PyResult<Vec<EndpointStats>> {
+    fn stats(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<Vec<EndpointStats>> {
         let now = self.at(now)?;
         Ok(py.detach(|| self.core.stats(now)).into_iter().map(EndpointStats).collect())
     }
@@ -349,22 +376,19 @@ impl Pool {
     #[allow(clippy::too_many_arguments)]
     fn release(
         &self,
-        lease_id: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::lease_id)] lease_id: u64,
         outcome: Option<&Bound<'_, PyAny>>,
         status: Option<&Bound<'_, PyAny>>,
         latency: Option<&Bound<'_, PyAny>>,
         retry_after: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let id: u64 = lease_id
-            .extract()
-            .map_err(|_| PyErr::from(ConfigError::new("lease_id", shown(lease_id), "the int of a lease's id")))?;
         let ending = Ending::from_arguments(outcome, status, latency, retry_after, now)?;
-        Ok(self.end_entered(id, ending)?)
+        Ok(self.end_entered(lease_id, ending)?)
     }
 
     #[pyo3(signature = (lease_id, /))]
-    fn cancel(&self, lease_id: u64) -> PyResult<()> {
+    fn cancel(&self, #[pyo3(from_py_with = arguments::lease_id)] lease_id: u64) -> PyResult<()> {
         Ok(self.end_entered(lease_id, Ending::plain(Outcome::Cancelled))?)
     }
 
@@ -553,7 +577,11 @@ pub(crate) struct RetryBudget {
 impl RetryBudget {
     #[new]
     #[pyo3(signature = (*, ratio=0.2, min_per_second=10.0, max_attempts=3))]
-    fn new(ratio: f64, min_per_second: f64, max_attempts: i64) -> PyResult<RetryBudget> {
+    fn new(
+        #[pyo3(from_py_with = arguments::ratio)] ratio: f64,
+        #[pyo3(from_py_with = arguments::min_per_second)] min_per_second: f64,
+        #[pyo3(from_py_with = arguments::max_attempts)] max_attempts: i64,
+    ) -> PyResult<RetryBudget> {
         if !(1..=1_000_000).contains(&max_attempts) {
             return Err(ConfigError::new("max_attempts", max_attempts, "a whole number from 1 to 1000000").into());
         }

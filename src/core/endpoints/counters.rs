@@ -29,7 +29,7 @@ pub struct Cell {
     pub shown: AtomicU64,
     /// Leases given out.
     pub picks: AtomicU64,
-    /// When a report about this endpoint stops counting; 0 when there is none.
+    /// When the correction of reports stops counting; 0 when there is none.
     pub report_until: AtomicU64,
     /// When the latency estimate was made.
     pub rtt_at: AtomicU64,

@@ -29,6 +29,8 @@ pub struct Entry {
     pub units: u64,
     /// When it was given out.
     pub start: Nanos,
+    /// Whether how long it lasts is a latency: not when nothing said when it began, nor after its first token.
+    pub measured: bool,
 }
 
 /// Leases that are known by id: place and generation, so that an old id never names a new lease.
@@ -84,6 +86,19 @@ impl Ledger {
         }
     }
 
+    /// From now on how long the lease lasts is no latency; whether it was before.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`] when no live lease has this id.
+    pub fn stop_measuring(&mut self, id: u64) -> Result<bool, LeaseError> {
+        match self.places.get_mut(id as u32 as usize) {
+            Some((generation, Some(entry))) if u64::from(*generation) == id >> 32 => {
+                Ok(std::mem::take(&mut entry.measured))
+            }
+            _ => Err(LeaseError::NotLive(id)),
+        }
+    }
+
     /// A live lease.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<Entry> {
@@ -125,9 +140,12 @@ mod tests {
     #[test]
     fn an_id_works_once_and_never_names_another_lease() {
         let mut ledger = Ledger::default();
-        let entry = Entry { slot: 1, units: 2, start: Nanos(3) };
+        let entry = Entry { slot: 1, units: 2, start: Nanos(3), measured: true };
         let id = ledger.enter(entry);
-        assert_eq!(ledger.take(id), Ok(entry));
+        assert_eq!(ledger.stop_measuring(id), Ok(true));
+        assert_eq!(ledger.stop_measuring(id), Ok(false));
+        assert_eq!(ledger.take(id), Ok(Entry { measured: false, ..entry }));
+        assert!(ledger.stop_measuring(id).is_err());
         assert_eq!(ledger.take(id), Err(LeaseError::NotLive(id)));
         let other = ledger.enter(entry);
         assert_ne!(id, other);

@@ -146,8 +146,8 @@ pub struct Pool<M: Mode, P> {
     current: ArcSwap<Snapshot<P>>,
     writer: Mutex<Writer<P>>,
     ledger: Mutex<Ledger>,
-    /// Reports that count, by slot. Not the writer's: a pick that drops old ones must not wait for a rebuild.
-    reports: Mutex<HashMap<u32, Report>>,
+    /// Reports that count, by slot, and until when. Not the writer's: a pick that drops old ones must not wait for a rebuild.
+    reports: Mutex<HashMap<u32, (Report, Nanos)>>,
     options: Options,
     latencies: Averages,
     tracks_latency: AtomicBool,
@@ -279,8 +279,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         if publish.len() < writer.pickers.len() {
             self.deferred.store(true, Ordering::Release);
         }
-        publish.into_iter().for_each(|publish| publish());
+        // First, so that whoever gets an endpoint from a picker finds its slot here when it gives it back.
         self.current.store(snapshot);
+        publish.into_iter().for_each(|publish| publish());
         Ok(())
     }
 
@@ -406,18 +407,20 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let place = snapshot.ids.get(id).and_then(|&i| view.slots.get(i as usize));
         let slot = *place.ok_or_else(|| Ok(unknown(id)))?;
         let until = now.plus(self.options.report_ttl);
+        let mut reports = self.reports.lock();
         if let Some(cell) = view.block.cell(slot) {
             if report.inflight.is_some() || report.queue.is_some() {
                 let told = ((report.inflight.unwrap_or(0.0) + report.queue.unwrap_or(0.0)) * UNITS).round() as u64;
                 cell.correct::<M>(Some(told));
+                // A later report that says nothing of the load does not make this one younger.
+                cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             }
             if let Some(seconds) = report.latency {
                 self.latencies.observe(cell, seconds, now);
             }
-            cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             self.next_change.fetch_min(until.0, Ordering::AcqRel);
         }
-        self.reports.lock().insert(slot, report);
+        reports.insert(slot, (report, until));
         Ok(())
     }
 
@@ -450,24 +453,30 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// The part of [`Pool::advance`] that changes counters: reports and leases that are too old by now.
     pub fn expire(&self, now: Nanos) {
         if let Some(timeout) = self.options.lease_timeout {
-            let expired = self.ledger.lock().expire(Nanos(now.0.saturating_sub(timeout.0)));
-            for entry in expired.into_iter().filter(|e| now.since(e.start) >= timeout) {
-                self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
+            // Before the first timeout has passed there is nothing that could be that old.
+            if let Some(until) = now.0.checked_sub(timeout.0) {
+                let expired = self.ledger.lock().expire(Nanos(until));
+                for entry in expired {
+                    self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
+                }
             }
         }
         let snapshot = self.current.load_full();
         let mut next = u64::MAX;
-        self.reports.lock().retain(|&slot, _| {
+        let mut reports = self.reports.lock();
+        reports.retain(|&slot, (_, until)| {
             let Some(cell) = snapshot.view.block.cell(slot) else { return false };
-            let until = cell.report_until.load(Ordering::Relaxed);
-            let counts = until > now.0;
-            if counts {
-                next = next.min(until);
-            } else {
+            let load_until = cell.report_until.load(Ordering::Relaxed);
+            if load_until > now.0 {
+                next = next.min(load_until);
+            } else if load_until > 0 {
                 cell.correct::<M>(None);
                 cell.report_until.store(0, Ordering::Relaxed);
             }
-            counts
+            if *until > now {
+                next = next.min(until.0);
+            }
+            *until > now || load_until > now.0
         });
         self.next_change.store(next, Ordering::Release);
     }
@@ -565,6 +574,14 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.ledger.lock().take(id)
     }
 
+    /// From now on how long a lease of the ledger lasts is no latency; whether it was before.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`].
+    pub fn stop_measuring(&self, id: u64) -> Result<bool, LeaseError> {
+        self.ledger.lock().stop_measuring(id)
+    }
+
     /// Changes the work of a lease of the ledger.
     ///
     /// # Errors
@@ -603,7 +620,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     dropped: read(&cell.dropped),
                     latency: self.latencies.estimate(cell, now),
                     last_latency: known(read(&cell.last_latency)),
-                    report: reports.get(&place.slot).copied().filter(|_| read(&cell.report_until) > now.0),
+                    report: reports.get(&place.slot).filter(|(_, until)| *until > now).map(|(report, _)| *report),
                 })
             })
             .collect()

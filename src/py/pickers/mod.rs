@@ -2,10 +2,10 @@
 
 use crate::core::error::ConfigError;
 use crate::core::pickers::Policy;
-use crate::core::pool::Filter;
 use crate::core::time::Nanos;
-use crate::py::door::{filter, shown};
+use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
+use crate::py::errors::AnyPickError;
 use crate::py::fastcall::{Door, PickerClass, add_methods};
 use crate::py::keys;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
@@ -99,7 +99,7 @@ impl Attempts {
         let lease = match self.acquire.bind(py).call((self.key.as_ref(),), Some(&kw)) {
             Ok(lease) => lease,
             // The first attempt says why there is nobody; later ones end when everybody has been tried.
-            Err(_) if made > 0 => return Ok(None),
+            Err(error) if made > 0 && error.is_instance_of::<AnyPickError>(py) => return Ok(None),
             Err(error) => return Err(error),
         };
         tried.append(lease.getattr("endpoint")?)?;
@@ -136,11 +136,12 @@ fn attempts(
 
 /// The hashes of a batch of keys.
 fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
+    let one = |key: Bound<'_, PyAny>| if hashed { keys::ready(&key) } else { keys::hashed(&key) };
     if let Ok(list) = keys.cast::<PyList>() {
-        return list.iter().map(|key| keys::hashed(&key)).collect();
+        return list.iter().map(one).collect();
     }
     if let Ok(tuple) = keys.cast::<PyTuple>() {
-        return tuple.iter().map(|key| keys::hashed(&key)).collect();
+        return tuple.iter().map(one).collect();
     }
     let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
     if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
@@ -161,7 +162,7 @@ fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
 
 impl<L: Policy> Door<L> {
     fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
-        let state = self.picker.state();
+        let state = self.latest(py);
         let pool = self.pool.get();
         let now = if L::TIMED { pool.clock.now() } else { Nanos::ZERO };
         let count = if is_whole(n_or_keys) { Some(n_or_keys) } else { None };
@@ -185,7 +186,7 @@ impl<L: Policy> Door<L> {
             for slice in keys.chunks(SLICE) {
                 for &key in slice {
                     let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                        return Err(state.snapshot.view.refusal(0).into());
+                        return Err(state.snapshot.view.refusal(0, &|_| true).into());
                     };
                     out.push(choice.index);
                 }
@@ -213,10 +214,11 @@ impl<L: Policy> Door<L> {
             .ok()
             .filter(|_| is_whole(k))
             .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
-        let state = self.picker.state();
-        let key = key.filter(|k| !k.is_none()).map(keys::hashed).transpose()?;
-        let filter: Filter = filter(exclude, subset, &state.snapshot)?;
+        let key = self.key_of(key)?;
+        let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
+        let state = self.latest(py);
+        let filter = names.places(&state.snapshot);
         let ranked = self.picker.ranked(&state, key, wanted, now, filter);
         Ok(ranked
             .into_iter()
