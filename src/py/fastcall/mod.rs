@@ -92,7 +92,8 @@ impl<L: Policy> Door<L> {
         let old = unsafe { ptr::replace(self.cached.get(), fresh) };
         // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
         // cell once more. Nothing is borrowed meanwhile.
-        drop(old);
+        // Said to PyO3, which otherwise takes this raw call for a detached thread and puts the dropping off.
+        Python::attach(|_| drop(old));
         // SAFETY: attached; the borrow starts after that code has run.
         &unsafe { &*self.cached.get() }.state
     }
@@ -188,7 +189,8 @@ where
 
 /// Runs a slow path: errors are raised, and a panic becomes InternalError.
 fn guarded(py: Python<'_>, body: impl FnOnce() -> PyResult<Raw>) -> Raw {
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    // Said to PyO3 as well, so that what is dropped in there is dropped at once.
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Python::attach(|_| body())));
     let error = match result {
         Ok(Ok(object)) => return object,
         Ok(Err(error)) => error,
