@@ -90,8 +90,9 @@ impl<L: Policy> Door<L> {
         // SAFETY: attached, and no borrow of the cell is alive: callers of `state` do not keep it this long.
         let old = unsafe { ptr::replace(self.cached.get(), fresh) };
         // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
-        // cell once more. Nothing is borrowed meanwhile.
-        drop(old);
+        // cell once more. Nothing is borrowed meanwhile. PyO3 does not know yet that a raw call is attached, and would
+        // keep what goes until some other call.
+        Python::attach(|_| drop(old));
         // SAFETY: attached; the borrow starts after that code has run.
         &unsafe { &*self.cached.get() }.state
     }

@@ -7,7 +7,7 @@ pub mod picker;
 mod writer;
 
 pub use budget::RetryBudget;
-pub use lease::{Ledger, Outcome};
+pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::Options;
 pub use picker::{Filter, Picker, State, Taken};
 pub use writer::{EndpointStats, Pool, Report};
