@@ -92,7 +92,7 @@ step = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(some_weights, st.lists(step, max_size=30))
 def test_smooth_round_robin_is_nginx_whatever_happens(weights: dict[str, int], steps: list[tuple[str, Any]]) -> None:
     pool = Pool(endpoints(weights))
@@ -138,7 +138,7 @@ def test_smooth_round_robin_is_nginx_whatever_happens(weights: dict[str, int], s
                 assert nginx.pick(tried) is None
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(names, st.integers(1, 20), min_size=1), st.integers(0, 200))
 def test_start_is_that_many_picks_later(weights: dict[str, int], start: int) -> None:
     nginx = Nginx(weights)
@@ -148,7 +148,7 @@ def test_start_is_that_many_picks_later(weights: dict[str, int], start: int) -> 
     assert [picker.pick().id for _ in range(30)] == [nginx.pick() for _ in range(30)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.floats(1e-6, 1e6))
 def test_the_scale_of_weights_does_not_matter_where_it_is_exact(weights: list[int], unit: float) -> None:
     unit = 2.0 ** round(unit).bit_length()
@@ -161,7 +161,7 @@ def test_the_scale_of_weights_does_not_matter_where_it_is_exact(weights: list[in
 
 one = st.fixed_dictionaries(
     {
-        "weight": st.sampled_from([0, 1, 1, 1, 2, 5, 0.25, 1e6]),
+        "weight": st.sampled_from([0, 1, 1, 1, 2, 5, 0.25, 100]),
         "health": st.sampled_from(["healthy", "healthy", "degraded", "unhealthy"]),
         "draining": st.sampled_from([False, False, False, True]),
         "backup": st.sampled_from([False, False, True]),
@@ -186,7 +186,7 @@ def ranks(state: list[dict[str, Any]], threshold: float) -> list[set[int]]:
     return out
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(sorted(PICKERS)),
     st.lists(one, max_size=9),
@@ -271,7 +271,7 @@ def valid(key: Any) -> bool:
     return not isinstance(key, str) or key.isprintable() or key.encode("utf-8", "ignore").decode() == key
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(HASHING), hash_weights, keys)
 def test_a_key_goes_one_way_through_every_door(kind: str, weights: list[float], some: list[Any]) -> None:
     some = [key for key in some if valid(key)]
@@ -290,7 +290,7 @@ def test_a_key_goes_one_way_through_every_door(kind: str, weights: list[float], 
                 assert lease.endpoint == ranked[1]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(2, 12), st.data())
 def test_on_a_ring_only_the_keys_of_the_one_that_leaves_move(n: int, data: st.DataObject) -> None:
     weights = data.draw(st.lists(st.integers(1, 5), min_size=n, max_size=n))
@@ -309,7 +309,7 @@ def test_on_a_ring_only_the_keys_of_the_one_that_leaves_move(n: int, data: st.Da
         assert old == new or old.id == f"10.0.0.{gone}:80"
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(3, 20), st.data())
 def test_maglev_moves_few_keys_and_does_not_care_about_the_order(n: int, data: st.DataObject) -> None:
     addresses = [f"10.0.0.{i}:80" for i in range(n)]
@@ -345,7 +345,7 @@ def test_an_int_a_hash_and_an_array_agree(kind: str, addresses: list[str]) -> No
 # -------------------------------------------------------------------------------------------------- seeds, batches
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(PICKERS)),
     st.lists(st.tuples(st.sampled_from([1, 1, 2, 5, 0.3]), st.booleans(), st.booleans()), min_size=1, max_size=8),
@@ -365,15 +365,18 @@ def test_pick_many_is_that_many_picks(kind: str, state: list[tuple[float, bool, 
     assert [one.pick() for _ in range(5)] == [many.pick() for _ in range(5)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(PICKERS)), st.integers(0, 2**64 - 1))
 def test_the_same_seed_gives_the_same_picks(kind: str, seed: int) -> None:
     runs = []
     for _ in range(2):
-        picker = PICKERS[kind](Pool([Endpoint(str(i), weight=1 + i % 3) for i in range(20)], seed=seed))
+        # PeakEwma measures, so that the clock is part of what must be the same.
+        clock = ManualClock(0.0)
+        picker = PICKERS[kind](Pool([Endpoint(str(i), weight=1 + i % 3) for i in range(20)], seed=seed, clock=clock))
         held = []
         for i in range(60):
             held.append(picker.acquire(cost=1 + i % 3))
+            clock.advance(0.25)
             if i % 4 == 0:
                 held.pop(0).release()
         runs.append([lease.endpoint.id for lease in held])
@@ -415,7 +418,7 @@ def small(value: Any) -> Any:
     return value % 1000 if isinstance(value, int) and abs(value) < 2**40 else value
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_no_value_of_any_argument_escapes_the_error_tree(data: st.DataObject) -> None:
     value, other = data.draw(anything), data.draw(anything)
@@ -446,7 +449,7 @@ def test_no_value_of_any_argument_escapes_the_error_tree(data: st.DataObject) ->
     assert all(record.inflight >= 0 for record in pool.stats())
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_no_value_of_any_option_escapes_the_error_tree(data: st.DataObject) -> None:
     from aibalance import Hashed, Latency, RetryBudget, envoy_hash

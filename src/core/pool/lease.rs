@@ -1,6 +1,9 @@
-//! What a lease is in the core: a slot, units of work, and a start. The ledger keeps those that only an id names.
+//! What a lease is in the core: a slot, units of work, and a start. The ledger keeps those that only an id names; a
+//! [`LeaseCell`] is what a host holds that ends leases from several threads.
 
+use crate::core::endpoints::Cell;
 use crate::core::error::LeaseError;
+use crate::core::sync::{AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
 
 /// How a request ended.
@@ -18,6 +21,56 @@ pub enum Outcome {
     Cancelled,
     /// It was dropped without a word: no latency, no failure, counted.
     Dropped,
+}
+
+/// The work that a lease holds. Any number of threads may give it back; one does.
+#[derive(Debug)]
+pub struct LeaseCell {
+    /// One more than the units that it holds; zero when they have been given back.
+    held: AtomicU64,
+}
+
+impl LeaseCell {
+    /// A lease that holds this many units, taken from a cell with [`Cell::take`].
+    #[must_use]
+    pub fn new(units: u64) -> LeaseCell {
+        LeaseCell { held: AtomicU64::new(units.saturating_add(1)) }
+    }
+
+    /// The units that it holds; `None` once they have been given back.
+    #[must_use]
+    pub fn units(&self) -> Option<u64> {
+        self.held.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Gives the work back to its cell; false when that has happened already.
+    pub fn give<M: Mode>(&self, cell: &Cell) -> bool {
+        let units = M::replace(&self.held, 0).checked_sub(1);
+        if let Some(units) = units {
+            cell.give::<M>(units);
+        }
+        units.is_some()
+    }
+
+    /// Corrects the work that it holds.
+    ///
+    /// # Errors
+    /// [`LeaseError::Released`] when it holds none any more.
+    pub fn adjust<M: Mode>(&self, cell: &Cell, units: u64) -> Result<(), LeaseError> {
+        let mut before = self.held.load(Ordering::Acquire);
+        loop {
+            if before == 0 {
+                return Err(LeaseError::Released);
+            }
+            let after = units.saturating_add(1);
+            match self.held.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => before = now,
+            }
+        }
+        M::add(&cell.load, units.wrapping_sub(before - 1));
+        Ok(())
+    }
 }
 
 /// A lease in the ledger.
@@ -133,9 +186,22 @@ impl Ledger {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::core::sync::Shared;
+
+    #[test]
+    fn a_lease_gives_back_what_it_holds_once() {
+        let (cell, lease) = (Cell::default(), LeaseCell::new(5));
+        assert!(cell.take::<Shared>(5, 1));
+        lease.adjust::<Shared>(&cell, 9).unwrap();
+        assert_eq!((lease.units(), cell.effective_load()), (Some(9), 9));
+        assert!(lease.give::<Shared>(&cell));
+        assert!(!lease.give::<Shared>(&cell));
+        assert_eq!(lease.adjust::<Shared>(&cell, 1), Err(LeaseError::Released));
+        assert_eq!((lease.units(), cell.effective_load()), (None, 0));
+    }
 
     #[test]
     fn an_id_works_once_and_never_names_another_lease() {

@@ -8,7 +8,7 @@ pub mod report;
 mod writer;
 
 pub use budget::RetryBudget;
-pub use lease::{Ledger, Outcome};
+pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::Options;
 pub use picker::{Filter, Picker, State, Taken};
 pub use report::{EndpointStats, Report};

@@ -305,8 +305,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let place = writer.places.iter().find(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
         let deadline =
             place.drain.ok_or_else(|| ConfigError::new("id", format!("{id:?}"), "an endpoint that is draining"))?;
-        let inflight = writer.block.cell(place.slot).map_or(0, |c| c.inflight.load(Ordering::Acquire));
-        Ok(inflight == 0 || now >= deadline)
+        Ok(now >= deadline || writer.block.cell(place.slot).is_none_or(|cell| cell.idle()))
     }
 
     /// Takes in what others saw of an endpoint. What is sent from here later is added to a reported load, until the
@@ -441,15 +440,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         hint: Option<f64>,
         now: Nanos,
     ) {
+        // Zero means "none", as for the estimate.
+        let last = seconds.max(1e-9).to_bits();
         match outcome {
             Outcome::Success => {
-                // Negated, so that a latency of nothing is not the same as none.
-                cell.last_latency.store((-seconds).to_bits(), Ordering::Relaxed);
+                cell.last_latency.store(last, Ordering::Relaxed);
                 self.latencies.observe(cell, seconds, now);
             }
             Outcome::Failure | Outcome::Timeout | Outcome::Rejected => {
-                // Negated, so that a latency of nothing is not the same as none.
-                cell.last_latency.store((-seconds).to_bits(), Ordering::Relaxed);
+                cell.last_latency.store(last, Ordering::Relaxed);
                 self.latencies.observe_failure(cell, seconds, hint, now);
             }
             Outcome::Cancelled | Outcome::Dropped => {}
@@ -535,7 +534,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     cancelled: read(&cell.cancelled),
                     dropped: read(&cell.dropped),
                     latency: self.latencies.estimate(cell, now),
-                    last_latency: known(read(&cell.last_latency)).map(|seconds| -seconds),
+                    last_latency: known(read(&cell.last_latency)),
                     report: reports.get(&place.slot).filter(|(_, until)| *until > now).map(|(report, _)| *report),
                 })
             })
@@ -575,7 +574,7 @@ impl<P: Clone> Writer<P> {
     }
 
     fn free_slot<M: Mode>(&mut self) -> u32 {
-        let idle = |slot: u32| self.block.cell(slot).is_some_and(|c| c.inflight.load(Ordering::Acquire) == 0);
+        let idle = |slot: u32| self.block.cell(slot).is_some_and(|cell| cell.idle());
         let at = self.retired.iter().position(|&slot| idle(slot));
         let slot = match at {
             Some(at) => self.retired.swap_remove(at),

@@ -10,6 +10,7 @@ use crate::py::fastcall::{Door, PickerClass, add_methods};
 use crate::py::keys;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
@@ -34,7 +35,14 @@ impl Picks {
         self.indices.bind(py).len()
     }
 
-    fn __getitem__<'py>(&self, py: Python<'py>, at: isize) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(&self, py: Python<'py>, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let at: isize = at.extract().map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(py) {
+                PyIndexError::new_err("index out of range")
+            } else {
+                error
+            }
+        })?;
         let index: usize = self.indices.bind(py).as_any().get_item(at)?.extract()?;
         self.endpoints.bind(py).get_item(index)
     }
