@@ -31,7 +31,8 @@ fn optional<'a, 'py, T>(
 
 macro_rules! required {
     ($convert:ident -> $kind:ty: $($name:ident $field:literal),*) => {
-        $(pub(crate) fn $name<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<$kind> {
+        $(#[allow(clippy::needless_lifetimes)] // one kind borrows from the argument
+        pub(crate) fn $name<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<$kind> {
             $convert($field, value)
         })*
     };
@@ -39,7 +40,8 @@ macro_rules! required {
 
 macro_rules! optional {
     ($convert:ident -> $kind:ty: $($name:ident $field:literal),*) => {
-        $(pub(crate) fn $name<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Option<$kind>> {
+        $(#[allow(clippy::needless_lifetimes)] // one kind borrows from the argument
+        pub(crate) fn $name<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Option<$kind>> {
             optional(value, |v| $convert($field, v))
         })*
     };

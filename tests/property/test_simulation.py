@@ -6,6 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aibalance.simulation import (
     Fleet,
     PiecewiseTraffic,
@@ -17,8 +20,6 @@ from aibalance.simulation import (
     SpikeTraffic,
     simulate,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 laws = st.sampled_from(
     [
@@ -49,8 +50,11 @@ traffics = st.one_of(
         st.floats(1, 20),
     ),
 )
+# A weight that is tiny beside the others makes Envoy's ring as large as it may be; few weights keep it quick.
 kinds = st.lists(
-    st.tuples(st.floats(0.2, 5), st.floats(0, 5), st.integers(1, 4), st.floats(0, 3), st.floats(0.1, 4)),
+    st.tuples(
+        st.floats(0.2, 5), st.sampled_from([0.0, 0.5, 1.0, 3.0]), st.integers(1, 4), st.floats(0, 3), st.floats(0.1, 4)
+    ),
     min_size=1,
     max_size=3,
 ).map(

@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from aibalance import FormatError, traces
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from aibalance import FormatError, traces
 
 tokens = st.integers(0, 1_000_000_000)
 requests = st.lists(

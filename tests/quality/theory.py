@@ -22,9 +22,10 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from aibalance import _core
 from aibalance.simulation import Fleet, PoissonTraffic, Report, Scenario, ServerType, Service, simulate
-from numpy.typing import NDArray
 
 RUNS = 20
 HEAVY = ("lognormal", "bounded_pareto", "hyperexponential")
@@ -97,11 +98,13 @@ def law(case: dict[str, Any]) -> Law:
 def length(case: dict[str, Any]) -> int:
     """Requests a run: more where queues remember long or work varies much."""
     rho, c = case["ref"]["rho"], case.get("c", 1)
-    n = min(60_000 * max(1.0, 0.04 / (1 - rho) ** 2), 6e6)
-    n /= max(1.0, min(c, 25) ** 0.5)
+    n = min(240_000 * max(1.0, 0.04 / (1 - rho) ** 2), 6e6)
+    if rho < 0.98:
+        # More slots forget sooner; close to saturation the empty start would still show.
+        n /= max(1.0, min(c, 25) ** 0.5)
     if law(case).service.kind in HEAVY:
         n = max(n, 400_000 * max(1.0, case["ref"]["scv"] / 4) ** 1.5)
-    return int(min(max(n, 60_000), 60_000_000))
+    return int(min(max(n, 240_000), 60_000_000))
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,9 @@ class Step:
     `adjustment`: a whole number; what it means says the policy's `adjustment_type`.
     `lower`, `upper`: bounds relative to the alarm's threshold, in the metric's unit; None is infinity. On the high side
     the lower bound belongs to the step, on the low side the upper one.
+
+    >>> Step(lower=0, upper=15, adjustment=1)  # one more, while the metric is less than 15 above the threshold
+    Step(adjustment=1, lower=0, upper=15)
     """
 
     adjustment: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from .._errors import ConfigError
@@ -18,7 +19,7 @@ def wrong(field: str, value: object, allowed: str) -> ConfigError:
 def number(field: str, value: Any, low: float, high: float, *, unit: str = "", above: bool = False) -> float:
     """A float within `low` to `high`; with `above`, `low` itself is not allowed."""
     allowed = f"{'more than' if above else 'at least'} {low:g} and at most {high:g}{' ' if unit else ''}{unit}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise wrong(field, value, f"a number, {allowed}")
     found = float(value)
     if not math.isfinite(found) or found > high or found < low or (above and found == low):
@@ -33,9 +34,9 @@ def seconds(field: str, value: Any, *, above: bool = False) -> float:
 
 def whole(field: str, value: Any, low: int, high: int) -> int:
     """An int within `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise wrong(field, value, f"a whole number from {low} to {high}")
-    return value
+    return int(value)
 
 
 def text(field: str, value: Any, *, empty: bool = False) -> str:

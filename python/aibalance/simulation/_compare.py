@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,12 @@ class Comparison:
             "sentence": self.sentence,
         }
 
+    def to_html(self, path: str | PathLike[str], /) -> None:
+        """Writes the report: one HTML file, readable offline. Needs the extra `aibalance[report]`."""
+        from ..report import write_html
+
+        write_html(self.to_dict(), path)
+
     def _find(self, name: str) -> _Candidate:
         for one in self._candidates:
             if one.name == name:
@@ -194,8 +201,8 @@ class Comparison:
         share = interval(best.column("within_slo"))
         p99 = interval(best.column("p99_s"))
         slo = f"{self.scenario.slo_s:g} s"
-        month = _usd(self._month(best))
-        text = f"it answers {share.mean:.1%} of requests within {slo} (p99 {_seconds(p99.mean)}) at {month} a month"
+        price = self._price(interval(best.column("cost")).mean)
+        text = f"it answers {share.mean:.1%} of requests within {slo} (p99 {_seconds(p99.mean)}) at {price}"
         if len(self._candidates) == 1:
             return f"{best.name} is the only candidate: {text}."
         tied = self._ranking[0]["tied_with"]
@@ -214,7 +221,7 @@ class Comparison:
                 surely = _range(-gain.high, -gain.low, ".3g")
                 what = f"a p99 {_seconds(-gain.mean)} shorter than with {other.name} ({surely})"
             case _:
-                what = f"{_usd(-gain.mean * self._per_month())} a month less than {other.name}"
+                what = f"{self._price(-gain.mean)} less than {other.name}"
         tie = f" ({_list(tied)} {'ties' if len(tied) == 1 else 'tie'} with it)" if tied else ""
         return f"Choose {best.name}{tie}: {text}, {what}."
 
@@ -230,8 +237,11 @@ class Comparison:
     def _per_month(self) -> float:
         return 730 * 3600 / self.scenario.duration_s
 
-    def _month(self, one: _Candidate) -> float:
-        return interval(one.column("cost")).mean * self._per_month()
+    def _price(self, cost: float) -> str:
+        """What a run's cost means. Nobody has a spike all month long, so a run with one is priced as it is."""
+        if self.scenario.spike is not None:
+            return f"{_usd(cost)} for the run"
+        return f"{_usd(cost * self._per_month())} a month"
 
     def _scenario(self) -> dict[str, Any]:
         of = self.scenario

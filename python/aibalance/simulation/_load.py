@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from .._errors import ConfigError, FormatError
@@ -143,7 +144,7 @@ def _each(where: str, tables: Any, allowed: Collection[str], make: Callable[...,
     out = []
     for i, one in enumerate(tables):
         _known(f"{where}[{i}]", one, allowed)
-        _at(f"{where}[{i}]", lambda one=one: out.append(make(one)))
+        out.append(_at(f"{where}[{i}]", partial(make, one)))
     return out
 
 
@@ -162,20 +163,20 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
     )
     # Options are the business of the classes: build each once, so that a mistake is told now and with its line.
     for i, balancer in enumerate(found.balancers):
-        _at(f"balancers[{i}]", lambda balancer=balancer: build_picker(balancer))
+        _at(f"balancers[{i}]", partial(build_picker, balancer))
     for i, policy in enumerate(found.policies):
         if policy.policy != "Fixed":
-            _at(f"policies[{i}]", lambda policy=policy: build_policy(policy, found.fleet))
+            _at(f"policies[{i}]", partial(build_policy, policy, found.fleet))
         elif policy.options.get("servers", 0) > (found.fleet.max or 0):
             name = f"policies[{i}].options.servers"
             raise check.wrong(name, policy.options["servers"], f"at most fleet.max, {found.fleet.max}")
     return found
 
 
-def _at(where: str, make: Callable[[], object]) -> None:
-    """Calls `make`; what it says about `balancers.x` is about `where.x`."""
+def _at(where: str, make: Callable[[], Any]) -> Any:
+    """What `make` gives; what it says about `balancers.x` is about `where.x`."""
     try:
-        make()
+        return make()
     except ConfigError as error:
         plain = where.partition("[")[0]
         raise ConfigError(str(error).replace(f"{plain}.", f"{where}.", 1)) from error

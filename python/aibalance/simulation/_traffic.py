@@ -141,7 +141,7 @@ class SpikeTraffic:
         return f"Poisson, {self.base_rps:g} requests/s, {_spike_text(self.spike)}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TraceTraffic:
     """Recorded arrivals.
 

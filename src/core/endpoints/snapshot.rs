@@ -56,7 +56,14 @@ impl View {
     #[inline(always)]
     #[must_use]
     pub fn available(&self, member: Member) -> bool {
-        self.block.cell(member.slot).is_some_and(|cell| self.free(cell, member.index))
+        self.may_take(member.index, member.slot)
+    }
+
+    /// The same, by place and slot.
+    #[inline(always)]
+    #[must_use]
+    pub fn may_take(&self, index: u32, slot: u32) -> bool {
+        self.block.cell(slot).is_some_and(|cell| self.free(cell, index))
     }
 
     /// The same, for a cell at hand.

@@ -256,9 +256,10 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         picker
     }
 
-    /// Starts the chance of every picker again, from another seed: what a forked child does.
+    /// Starts the chance of every picker again, from another seed: what a forked child does. Nothing happens when the
+    /// fork came in the middle of an update by another thread: that thread is not there to give the lock back.
     pub fn reseed(&self, seed: u64) {
-        let mut writer = self.writer.lock();
+        let Some(mut writer) = self.writer.try_lock() else { return };
         writer.seed = seed;
         writer.pickers.iter().filter_map(Weak::upgrade).for_each(|p| p.reseed(seed));
     }

@@ -19,8 +19,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 const NEVER: u64 = u64::MAX;
-/// An event's word has 24 bits for the job, so no more than this may be in the system at once.
-const JOB_BITS: u32 = 24;
+/// An event's word has 22 bits for the job, so no more than this may be in the system at once.
+const JOB_BITS: u32 = 22;
 const MAX_JOBS: u32 = (1 << JOB_BITS) - 1;
 
 /// What happens to the fleet. The order of the variants is their priority at one instant.

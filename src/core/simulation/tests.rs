@@ -362,3 +362,11 @@ fn keys_repeat_only_when_asked() {
     assert_eq!(largest(Some((7, 0.0))).0, 6);
     assert!(largest(Some((50, 1.1))).0 <= 50);
 }
+
+#[test]
+fn a_queue_without_bound_ends_with_an_error() {
+    let mut c = config(poisson(1e6, 100), exp(1.0), 1, 1, 100);
+    c.records = false;
+    let ended = Engine::new(c, Box::new(TestBalancer::new(Rule::Random, 1)), None).unwrap().finish();
+    assert!(matches!(ended, Err(SimulationError::TooManyInSystem(_))));
+}

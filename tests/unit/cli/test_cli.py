@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aibalance
 import pytest
+
+import aibalance
 from aibalance import FormatError, InternalError
 from aibalance.cli import main
 from aibalance.cli.compare import text
 from aibalance.cli.progress import Progress
 from aibalance.cli.tables import table
 from aibalance.report import parse
-
 from tests.unit.report.sample import comparison
 
 

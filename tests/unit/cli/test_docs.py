@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from aibalance.cli import main
 
 ROOT = Path(__file__).parents[3]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from aibalance.cli import main
 from aibalance.simulation import Scenario, compare
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from aibalance.report import numbers
 from aibalance.report.model import Interval
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from aibalance import ConfigError
 from aibalance.report import parse, ready, to_html, write_html
 from aibalance.report.charts.cost import _front, _untangle

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import aibalance
 import numpy as np
 import pytest
+
+import aibalance
 from aibalance import ConfigError
 from aibalance.simulation import (
     BalancerSpec,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from aibalance import ConfigError, FormatError
 from aibalance.simulation import Keys, Scenario, Spike, SpikeTraffic, TokenService
 
@@ -144,6 +145,11 @@ def test_everything_is_read(tmp_path: Path) -> None:
         ('metric = "utilization"', 'metric = "utilisation"', 65, ["policies[1].metric", "did you mean 'utilization'"]),
         ("target = 0.65", "target = -1", 66, ["policies[1].target: -1"]),
         ("target = 0.65\n", "", 62, ["policies[1].target: missing"]),
+        ("choices = 3", "choice = 3", 57, ["balancers[1].options: {'choice': 3}", "LeastRequest"]),
+        ("choices = 3", "choices = 0", 57, ["balancers[1].options.choices: 0"]),
+        ("target = 0.65", "target = 0.65\noptions = { period = -1 }", 67, ["policies[1].options.period: -1"]),
+        ("target = 0.65", "target = 0.65\noptions = { perod = 1 }", 67, ["policies[1].options: {'perod': 1}"]),
+        ('policy = "Fixed"', 'policy = "Fixed"\noptions = { servers = 61 }', 61, ["policies[0].options.servers: 61"]),
         ("[keys]", "[kyes]", 25, ["kyes: unknown key", "did you mean 'keys'"]),
         ("[keys]", "[keys", 25, ["not TOML"]),
     ],

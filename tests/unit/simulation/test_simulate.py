@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import aibalance
 import numpy as np
 import pytest
+
+import aibalance
+import aibalance.autoscaling
 from aibalance import ConfigError, SimulationError
 from aibalance.simulation import (
     BalancerSpec,
@@ -343,3 +346,57 @@ def test_a_fixed_fleet_of_another_size() -> None:
     report = simulate(of, policy=PolicySpec(policy="Fixed", options={"servers": 12}))
     assert report.servers_mean == report.servers_peak == 12
     assert simulate(of, policy=PolicySpec(policy="Fixed", options={"servers": 0})).all.rejected > 0
+
+
+def test_the_policies_of_the_package_scale_a_fleet() -> None:
+    of = scenario(
+        traffic=SpikeTraffic(base_rps=4, spike=Spike(factor=6, start_s=600, hold_s=1800)),
+        fleet=Fleet(
+            types=[ServerType(name="a", price_per_hour=1)], min=2, max=60, initial=6, load_s=20, decision_interval_s=30
+        ),
+        duration_s=4800.0,
+    )
+    direct = {"high_alarm": None, "low_alarm": None}
+    track = PolicySpec(policy="TargetTracking", metric="utilization", target=0.6, options=direct)
+    steps = {"threshold": 0.8, "steps": [{"lower": 0, "adjustment": 4}]}
+    less = {"threshold": 0.3, "direction": "low", "steps": [{"upper": 0, "adjustment": -1}]}
+    step = {"policy": "StepScaling", "metric": "utilization"}
+    both = PolicySpec(policy="Combined", options={"policies": [{**step, "options": steps}, {**step, "options": less}]})
+    for policy in (track, both):
+        report = simulate(of, policy=policy)
+        capacity, at = report.timeline["capacity"], report.timeline["t_s"]
+        before, inside, after = (
+            capacity[(at > a) & (at <= b)].mean() for a, b in [(300, 600), (1500, 2400), (4200, 4800)]
+        )
+        # 4 and 24 busy servers at a target of 0.6, or between 0.3 and 0.8.
+        assert 4 <= before <= 14
+        assert 28 <= inside <= 60
+        assert after < inside / 2
+        assert report.all.within_slo > 0.7
+    object_of_mine = aibalance.autoscaling.TargetTracking(
+        metric="utilization", target=0.6, max_capacity=60, high_alarm=None, low_alarm=None
+    )
+    assert simulate(of, policy=object_of_mine).servers_peak > 28
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_an_interrupt_is_heard_while_the_engine_runs() -> None:
+    def ring(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        # 10^9 requests: it would run for minutes.
+        with pytest.raises(KeyboardInterrupt):
+            simulate(scenario(traffic=PoissonTraffic(rate_rps=1e4), timeout_s=1.0, duration_s=1e5))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    of = scenario(slo_s=np.float32(2.5), seed=np.int64(3), traffic=PoissonTraffic(rate_rps=np.float64(4)))
+    assert simulate(of).seed == 3
+    assert simulate(of, seed=np.uint32(7)).seed == 7  # type: ignore[arg-type]
+    assert pickle.loads(pickle.dumps(of)) == of

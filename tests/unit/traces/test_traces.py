@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from aibalance import ConfigError, FormatError, traces
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens\r

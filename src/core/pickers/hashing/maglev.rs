@@ -9,7 +9,7 @@ use crate::core::sync::Mode;
 /// The largest table, Envoy's own limit.
 pub const MAX_TABLE: u64 = 5_000_011;
 
-/// How often a taken key is hashed on before the table is walked.
+/// How often a taken key is hashed on before all members are asked.
 const REHASHES: u64 = 32;
 
 /// Maglev hashing (Eisenbud et al., NSDI 2016) with the weights and the table of Envoy 1.40.
@@ -60,7 +60,7 @@ impl Index {
         self.members.get(position as usize).copied()
     }
 
-    /// Tries the key hashed on as Envoy's retries are, then the rest of the table in order.
+    /// Tries the key hashed on as Envoy's retries are, then every member from a place that the key decides.
     #[inline(never)]
     fn walk(&self, key: u64, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
         let usable = |member: &Member| cx.view.available(*member) && allow(member.index);
@@ -70,16 +70,9 @@ impl Index {
                 return Some(member.into());
             }
         }
-        let from = key.checked_rem(self.size)?;
-        for step in 1..self.size {
-            // Positions, not keys: the remainder of a sum below twice the size.
-            let member = self.owner((from + step) % self.size)?;
-            if usable(&member) {
-                return Some(member.into());
-            }
-        }
-        // More members than entries: those without one are asked last.
-        self.members.iter().find(|m| usable(m)).map(|&m| m.into())
+        let from = key.checked_rem(self.members.len() as u64)? as usize;
+        let (head, tail) = (self.members.get(..from)?, self.members.get(from..)?);
+        tail.iter().chain(head).find(|m| usable(m)).map(|&m| m.into())
     }
 }
 

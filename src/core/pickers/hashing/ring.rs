@@ -9,6 +9,10 @@ use crate::core::sync::Mode;
 /// The largest ring, Envoy's own limit.
 pub const MAX_RING: u64 = 8_388_608;
 
+/// By how much weights that differ widely may make a ring larger than its points times its endpoints: one endpoint of
+/// next to no weight would otherwise make a ring of millions.
+const MOST_GROWTH: u64 = 32;
+
 /// The hash that places the points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PointHash {
@@ -75,18 +79,21 @@ impl RingHash {
     }
 
     /// Points of a member of the least weight, and that weight; `None` where the size of the whole ring is the rule,
-    /// also because the points would be more than the largest ring has.
+    /// also where widely different weights would make the ring too large.
     fn own_points(&self, members: &[Member]) -> Option<(f64, f64)> {
         let RingSize::Points(points) = self.size else { return None };
         let least = members.iter().map(|m| m.weight).fold(f64::INFINITY, f64::min);
         let points = points as f64;
         let sum: f64 = members.iter().map(|m| (points * (m.weight / least)).round()).sum();
-        (sum <= MAX_RING as f64).then_some((points, least))
+        (sum <= self.bounds(members.len()).1).then_some((points, least))
     }
 
     fn bounds(&self, members: usize) -> (f64, f64) {
         let (min, max) = match self.size {
-            RingSize::Points(points) => (points.saturating_mul(members as u64).min(MAX_RING), MAX_RING),
+            RingSize::Points(points) => {
+                let min = points.saturating_mul(members as u64).min(MAX_RING);
+                (min, min.saturating_mul(MOST_GROWTH).min(MAX_RING))
+            }
             RingSize::Bounds { min, max } => (min, max),
         };
         (min as f64, max as f64)

@@ -2,7 +2,9 @@
 //!
 //! Every pick raises each member's current weight by its weight, takes the largest (the first of equals) and lowers it
 //! by the sum. The order repeats, so while nothing is skipped it is read from a table; a skipped member is not touched
-//! at all, which leaves the cycle, and from then on the weights are kept alive until a rebuild finds a cycle again.
+//! at all, which leaves the cycle, and from then on the weights are kept alive until a rebuild finds a cycle again. A full
+//! member is skipped also when it would not have been chosen, so that where requests are limited nothing but the live
+//! weights is right.
 
 use super::super::{Allow, Choice, Context, Draws, Policy};
 use crate::core::endpoints::{Member, View};
@@ -40,12 +42,14 @@ pub struct Index<M: Mode> {
     members: Vec<Member>,
     weights: Vec<i64>,
     total: i64,
-    /// Positions of one whole cycle from `base`; empty when it is too long.
-    cycle: Vec<u32>,
+    /// One whole cycle from `base`; empty when it is too long.
+    cycle: Vec<Choice>,
     /// Current weights at the start of the cycle.
     base: Vec<i64>,
     /// Place in the cycle.
     at: AtomicU64,
+    /// Whether members may be full.
+    limited: bool,
     /// Not zero: the cycle was left, and `current` is kept instead.
     live: AtomicU64,
     /// Current weights while live; signed numbers in two's complement.
@@ -67,13 +71,13 @@ impl<M: Mode> Index<M> {
             return self.current.iter().map(|c| c.load(Ordering::Relaxed) as i64).collect();
         }
         let at = (self.at.load(Ordering::Relaxed)).checked_rem(self.cycle.len() as u64).unwrap_or(0);
-        let mut now: Vec<i64> = self.base.iter().zip(&self.weights).map(|(b, w)| b + w * at as i64).collect();
-        for &position in self.cycle.iter().take(at as usize) {
-            if let Some(current) = now.get_mut(position as usize) {
-                *current -= self.total;
-            }
+        let mut turns: HashMap<u32, i64> = HashMap::new();
+        for choice in self.cycle.iter().take(at as usize) {
+            *turns.entry(choice.slot).or_default() += 1;
         }
-        now
+        let taken = |m: &Member| turns.get(&m.slot).copied().unwrap_or(0) * self.total;
+        let raised = self.base.iter().zip(&self.weights).map(|(b, w)| b + w * at as i64);
+        raised.zip(&self.members).map(|(current, m)| current - taken(m)).collect()
     }
 
     /// One live step over the members that can be had. Holds the gate.
@@ -126,8 +130,8 @@ fn gcd(mut a: i64, mut b: i64) -> i64 {
     a
 }
 
-/// One cycle of members of one weight: each once, by current weight, then by place. Right as long as any two differ by
-/// less than the sum, which is so unless the weights have just changed.
+/// One cycle of members of equal weight: each once, by current weight, then by place. Right as long as no two differ
+/// by the sum or more, which is so unless the weights have just changed.
 fn cycle_of_equals(base: &[i64], total: i64) -> Option<Vec<u32>> {
     let (least, most) = (base.iter().min()?, base.iter().max()?);
     if most - least >= total {
@@ -248,9 +252,15 @@ impl Policy for RoundRobin {
             members: members.to_vec(),
             weights,
             total,
-            cycle: cycle.unwrap_or_default(),
+            cycle: cycle
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|p| members.get(p as usize))
+                .map(|&m| m.into())
+                .collect(),
             base,
             at: AtomicU64::new(0),
+            limited: view.limited,
             live: AtomicU64::new(live),
             current,
             calm: AtomicU64::new(0),
@@ -282,6 +292,9 @@ impl Policy for RoundRobin {
     }
 
     fn unsettled<M: Mode>(&self, index: &Index<M>) -> bool {
+        if index.limited {
+            return false;
+        }
         let equal = index.weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
         let short = (index.total as u64) <= MAX_PERIOD
             && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS;
@@ -290,17 +303,14 @@ impl Policy for RoundRobin {
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
-        if index.live.load(Ordering::Relaxed) == 0 {
-            let before = index.at.load(Ordering::Relaxed);
+        if index.live.load(Ordering::Relaxed) == 0 && !index.limited {
             let at = M::rotate(&index.at, index.cycle.len() as u64);
-            if let Some(&position) = index.cycle.get(at as usize)
-                && let Some(&member) = index.members.get(position as usize)
-            {
-                if cx.view.available(member) {
-                    return Some(member.into());
+            if let Some(&choice) = index.cycle.get(at as usize) {
+                if cx.view.may_take(choice.index, choice.slot) {
+                    return Some(choice);
                 }
                 // Somebody is skipped: this pick is taken again, live, from where it started.
-                index.at.store(before, Ordering::Relaxed);
+                index.at.store(at, Ordering::Relaxed);
             }
         }
         live::<M>(index, cx, &|_| true)
@@ -327,8 +337,7 @@ impl Policy for RoundRobin {
         let at = M::add(&index.at, out.len() as u64) as usize;
         let mut from = at.checked_rem(length).unwrap_or(0);
         index.at.store((((from + out.len()).checked_rem(length)).unwrap_or(0)) as u64, Ordering::Relaxed);
-        let order: Vec<u32> =
-            index.cycle.iter().filter_map(|&p| index.members.get(p as usize)).map(|m| m.index).collect();
+        let order: Vec<u32> = index.cycle.iter().map(|c| c.index).collect();
         let mut rest = &mut out[..];
         while !rest.is_empty() {
             let run = order.get(from..).unwrap_or(&[]);

@@ -1,22 +1,18 @@
 //! The picker classes: configuration in, and what is not worth a raw call.
 
 use crate::core::error::ConfigError;
-use crate::core::pickers::hashing::ring::{PointHash, RingSize};
-use crate::core::pickers::least_request::Ties;
-use crate::core::pickers::{self, Policy, Start};
+use crate::core::pickers::Policy;
 use crate::core::time::Nanos;
-use crate::py::arguments;
 use crate::py::door::{Names, shown};
-use crate::py::endpoint::{Endpoint, is_whole, not_yet};
+use crate::py::endpoint::{Endpoint, is_whole};
 use crate::py::errors::AnyPickError;
 use crate::py::fastcall::{Door, PickerClass, add_methods};
 use crate::py::keys;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError};
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
 /// Picks made in one go between two looks at signals and other threads.
 const SLICE: usize = 1 << 16;
@@ -320,19 +316,19 @@ macro_rules! picker_class {
     };
 }
 
-fn choice<T: Copy>(field: &str, value: &str, allowed: &[(&str, T)]) -> Result<T, ConfigError> {
+pub(super) fn choice<T: Copy>(field: &str, value: &str, allowed: &[(&str, T)]) -> Result<T, ConfigError> {
     allowed.iter().find(|(name, _)| *name == value).map(|&(_, v)| v).ok_or_else(|| {
         let names: Vec<String> = allowed.iter().map(|(name, _)| format!("{name:?}")).collect();
         ConfigError::new(field, format!("{value:?}"), format!("one of {}", names.join(", ")))
     })
 }
 
-fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> &'static str {
+pub(super) fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> &'static str {
     names.iter().find(|(_, v)| *v == value).map_or("", |&(name, _)| name)
 }
 
 /// A positive whole number from an argument.
-fn positive(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+pub(super) fn positive(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     value
         .extract::<u64>()
         .ok()
@@ -340,208 +336,25 @@ fn positive(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         .ok_or_else(|| ConfigError::new(field, shown(value), "a whole number of at least 1").into())
 }
 
-picker_class!(
-    RoundRobin,
-    pickers::RoundRobin,
-    "Weighted round robin.",
-    |py, policy, kw| {
-        kw.set_item("schedule", "smooth")?;
-        match policy.start {
-            Start::After(n) => kw.set_item("start", n)?,
-            Start::Random => kw.set_item("start", PyString::new(py, "random"))?,
-        }
-    },
-    {
-        #[new]
-        #[pyo3(signature = (endpoints, /, *, schedule="smooth", start=None, seed=None, clock=None))]
-        fn new(
-            endpoints: &Bound<'_, PyAny>,
-            #[pyo3(from_py_with = arguments::schedule)] schedule: &str,
-            start: Option<&Bound<'_, PyAny>>,
-            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
-            clock: Option<&Bound<'_, PyAny>>,
-        ) -> PyResult<Self> {
-            if schedule != "smooth" {
-                return Err(ConfigError::new("schedule", format!("{schedule:?}"), "\"smooth\" in this version").into());
-            }
-            let start = match start.filter(|s| !s.is_none()) {
-                None => Start::After(0),
-                Some(s) if s.extract::<&str>().is_ok_and(|text| text == "random") => Start::Random,
-                Some(s) => match s.extract::<u64>() {
-                    Ok(n) if is_whole(s) => Start::After(n),
-                    _ => {
-                        let allowed = "a whole number of picks to start after, not negative, or \"random\"";
-                        return Err(ConfigError::new("start", shown(s), allowed).into());
-                    }
-                },
-            };
-            let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(RoundRobin { door: Door::new(endpoints.py(), pool, pickers::RoundRobin { start }) })
-        }
-    }
-);
+mod hashing;
+mod load;
+mod round_robin;
 
-const TIES: [(&str, Ties); 5] = [
-    ("random", Ties::Random),
-    ("first", Ties::First),
-    ("last", Ties::Last),
-    ("rotate", Ties::Rotate),
-    ("heaviest", Ties::Heaviest),
-];
+pub(crate) use hashing::{Maglev, RingHash};
+pub(crate) use load::{LeastRequest, PeakEwma};
+pub(crate) use round_robin::RoundRobin;
 
-const SCORES: [(&str, bool); 2] = [("after", true), ("before", false)];
-
-picker_class!(
-    LeastRequest,
-    pickers::LeastRequest,
-    "Least requests in flight.",
-    |py, policy, kw| {
-        kw.set_item("choices", policy.choices)?;
-        kw.set_item("full_scan", policy.full_scan)?;
-        kw.set_item("replace", policy.replace)?;
-        kw.set_item("bias", policy.bias)?;
-        kw.set_item("score", name_of(policy.after, &SCORES))?;
-        kw.set_item("ties", name_of(policy.ties, &TIES))?;
-    },
-    {
-        #[new]
-        #[pyo3(signature = (endpoints, /, *, choices=2, full_scan=false, replace=false, schedule=None, bias=1.0, score="after", ties="random", start=None, seed=None, clock=None))]
-        #[allow(clippy::too_many_arguments)]
-        fn new(
-            endpoints: &Bound<'_, PyAny>,
-            #[pyo3(from_py_with = arguments::choices)] choices: i64,
-            full_scan: bool,
-            replace: bool,
-            schedule: Option<&Bound<'_, PyAny>>,
-            #[pyo3(from_py_with = arguments::bias)] bias: f64,
-            #[pyo3(from_py_with = arguments::score)] score: &str,
-            #[pyo3(from_py_with = arguments::ties)] ties: &str,
-            start: Option<&Bound<'_, PyAny>>,
-            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
-            clock: Option<&Bound<'_, PyAny>>,
-        ) -> PyResult<Self> {
-            not_yet("schedule", schedule, "None")?;
-            not_yet("start", start, "None")?;
-            let choices = u32::try_from(choices).unwrap_or(0);
-            let (after, ties) = (choice("score", score, &SCORES)?, choice("ties", ties, &TIES)?);
-            let policy = pickers::LeastRequest { choices, full_scan, replace, bias, after, ties }.check()?;
-            let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(LeastRequest { door: Door::new(endpoints.py(), pool, policy) })
-        }
-    }
-);
-
-picker_class!(PeakEwma, pickers::PeakEwma, "Latency times requests in flight, best of two.", |py, _policy, kw| {}, {
-    #[new]
-    #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
-    fn new(
-        endpoints: &Bound<'_, PyAny>,
-        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
-        clock: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let pool = Pool::from_argument(endpoints, seed, clock)?;
-        Ok(PeakEwma { door: Door::new(endpoints.py(), pool, pickers::PeakEwma) })
-    }
-});
-
-const POINT_HASHES: [(&str, PointHash); 2] = [("xxh64", PointHash::Xxh64), ("murmur2", PointHash::Murmur2)];
-
-picker_class!(
-    RingHash,
-    pickers::RingHash,
-    "Consistent hashing on a ring.",
-    |py, policy, kw| {
-        kw.set_item("ring", "envoy")?;
-        match policy.size {
-            RingSize::Points(points) => kw.set_item("points", points)?,
-            RingSize::Bounds { min, max } => {
-                kw.set_item("min_size", min)?;
-                kw.set_item("max_size", max)?;
-            }
-        }
-        kw.set_item("hash", name_of(policy.hash, &POINT_HASHES))?;
-    },
-    {
-        #[new]
-        #[pyo3(signature = (endpoints, /, *, ring="envoy", points=None, min_size=None, max_size=None, hash="xxh64", avalanche=None, bounded_load=None, seed=None, clock=None))]
-        #[allow(clippy::too_many_arguments)]
-        fn new(
-            endpoints: &Bound<'_, PyAny>,
-            #[pyo3(from_py_with = arguments::ring)] ring: &str,
-            points: Option<&Bound<'_, PyAny>>,
-            min_size: Option<&Bound<'_, PyAny>>,
-            max_size: Option<&Bound<'_, PyAny>>,
-            #[pyo3(from_py_with = arguments::hash)] hash: &str,
-            avalanche: Option<&Bound<'_, PyAny>>,
-            bounded_load: Option<&Bound<'_, PyAny>>,
-            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
-            clock: Option<&Bound<'_, PyAny>>,
-        ) -> PyResult<Self> {
-            if ring != "envoy" {
-                return Err(ConfigError::new("ring", format!("{ring:?}"), "\"envoy\" in this version").into());
-            }
-            not_yet("avalanche", avalanche, "None")?;
-            not_yet("bounded_load", bounded_load, "None")?;
-            let size = |field: &str, value: Option<&Bound<'_, PyAny>>| {
-                value.filter(|v| !v.is_none()).map(|v| positive(field, v)).transpose()
-            };
-            let (points, min, max) =
-                (size("points", points)?, size("min_size", min_size)?, size("max_size", max_size)?);
-            let size = match (points, min, max) {
-                (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
-                    let allowed = "None when min_size or max_size is given: they say how large the ring is";
-                    return Err(ConfigError::new("points", points.unwrap_or(0), allowed).into());
-                }
-                (points, None, None) => RingSize::Points(points.unwrap_or(512)),
-                // Envoy's own defaults for the bound that is not given.
-                (None, min, max) => {
-                    let max = max.unwrap_or(pickers::hashing::ring::MAX_RING);
-                    RingSize::Bounds { min: min.unwrap_or(1024.min(max)), max }
-                }
-            };
-            let policy = pickers::RingHash { size, hash: choice("hash", hash, &POINT_HASHES)? }.check()?;
-            let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(RingHash { door: Door::new(endpoints.py(), pool, policy) })
-        }
-    }
-);
-
-picker_class!(
-    Maglev,
-    pickers::Maglev,
-    "Maglev hashing.",
-    |py, policy, kw| {
-        kw.set_item("table_size", policy.table_size)?;
-    },
-    {
-        #[new]
-        #[pyo3(signature = (endpoints, /, *, table_size=65537, bounded_load=None, seed=None, clock=None))]
-        fn new(
-            endpoints: &Bound<'_, PyAny>,
-            #[pyo3(from_py_with = arguments::table_size)] table_size: i64,
-            bounded_load: Option<&Bound<'_, PyAny>>,
-            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
-            clock: Option<&Bound<'_, PyAny>>,
-        ) -> PyResult<Self> {
-            not_yet("bounded_load", bounded_load, "None")?;
-            let policy = pickers::Maglev { table_size: u64::try_from(table_size).unwrap_or(0) }.check()?;
-            let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(Maglev { door: Door::new(endpoints.py(), pool, policy) })
-        }
-    }
-);
+/// Adds one class to the module.
+fn add<C: PickerClass>(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<C>()?;
+    add_methods::<C>(m.py())
+}
 
 /// Adds the classes to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    fn add<C: PickerClass>(m: &Bound<'_, PyModule>) -> PyResult<()> {
-        m.add_class::<C>()?;
-        add_methods::<C>(m.py())
-    }
-    add::<RoundRobin>(m)?;
-    add::<LeastRequest>(m)?;
-    add::<PeakEwma>(m)?;
-    add::<RingHash>(m)?;
-    add::<Maglev>(m)?;
+    round_robin::register(m)?;
+    load::register(m)?;
+    hashing::register(m)?;
     m.add_class::<Picks>()?;
     m.add_function(wrap_pyfunction!(_picks, m)?)?;
     Ok(())

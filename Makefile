@@ -1,0 +1,89 @@
+# make build | test | demo | bench | fmt
+#
+# Needs cargo, a C linker and Python >= 3.11; everything else is installed into .venv (or into the virtual environment
+# that is active). CI adds nothing of its own: .ci/run calls `make test`.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+.PHONY: build test demo bench fmt tools valgrind lint rust loom types baseline clean
+
+# The default interpreter if it is new enough, else the first that is.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+VENV := $(abspath $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv))
+PY := $(VENV)/bin/python
+TOOLS := $(VENV)/.aibalance-tools
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+# The package must end up in VENV whatever else is active.
+export VIRTUAL_ENV := $(VENV)
+unexport CONDA_PREFIX
+
+$(TOOLS): pyproject.toml
+	@test -x $(PY) || test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 found; set PYTHON=/path/to/python3" >&2; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); scripts/system-package python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(VENV) holds a Python older than 3.11" >&2; exit 2; }
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --group dev
+	@touch $@
+
+tools: $(TOOLS)
+
+build: tools
+	@PIP_QUIET=1 $(PY) -m maturin develop --quiet --profile quick
+
+demo: build
+	$(PY) -m examples.demo
+
+# Cheap checks first, pytest last, so that its closing lines are the last that one reads.
+test: tools valgrind lint rust loom build types
+	$(PY) -m pytest
+
+lint: tools
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+	cargo fmt --check
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --lib --features python -- -D warnings
+
+# The core on its own: no Python anywhere in the dependency graph.
+rust:
+	cargo test --quiet
+
+# The concurrency models. Their own target folder, for the flag changes every crate.
+loom:
+	RUSTFLAGS="--cfg loom" cargo test --quiet --test loom --target-dir $(TARGET)/loom
+
+types: build
+	$(PY) -m mypy python tests/typing
+	$(PY) -m mypy.stubtest aibalance._core --allowlist tests/typing/stubtest-allowlist.txt
+
+# Instruction counts need valgrind: taken from the system's packages where that is possible without asking.
+# Without it the gate skips, except under CI, where it fails.
+valgrind:
+	@command -v valgrind >/dev/null || scripts/system-package valgrind || true
+
+# What users install is the release profile, so that is what is measured; PROFILE=quick spares the minutes.
+bench: PROFILE ?= release
+bench: tools valgrind
+	$(PY) -m pip install --quiet --group bench
+	@PIP_QUIET=1 $(PY) -m maturin develop --quiet --profile $(PROFILE)
+	$(PY) -m benches.run
+
+# Writes benches/baseline.json anew: see CONTRIBUTING.md for when that is right.
+baseline: build valgrind
+	$(PY) -m benches.instructions --write-baseline
+
+fmt: tools
+	cargo fmt
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+clean:
+	cargo clean
+	rm -rf .venv dist demo-out

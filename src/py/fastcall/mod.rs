@@ -1,0 +1,491 @@
+//! The raw door: `pick`, `acquire` and `release` as CPython calls them, without conversion or allocation in between.
+//!
+//! This room is the only one of the binding with unsafe code. Its argument, once for all of it:
+//!
+//! * Every function here is called by the interpreter with the GIL held (the module asks for it, also on free-threaded
+//!   builds), and with `self` of the type it was registered on. [`self_of`] relies on both.
+//! * [`Cached`] lets a picker keep the state it read last. It is read and replaced only while attached, and never
+//!   borrowed across anything that can run Python code: before such code runs, what is needed of the state has been
+//!   copied out, or an `Arc` of it is held.
+//! * A lease object is written only in `lease`. It owns one reference to its endpoint and one to its pool; the pool's
+//!   block of counters keeps every chunk until the pool goes, so `cell` is valid for as long as the lease is.
+//! * No panic crosses the boundary: the fast paths have none, and slow paths run inside [`guarded`].
+#![allow(unsafe_code)]
+
+use crate::core::error::PickError;
+use crate::core::hash;
+use crate::core::pickers::Policy;
+use crate::core::pool::{Filter, Picker, State};
+use crate::core::time::Nanos;
+use crate::py::Counting;
+use crate::py::door;
+use crate::py::endpoint::Payload;
+use crate::py::errors::InternalError;
+use crate::py::keys;
+use crate::py::pool::{Pool, detached, instant_or};
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, c_int};
+use std::ptr;
+use std::sync::Arc;
+
+type CoreState<L> = State<L, Counting, Payload>;
+type Raw = *mut ffi::PyObject;
+
+mod lease;
+use lease::lease_of;
+pub(crate) use lease::register;
+
+/// The work of a request when nothing is said: one, in units.
+const ONE: u64 = 1024;
+
+/// When a lease began of which nobody needs to know. Not zero, which is where a manual clock starts.
+const UNTIMED: Nanos = Nanos::MAX;
+
+/// A picker with the state that it read last.
+pub(crate) struct Door<L: Policy> {
+    pub picker: Arc<Picker<L, Counting, Payload>>,
+    pub pool: Py<Pool>,
+    cached: UnsafeCell<Cached<L>>,
+}
+
+struct Cached<L: Policy> {
+    version: u64,
+    state: Arc<CoreState<L>>,
+}
+
+// SAFETY: `cached` is touched only while attached, one thread at a time; the rest is Sync and Send by itself.
+unsafe impl<L: Policy> Sync for Door<L> {}
+// SAFETY: as above.
+unsafe impl<L: Policy> Send for Door<L> {}
+
+impl<L: Policy> Door<L> {
+    /// A picker on a pool.
+    pub fn new(py: Python<'_>, pool: Py<Pool>, policy: L) -> Door<L> {
+        let core = &pool.get().core;
+        // Detached: an update of the pool may hold its lock for a while, and nobody else should wait for that.
+        let picker = detached(py, || Picker::new(core, policy));
+        let version = picker.version();
+        let state = picker.state();
+        Door { picker, pool, cached: UnsafeCell::new(Cached { version, state }) }
+    }
+
+    /// The current state.
+    ///
+    /// # Safety
+    /// Attached, and the result is not used after anything that may run Python code.
+    #[inline(always)]
+    unsafe fn state(&self) -> &CoreState<L> {
+        // SAFETY: the caller is attached, so nothing else touches the cell now.
+        let cached = unsafe { &*self.cached.get() };
+        if cached.version == self.picker.version() { &cached.state } else { self.refresh() }
+    }
+
+    #[cold]
+    fn refresh(&self) -> &CoreState<L> {
+        let version = self.picker.version();
+        let fresh = Cached { version, state: self.picker.state() };
+        // SAFETY: attached, and no borrow of the cell is alive: callers of `state` do not keep it this long.
+        let old = unsafe { ptr::replace(self.cached.get(), fresh) };
+        // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
+        // cell once more. Nothing is borrowed meanwhile. PyO3 does not know yet that a raw call is attached, and would
+        // keep what goes until some other call.
+        Python::attach(|_| drop(old));
+        // SAFETY: attached; the borrow starts after that code has run.
+        &unsafe { &*self.cached.get() }.state
+    }
+
+    /// The time for a pick that said nothing about it; zero when nothing needs it.
+    #[inline(always)]
+    fn time(&self, pool: &Pool) -> Nanos {
+        let next = pool.core.next_change();
+        if L::TIMED || next != Nanos::MAX { Self::look(pool, next) } else { Nanos::ZERO }
+    }
+
+    fn look(pool: &Pool, next: Nanos) -> Nanos {
+        let now = pool.clock.now();
+        if now >= next {
+            pool.core.expire(now);
+        }
+        now
+    }
+
+    /// The time for an acquire: also needed when leases measure how long they last. UNTIMED when nothing needs it.
+    #[inline(always)]
+    fn acquire_time(&self, pool: &Pool) -> Nanos {
+        let next = pool.core.next_change();
+        if L::TIMED || pool.core.tracks_latency() || next != Nanos::MAX { Self::look(pool, next) } else { UNTIMED }
+    }
+
+    /// Takes one request with all options given.
+    pub fn take(
+        &self,
+        py: Python<'_>,
+        state: &CoreState<L>,
+        key: Option<u64>,
+        units: u64,
+        filter: Filter,
+        now: Nanos,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let taken = if filter.is_empty() {
+            self.picker.acquire(state, key, units, now)
+        } else {
+            self.picker.acquire_from(state, key, units, now, filter)
+        };
+        let Some(taken) = taken else { return Ok(None) };
+        // SAFETY: attached; the state is held by an Arc.
+        let lease = unsafe { lease_of(py, state, &self.pool, taken, now) };
+        // SAFETY: a new reference, or null with an error set.
+        unsafe { Bound::from_owned_ptr_or_err(py, lease) }.map(|l| Some(l.unbind()))
+    }
+
+    /// Why nothing could be picked.
+    fn refusal(state: &CoreState<L>, filter: &Filter) -> PickError {
+        let left_out = filter.left_out(state.snapshot.payload.len());
+        state.snapshot.view.refusal(left_out, &|index| filter.allows(index))
+    }
+
+    /// The current state, built now if the pool has changed and the rebuild was put off: those whom the old one knows
+    /// may all be gone while others could be had.
+    pub fn latest(&self, py: Python<'_>) -> Arc<CoreState<L>> {
+        let state = self.picker.state();
+        if !self.picker.behind(&state) {
+            return state;
+        }
+        let core = &self.pool.get().core;
+        detached(py, || core.rebuild());
+        self.picker.state()
+    }
+
+    /// The hash of an optional key; a policy that has no use for one does not look at it.
+    pub fn key_of(&self, key: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+        key.filter(|k| L::KEYED && !k.is_none()).map(keys::hashed).transpose()
+    }
+}
+
+/// A picker class.
+pub(crate) trait PickerClass: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
+    /// How it chooses.
+    type Policy: Policy;
+    /// Its picker.
+    fn door(&self) -> &Door<Self::Policy>;
+}
+
+/// Self of a method call.
+///
+/// # Safety
+/// Attached, and `object` is an instance of `C` that outlives the result.
+#[inline(always)]
+unsafe fn self_of<'a, C>(py: Python<'a>, object: &'a Raw) -> &'a C
+where
+    C: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync,
+{
+    // SAFETY: as the caller promises.
+    unsafe { Bound::ref_from_ptr(py, object).cast_unchecked::<C>() }.get()
+}
+
+/// Runs a slow path: errors are raised, and a panic becomes InternalError.
+fn guarded(py: Python<'_>, body: impl FnOnce() -> PyResult<Raw>) -> Raw {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    let error = match result {
+        Ok(Ok(object)) => return object,
+        Ok(Err(error)) => error,
+        Err(_) => InternalError::new_err("a bug in aibalance: please report it"),
+    };
+    error.restore(py);
+    ptr::null_mut()
+}
+
+#[inline(always)]
+fn none() -> Raw {
+    // SAFETY: None is there for as long as the interpreter is.
+    unsafe {
+        let none = ffi::Py_None();
+        ffi::Py_INCREF(none);
+        none
+    }
+}
+
+/// The arguments of one call: positional ones, then named ones in the order of `names`; null for those not given.
+///
+/// # Safety
+/// `args`, `count` and `kwnames` as CPython passes them.
+unsafe fn arguments<'py, const N: usize>(
+    py: Python<'py>,
+    function: &str,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+    positional: usize,
+    names: [&str; N],
+) -> PyResult<[Option<Bound<'py, PyAny>>; N]> {
+    let given = count as usize;
+    if given > positional {
+        return Err(PyTypeError::new_err(format!(
+            "{function}() takes at most {positional} positional argument{} ({given} given)",
+            if positional == 1 { "" } else { "s" }
+        )));
+    }
+    let mut out = [const { None }; N];
+    // SAFETY: CPython passes this many valid objects.
+    let at = |i: usize| unsafe { Bound::from_borrowed_ptr(py, *args.add(i)) };
+    for (i, place) in out.iter_mut().enumerate().take(given) {
+        *place = Some(at(i));
+    }
+    if !kwnames.is_null() {
+        // SAFETY: a tuple of str.
+        let kwnames = unsafe { Bound::from_borrowed_ptr(py, kwnames).cast_into_unchecked::<PyTuple>() };
+        for (i, name) in kwnames.iter().enumerate() {
+            let name = name.cast_into::<PyString>()?;
+            let text = name.to_str()?;
+            // The first is the subject, which is positional-only; the function's other positional ones have names.
+            let which = names.iter().skip(1).position(|n| *n == text).map(|p| p + 1);
+            match which.and_then(|w| out.get_mut(w)) {
+                Some(place @ None) => *place = Some(at(given + i)),
+                Some(_) => {
+                    return Err(PyTypeError::new_err(format!("{function}() got two values for argument {text:?}")));
+                }
+                None => {
+                    return Err(PyTypeError::new_err(format!(
+                        "{function}() got an unexpected keyword argument {text:?}"
+                    )));
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The hash of a key that is a str; `None` for anything else, and for None itself.
+#[inline(always)]
+unsafe fn str_hash(key: Raw) -> Option<u64> {
+    // SAFETY: a valid object; the bytes live as long as the str, and are read at once.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(key) == 0 {
+            return None;
+        }
+        let mut size: ffi::Py_ssize_t = 0;
+        let data = ffi::PyUnicode_AsUTF8AndSize(key, &mut size);
+        if data.is_null() {
+            // Lone surrogates: the slow path says so.
+            ffi::PyErr_Clear();
+            return None;
+        }
+        Some(hash::xxh64(std::slice::from_raw_parts(data.cast::<u8>(), size as usize)))
+    }
+}
+
+/// What a failing call does: raise, or give None.
+trait Refuse {
+    const NAME: &'static str;
+    fn refuse(error: impl FnOnce() -> PickError) -> PyResult<Raw>;
+}
+struct Raise;
+struct GiveNone;
+impl Refuse for Raise {
+    const NAME: &'static str = "";
+    fn refuse(error: impl FnOnce() -> PickError) -> PyResult<Raw> {
+        Err(error().into())
+    }
+}
+impl Refuse for GiveNone {
+    const NAME: &'static str = "try_";
+    fn refuse(_: impl FnOnce() -> PickError) -> PyResult<Raw> {
+        Ok(none())
+    }
+}
+
+/// `pick(key=None, /, *, now=None)` and `try_pick`.
+unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
+    slf: Raw,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+) -> Raw {
+    // SAFETY: CPython calls this attached, with self of the class it is registered on and valid arguments.
+    unsafe {
+        let py = Python::assume_attached();
+        let door = self_of::<C>(py, &slf).door();
+        let pool = door.pool.get();
+        let key = if !kwnames.is_null() || count > 1 {
+            return pick_slowly::<C, R>(py, door, args, count, kwnames);
+        } else if count == 0 {
+            None
+        } else if C::Policy::KEYED {
+            match str_hash(*args) {
+                Some(hash) => Some(hash),
+                None => return pick_slowly::<C, R>(py, door, args, count, kwnames),
+            }
+        } else {
+            // The key of a policy that has no use for one is not looked at.
+            None
+        };
+        let now = door.time(pool);
+        let state = door.state();
+        if let Some(choice) = door.picker.pick(state, key, now)
+            && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
+        {
+            let object = payload.as_ptr();
+            ffi::Py_INCREF(object);
+            return object;
+        }
+        pick_slowly::<C, R>(py, door, args, count, kwnames)
+    }
+}
+
+#[inline(never)]
+unsafe fn pick_slowly<C: PickerClass, R: Refuse>(
+    py: Python<'_>,
+    door: &Door<C::Policy>,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+) -> Raw {
+    guarded(py, || {
+        let name = format!("{}pick", R::NAME);
+        // SAFETY: passed on from CPython.
+        let [key, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, ["key", "now"])? };
+        let pool = door.pool.get();
+        let key = door.key_of(key.as_ref())?;
+        let now = match now {
+            Some(now) => instant_or(pool, Some(&now))?,
+            None => door.time(pool),
+        };
+        let mut state = door.picker.state();
+        let mut choice = door.picker.pick(&state, key, now);
+        if choice.is_none() && door.picker.behind(&state) {
+            state = door.latest(py);
+            choice = door.picker.pick(&state, key, now);
+        }
+        match choice.and_then(|c| state.snapshot.payload.get(c.index as usize)) {
+            Some(payload) => Ok(payload.clone_ref(py).into_ptr()),
+            None => R::refuse(|| Door::refusal(&state, &Filter::default())),
+        }
+    })
+}
+
+/// `acquire(key=None, /, *, cost=1.0, exclude=(), subset=None, now=None)` and `try_acquire`.
+unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
+    slf: Raw,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+) -> Raw {
+    // SAFETY: as for `pick`.
+    unsafe {
+        let py = Python::assume_attached();
+        let door = self_of::<C>(py, &slf).door();
+        let pool = door.pool.get();
+        let key = if !kwnames.is_null() || count > 1 {
+            return acquire_slowly::<C, R>(py, door, args, count, kwnames);
+        } else if count == 0 {
+            None
+        } else if C::Policy::KEYED {
+            match str_hash(*args) {
+                Some(hash) => Some(hash),
+                None => return acquire_slowly::<C, R>(py, door, args, count, kwnames),
+            }
+        } else {
+            None
+        };
+        let now = door.acquire_time(pool);
+        let state = door.state();
+        if let Some(taken) = door.picker.acquire(state, key, ONE, now) {
+            return lease_of(py, state, &door.pool, taken, now);
+        }
+        acquire_slowly::<C, R>(py, door, args, count, kwnames)
+    }
+}
+
+#[inline(never)]
+unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
+    py: Python<'_>,
+    door: &Door<C::Policy>,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+) -> Raw {
+    guarded(py, || {
+        let name = format!("{}acquire", R::NAME);
+        let names = ["key", "cost", "exclude", "subset", "now"];
+        // SAFETY: passed on from CPython.
+        let [key, cost, exclude, subset, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, names)? };
+        let pool = door.pool.get();
+        let key = door.key_of(key.as_ref())?;
+        let units = cost.map_or(Ok(ONE), |cost| door::units(&cost, "cost"))?;
+        let names = door::Names::from_arguments(exclude.as_ref(), subset.as_ref())?;
+        let now = match now {
+            Some(now) => instant_or(pool, Some(&now))?,
+            None => door.acquire_time(pool),
+        };
+        // Places in the pool mean nothing in another state, so the filter and the choice share one.
+        let mut state = door.picker.state();
+        let mut filter = names.places(&state.snapshot);
+        let mut lease = door.take(py, &state, key, units, filter.clone(), now)?;
+        if lease.is_none() && door.picker.behind(&state) {
+            state = door.latest(py);
+            filter = names.places(&state.snapshot);
+            lease = door.take(py, &state, key, units, filter.clone(), now)?;
+        }
+        match lease {
+            Some(lease) => Ok(lease.into_ptr()),
+            None => R::refuse(|| Door::refusal(&state, &filter)),
+        }
+    })
+}
+
+const FAST: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+
+fn with_keywords(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
+    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth, ml_flags: FAST, ml_doc: doc.as_ptr() }
+}
+
+fn fast(name: &'static CStr, function: ffi::PyCFunctionFast, doc: &'static CStr) -> ffi::PyMethodDef {
+    let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFast: function };
+    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth, ml_flags: ffi::METH_FASTCALL, ml_doc: doc.as_ptr() }
+}
+
+fn plain(name: &'static CStr, function: ffi::PyCFunction, flags: c_int, doc: &'static CStr) -> ffi::PyMethodDef {
+    let ml_meth = ffi::PyMethodDefPointer { PyCFunction: function };
+    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth, ml_flags: flags, ml_doc: doc.as_ptr() }
+}
+
+/// Puts the raw methods on a picker class. They replace nothing: the class is declared without them.
+pub(crate) fn add_methods<C: PickerClass>(py: Python<'_>) -> PyResult<()> {
+    let kind = py.get_type::<C>();
+    let methods = [
+        with_keywords(c"pick", pick::<C, Raise>, c"pick($self, key=None, /, *, now=None)\n--\n\nChoose an endpoint."),
+        with_keywords(
+            c"try_pick",
+            pick::<C, GiveNone>,
+            c"try_pick($self, key=None, /, *, now=None)\n--\n\nChoose an endpoint; None when there is none.",
+        ),
+        with_keywords(
+            c"acquire",
+            acquire::<C, Raise>,
+            c"acquire($self, key=None, /, *, cost=1.0, exclude=(), subset=None, now=None)\n--\n\nChoose an endpoint and take a lease on it.",
+        ),
+        with_keywords(
+            c"try_acquire",
+            acquire::<C, GiveNone>,
+            c"try_acquire($self, key=None, /, *, cost=1.0, exclude=(), subset=None, now=None)\n--\n\nChoose an endpoint and take a lease on it; None when there is none.",
+        ),
+    ];
+    for method in Box::leak(Box::new(methods)) {
+        // SAFETY: the definition lives for ever, and the type is alive.
+        let (descriptor, name) = unsafe {
+            let descriptor = ffi::PyDescr_NewMethod(kind.as_type_ptr(), method);
+            (Bound::from_owned_ptr_or_err(py, descriptor)?, CStr::from_ptr(method.ml_name))
+        };
+        kind.setattr(PyString::new(py, &name.to_string_lossy()), descriptor)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+"""Which recording is this, and who replays it? Told by content: what `about` says, or the shape of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import cloud, proxies, theory
+from .model import Result
+from .recording import Record, UnreadableError, cases
+
+Replay = Callable[[Any], Result]
+
+PROXIES = {"nginx", "envoy", "haproxy", "caddy", "traefik", "twemproxy", "libmemcached"}
+
+# (system, `about.algorithm` up to the first " on "). Other recordings of these systems are not supported yet.
+REPLAYED: dict[tuple[str, str], Replay] = {
+    ("nginx", "weighted round robin (default)"): proxies.nginx_wrr,
+    ("envoy", "RING_HASH"): proxies.envoy_keyed,
+    ("envoy", "MAGLEV"): proxies.envoy_keyed,
+    ("envoy", "two header hash policies"): proxies.envoy_hash_policies,
+}
+
+# Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
+# is one). The first kind that fits is the one.
+AUTOSCALING: list[tuple[str, set[str], str | None]] = [
+    ("Kubernetes HPA, whole reconcile", {"metrics", "controller_tolerance", "steps"}, "steps"),
+    ("Kubernetes HPA, behavior", {"behavior", "controller_downscale_window_s", "steps"}, "steps"),
+    ("Kubernetes HPA, one metric", {"kind", "target", "tol_up", "tol_down", "out"}, None),
+    ("Kubernetes quantity", {"s"}, None),
+    ("Knative autoscaler", {"decider", "events", "stable_window_s"}, "events"),
+    ("Knative windows", {"window_s", "granularity_s", "ops"}, "ops"),
+    ("Knative scaler", {"pa_state", "decider_desired", "out"}, None),
+    ("KEDA executor", {"spec", "created_ms", "steps"}, "steps"),
+    ("KEDA fallback", {"scaling_modifiers", "calls"}, "calls"),
+    ("KEDA formula", {"formula", "values_milli"}, None),
+]
+
+
+def replay(document: Any) -> Result:
+    """Replay a loaded recording through aibalance; UnreadableError when it is none that is known here."""
+    if isinstance(document, dict):
+        if "about" in document:
+            return _proxy(document)
+        if "family_rules" in document:
+            cases(document)
+            try:
+                return cloud.replay(document)
+            except KeyError as missing:
+                raise UnreadableError(f"a case lacks {missing}") from None
+        if "meta" in document:
+            return _theory(document)
+        document = [document]  # JSON lines with a single record
+    if isinstance(document, list) and document:
+        return _autoscaling([Record(f"record {i}", record) for i, record in enumerate(document)])
+    raise UnreadableError("not a recording: expected `about`, `meta` or `family_rules` beside `cases`, or records")
+
+
+def _proxy(document: dict[str, Any]) -> Result:
+    about = Record("about", document["about"])
+    system, algorithm = about.text("system").split()[0], about.text("algorithm")
+    if system not in PROXIES:
+        raise UnreadableError(f"about: system: {system!r} is not one of {', '.join(sorted(PROXIES))}")
+    found = cases(document)
+    for (known, start), adapter in REPLAYED.items():
+        # Not a mere prefix: "RING_HASH / MAGLEV with hash_balance_factor" is another algorithm.
+        if system == known and (algorithm == start or algorithm.startswith(f"{start} on ")):
+            return adapter(document)
+    return Result(unsupported=sum(_decisions(case) for case in found))
+
+
+def _theory(document: dict[str, Any]) -> Result:
+    Record("meta", document["meta"]).text("what")
+    found = cases(document)
+    for case in found:
+        case.text("id")
+    if all("weights" in case and "smooth" in case.record("ref") for case in found):
+        return theory.wrr_sequences(document)
+    return Result(unsupported=len(found))
+
+
+def _autoscaling(records: list[Record]) -> Result:
+    for name, keys, decisions in AUTOSCALING:
+        if all(key in record for record in records for key in keys):
+            if decisions is None:
+                return Result(unsupported=len(records))
+            count = sum(len(record.items(decisions, dict)) for record in records)
+            if not count:
+                raise UnreadableError(f"{name}: {decisions}: no decision in the whole file")
+            return Result(unsupported=count)
+    raise UnreadableError("not a recording that is known here: the records have the keys of none")
+
+
+def _decisions(case: Record) -> int:
+    """How many decisions a case records."""
+    if case.has("picks"):
+        return len(case.items("picks", int, str, list))
+    if case.has("runs"):
+        return sum(len(run) for run in case.items("runs", list))
+    if case.has("ops"):
+        return sum(1 for op in case.items("ops", int, str, list) if not (isinstance(op, list) and op[:1] == ["end"]))
+    return 1

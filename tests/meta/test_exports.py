@@ -1,0 +1,84 @@
+"""The public surface is pinned: a name comes or goes only together with this file."""
+
+from __future__ import annotations
+
+import importlib
+import types
+
+import pytest
+
+EXPORTED: dict[str, set[str]] = {
+    "aibalance": {
+        "AibalanceError",
+        "Combined",
+        "ConfigError",
+        "Endpoint",
+        "EndpointStats",
+        "FormatError",
+        "Hashed",
+        "InternalError",
+        "Latency",
+        "Lease",
+        "LeaseError",
+        "LeastRequest",
+        "Maglev",
+        "ManualClock",
+        "MetricError",
+        "NoEndpointsError",
+        "NoHealthyEndpointError",
+        "Observation",
+        "OverloadedError",
+        "PeakEwma",
+        "PickError",
+        "Picks",
+        "Pool",
+        "Recommendation",
+        "RetryBudget",
+        "RingHash",
+        "RoundRobin",
+        "SimulationError",
+        "Step",
+        "StepScaling",
+        "SystemClock",
+        "TargetTracking",
+        "__version__",
+        "envoy_hash",
+    },
+    "aibalance.autoscaling": {
+        "Clock",
+        "Combined",
+        "Observation",
+        "Policy",
+        "Recommendation",
+        "Step",
+        "StepScaling",
+        "TargetTracking",
+        "effective_warmup",
+        "round_percent_change",
+        "warm_metric",
+    },
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_all_is_pinned_and_equal_to_what_is_visible(name: str) -> None:
+    module = importlib.import_module(name)
+    assert set(module.__all__) == EXPORTED[name]
+    assert len(module.__all__) == len(set(module.__all__))
+    assert list(module.__all__) == sorted(module.__all__)
+    visible = {
+        n
+        for n, value in vars(module).items()
+        if not n.startswith("_") and not isinstance(value, types.ModuleType) and n != "annotations"
+    }
+    assert visible == {n for n in EXPORTED[name] if not n.startswith("_")}
+    for n in EXPORTED[name]:
+        assert hasattr(module, n)
+
+
+def test_the_version_is_one() -> None:
+    from importlib.metadata import version
+
+    import aibalance
+
+    assert aibalance.__version__ == version("aibalance")
