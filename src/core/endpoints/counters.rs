@@ -45,7 +45,7 @@ pub struct Cell {
     pub cancelled: AtomicU64,
     /// Leases that were dropped without a word.
     pub dropped: AtomicU64,
-    /// The last latency in seconds, as float bits.
+    /// The last latency in seconds, as float bits; 0 bits when there is none.
     pub last_latency: AtomicU64,
 }
 

@@ -91,8 +91,8 @@ impl<L: Policy> Door<L> {
         // SAFETY: attached, and no borrow of the cell is alive: callers of `state` do not keep it this long.
         let old = unsafe { ptr::replace(self.cached.get(), fresh) };
         // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
-        // cell once more. Nothing is borrowed meanwhile. PyO3 does not know yet that a raw call is attached, and would
-        // keep what goes until some other call.
+        // cell once more. Nothing is borrowed meanwhile.
+        // Said to PyO3, which otherwise takes this raw call for a detached thread and puts the dropping off.
         Python::attach(|_| drop(old));
         // SAFETY: attached; the borrow starts after that code has run.
         &unsafe { &*self.cached.get() }.state
@@ -189,7 +189,8 @@ where
 
 /// Runs a slow path: errors are raised, and a panic becomes InternalError.
 fn guarded(py: Python<'_>, body: impl FnOnce() -> PyResult<Raw>) -> Raw {
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    // Said to PyO3 as well, so that what is dropped in there is dropped at once.
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Python::attach(|_| body())));
     let error = match result {
         Ok(Ok(object)) => return object,
         Ok(Err(error)) => error,
