@@ -1,6 +1,6 @@
 //! Ranks and panic against Envoy's rule, stated once more in whole percents.
 #![cfg(not(loom))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use aibalance::core::endpoints::{Health, Member};
 use aibalance::core::health::failover::{Candidate, OnPanic, Rules, tiers};

@@ -1,6 +1,6 @@
 //! The core from outside: several threads on one pool, and the two ways of counting against each other.
 #![cfg(not(loom))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use aibalance::core::endpoints::{Endpoint, Health};
 use aibalance::core::error::LeaseError;

@@ -2,7 +2,7 @@
 //! interleaving with up to three preemptions. Snapshots are published by arc-swap, which loom cannot see; these are the
 //! counters, flags, leases and the ledger beside it.
 #![cfg(loom)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use aibalance::core::endpoints::{Block, Cell};
 use aibalance::core::pickers::Draws;

@@ -329,5 +329,11 @@ impl Latency {
 
 /// Whether a Python object is a whole number, and not a truth value.
 pub(crate) fn is_whole(item: &Bound<'_, PyAny>) -> bool {
-    item.is_instance_of::<PyInt>() && !item.is_instance_of::<pyo3::types::PyBool>()
+    let number = item.is_instance_of::<PyInt>() && !item.is_instance_of::<pyo3::types::PyBool>();
+    // numpy's integers are no int; an array has __index__ too, and a length.
+    let like_one = |item: &Bound<'_, PyAny>| {
+        let has = |name| item.hasattr(name).unwrap_or(false);
+        !item.is_instance_of::<pyo3::types::PyBool>() && has("__index__") && !has("__len__")
+    };
+    number || like_one(item)
 }

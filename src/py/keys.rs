@@ -4,7 +4,7 @@ use crate::core::error::ConfigError;
 use crate::core::hash;
 use crate::py::door::shown;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 const ALLOWED: &str = "str, bytes, an int from -2**63 to 2**64-1, or Hashed";
 
@@ -50,8 +50,8 @@ impl Hashed {
 }
 
 fn whole(value: &Bound<'_, PyAny>) -> Option<u64> {
-    let int = value.cast::<PyInt>().ok()?;
-    int.extract::<u64>().ok().or_else(|| int.extract::<i64>().ok().map(|v| v as u64))
+    // Anything with __index__ is a whole number, numpy's integers too; a float has none.
+    value.extract::<u64>().ok().or_else(|| value.extract::<i64>().ok().map(|v| v as u64))
 }
 
 /// The hash of a key.

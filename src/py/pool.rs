@@ -25,6 +25,41 @@ type Lock<T> = std::sync::Mutex<T>;
 /// The endpoints of a pickled pool, and the health of each and whether it drains.
 type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, bool)>);
 
+/// Held for reading by whoever is inside a pool while detached, and for writing during a fork: a child must not inherit
+/// a lock whose holder it has not got, nor half of a change.
+#[allow(clippy::disallowed_types)]
+static FORKING: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
+thread_local! {
+    /// The writing side, while this thread forks.
+    #[allow(clippy::disallowed_types)]
+    static FORK: std::cell::RefCell<Option<std::sync::RwLockWriteGuard<'static, ()>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+/// Lets others run while `work` is inside a pool, which may wait for the lock of an update.
+pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| {
+        // A hook of somebody else's, between ours, is in the forking thread itself.
+        let forking = FORK.with(|fork| fork.try_borrow().is_ok_and(|fork| fork.is_some()));
+        let _gate = if forking { None } else { Some(FORKING.read().unwrap_or_else(PoisonError::into_inner)) };
+        work()
+    })
+}
+
+/// Waits until nobody is inside a pool, and lets nobody in.
+#[pyfunction]
+pub(crate) fn _before_fork() {
+    let gate = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    FORK.with(|fork| fork.replace(Some(gate)));
+}
+
+/// Lets everybody in again, in parent and child.
+#[pyfunction]
+pub(crate) fn _after_fork() {
+    FORK.with(|fork| fork.replace(None));
+}
+
 /// Pools without a seed of their own: a forked child starts their chance again.
 static UNSEEDED: Lock<Vec<Weak<CorePool<Counting, Payload>>>> = Lock::new(Vec::new());
 
@@ -119,7 +154,7 @@ impl Pool {
         change: impl FnOnce(&CorePool<Counting, Payload>) -> Result<(), E> + Send,
     ) -> PyResult<()> {
         let core = &self.core;
-        py.detach(|| change(core)).map_err(Into::into)?;
+        detached(py, || change(core)).map_err(Into::into)?;
         self.show();
         Ok(())
     }
@@ -138,7 +173,7 @@ impl Pool {
         let last = Nanos(self.rebuilt.load(Ordering::Relaxed));
         if now.since(last) >= REBUILD_EVERY {
             self.rebuilt.store(now.0, Ordering::Relaxed);
-            py.detach(|| self.core.rebuild());
+            detached(py, || self.core.rebuild());
         }
     }
 
@@ -317,7 +352,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<bool> {
         let now = self.at(now)?;
-        Ok(py.detach(|| self.core.is_drained(id, now))?)
+        Ok(detached(py, || self.core.is_drained(id, now))?)
     }
 
     #[pyo3(signature = (id, /))]
@@ -357,7 +392,7 @@ impl Pool {
     fn advance(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
         let now = self.at(now)?;
         // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
-        py.detach(|| self.core.rebuild());
+        detached(py, || self.core.rebuild());
         self.core.expire(now);
         Ok(())
     }
@@ -369,7 +404,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<Vec<EndpointStats>> {
         let now = self.at(now)?;
-        Ok(py.detach(|| self.core.stats(now)).into_iter().map(EndpointStats).collect())
+        Ok(detached(py, || self.core.stats(now)).into_iter().map(EndpointStats).collect())
     }
 
     #[pyo3(signature = (lease_id, /, outcome=None, *, status=None, latency=None, retry_after=None, now=None))]
@@ -424,7 +459,7 @@ impl Pool {
     }
 
     fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
-        let states = py.detach(|| self.core.states());
+        let states = detached(py, || self.core.states());
         let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.is_some())).collect();
         Ok((self.endpoints(py)?, states))
     }

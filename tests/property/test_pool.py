@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -170,13 +171,9 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(one=held, error=st.sampled_from([None, ValueError, TimeoutError, KeyboardInterrupt]))
     def block(self, one: Held, error: type[BaseException] | None) -> None:
         if one.lease is not None:
-            try:
-                with one.lease:
-                    if error:
-                        raise error
-            except BaseException as caught:
-                assert error is not None
-                assert type(caught) is error
+            with pytest.raises(error) if error else nullcontext(), one.lease:
+                if error:
+                    raise error
             how = {None: "successes", ValueError: "failures", TimeoutError: "timeouts", KeyboardInterrupt: "cancelled"}
             one.end(how[error])
 

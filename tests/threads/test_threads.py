@@ -54,41 +54,49 @@ def run(bodies: list[Callable[[], None]]) -> None:
 
 
 def mixed(pool: Pool, pickers: list[Any], operations: int) -> Callable[[], None]:
+    """A thread's work. Only what was done counts: a block that ends because everybody is full counts what it made."""
+
+    def block(picker: Any) -> Iterator[int]:
+        pick, acquire, try_acquire = picker.pick, picker.acquire, picker.try_acquire
+        for _ in range(60):
+            pick()
+            pick("key")
+            acquire().release()
+            acquire("key").cancel()
+            with acquire():
+                pass
+            acquire()
+            # Two picks, four acquires, and what ended those.
+            yield 10
+        for lease in [try_acquire() for _ in range(20)]:
+            if lease is not None:
+                lease.add(0.5)
+                lease.release("failure")
+                yield 3
+        for id in [acquire(cost=2.25).detach() for _ in range(10)]:
+            pool.release(id)
+            yield 3
+        by_id = acquire()
+        pool.cancel(by_id.id)
+        by_id.release()
+        yield 3
+        for attempt in picker.attempts("key", budget=2):
+            attempt.release("timeout")
+            yield 2
+        picker.pick_many(20)
+        picker.ranked("key", k=2)
+        yield 2
+
     def body() -> None:
         done, turn = 0, 0
         while done < operations:
             turn += 1
-            picker = pickers[turn % len(pickers)]
-            pick, acquire, try_acquire = picker.pick, picker.acquire, picker.try_acquire
             try:
-                for _ in range(60):
-                    pick()
-                    pick("key")
-                    acquire().release()
-                    acquire("key").cancel()
-                    with acquire():
-                        pass
-                    acquire()
-                held = [try_acquire() for _ in range(20)]
-                for lease in held:
-                    if lease is not None:
-                        lease.add(0.5)
-                        lease.release("failure")
-                ids = [acquire(cost=2.25).detach() for _ in range(10)]
-                for id in ids:
-                    pool.release(id)
-                by_id = acquire()
-                pool.cancel(by_id.id)
-                by_id.release()
-                for attempt in picker.attempts("key", budget=2):
-                    attempt.release("timeout")
-                picker.pick_many(20)
-                picker.ranked("key", k=2)
+                for made in block(pickers[turn % len(pickers)]):
+                    done += made
             except PickError:
-                # Everybody is full or draining for the moment.
-                pass
-            # Acquires and what ends them, picks, adds, and the batches: what the block above makes.
-            done += 60 * 10 + 20 * 3 + 10 * 2 + 3 + 4 + 2
+                # Everybody is full, draining or of weight 0 for the moment.
+                time.sleep(1e-4)
 
     return body
 

@@ -510,7 +510,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// One record an endpoint, in order.
     pub fn stats(&self, now: Nanos) -> Vec<EndpointStats> {
         let writer = self.writer.lock();
-        let reports = self.reports.lock();
+        // A copy: a pick that drops old reports does not wait for the rest of this.
+        let reports = self.reports.lock().clone();
         let known = |bits: u64| (bits != 0).then(|| f64::from_bits(bits));
         writer
             .places

@@ -22,7 +22,7 @@ use crate::py::door;
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
 use crate::py::keys;
-use crate::py::pool::{Pool, instant_or};
+use crate::py::pool::{Pool, detached, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -67,7 +67,7 @@ impl<L: Policy> Door<L> {
     pub fn new(py: Python<'_>, pool: Py<Pool>, policy: L) -> Door<L> {
         let core = &pool.get().core;
         // Detached: an update of the pool may hold its lock for a while, and nobody else should wait for that.
-        let picker = py.detach(|| Picker::new(core, policy));
+        let picker = detached(py, || Picker::new(core, policy));
         let version = picker.version();
         let state = picker.state();
         Door { picker, pool, cached: UnsafeCell::new(Cached { version, state }) }
@@ -156,7 +156,7 @@ impl<L: Policy> Door<L> {
             return state;
         }
         let core = &self.pool.get().core;
-        py.detach(|| core.rebuild());
+        detached(py, || core.rebuild());
         self.picker.state()
     }
 

@@ -179,7 +179,10 @@ impl<L: Policy> Door<L> {
             let n = count.extract::<usize>().ok().filter(|&n| n <= MOST_PICKS).ok_or_else(|| {
                 PyErr::from(ConfigError::new("n_or_keys", shown(count), "a number of picks from 0 to 2**32"))
             })?;
-            out = vec![0; n];
+            out = Vec::new();
+            // A request for more than there is must not end the process.
+            out.try_reserve_exact(n).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(format!("{n} picks")))?;
+            out.resize(n, 0);
             for slice in out.chunks_mut(SLICE) {
                 let cx = self.picker.context(&state, 1024, now);
                 state.fill(self.picker.policy(), &cx, slice)?;

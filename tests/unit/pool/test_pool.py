@@ -113,7 +113,7 @@ def test_nothing_is_half_applied() -> None:
 def test_an_unknown_id_is_named(method: str) -> None:
     pool = Pool(["a"])
     for wrong in ("nobody", "\ud800", 5, None):
-        with pytest.raises(ConfigError, match="id: .*allowed"):
+        with pytest.raises(ConfigError, match=r"id: .*allowed"):
             getattr(pool, method)(wrong)
     with pytest.raises(ConfigError, match='id: "nobody"'):
         pool.set_weight("nobody", 1)
@@ -398,7 +398,10 @@ def test_a_report_dies_with_its_endpoint() -> None:
     assert [r.report for r in pool.stats()] == [None, None, None]
 
 
-@pytest.mark.parametrize("field", "inflight queue utilization latency gpu_memory kv_cache qps eps".split())
+METRICS = ["inflight", "queue", "utilization", "latency", "gpu_memory", "kv_cache", "qps", "eps"]
+
+
+@pytest.mark.parametrize("field", METRICS)
 def test_metrics_are_checked_and_shown(field: str) -> None:
     pool = Pool(["a"])
     pool.observe("a", **{field: 0.25})
