@@ -25,6 +25,8 @@ __all__ = [
     "ScalingEngine",
     "SystemClock",
     "__version__",
+    "_after_fork",
+    "_before_fork",
     "_picks",
     "_reseed_after_fork",
     "_simulate",
@@ -707,6 +709,8 @@ class Maglev(_PickerMethods):
         clock: _Clock | None = None,
     ) -> Self: ...
 
+def _after_fork() -> None: ...
+def _before_fork() -> None: ...
 def _reseed_after_fork() -> None: ...
 
 # Autoscaling

@@ -52,7 +52,7 @@ pub const MAX_COST: f64 = 8.0e12;
 pub struct Cell {
     /// Work in flight in [`UNITS`], with the correction of reports; a signed number in two's complement. Changed by
     /// [`Cell::shift`] alone, which tells those who watch.
-    pub load: AtomicU64,
+    load: AtomicU64,
     /// How much of `load` is the correction of reports, in units; signed likewise.
     pub extra: AtomicU64,
     /// Requests in flight.
@@ -65,7 +65,7 @@ pub struct Cell {
     pub shown: AtomicU64,
     /// Who watches the slots around.
     pub watch: Arc<Watch>,
-    /// When a report about this endpoint stops counting; 0 when there is none.
+    /// When the correction of reports stops counting; 0 when there is none.
     pub report_until: AtomicU64,
     /// When the latency estimate was made.
     pub rtt_at: AtomicU64,
@@ -81,7 +81,7 @@ pub struct Cell {
     pub cancelled: AtomicU64,
     /// Leases that were dropped without a word.
     pub dropped: AtomicU64,
-    /// The last latency in seconds, as float bits.
+    /// The last latency in seconds, as float bits; 0 bits when there is none.
     pub last_latency: AtomicU64,
 }
 
@@ -137,7 +137,9 @@ impl Cell {
     #[inline(always)]
     pub fn take<M: Mode>(&self, units: u64, limit: u32) -> bool {
         let before = M::add(&self.inflight, 1);
-        if before >= u64::from(limit) {
+        // Between a pick's look and this, a drain may have found nothing in flight: whoever comes later sees its flag,
+        // since [`Cell::idle`] and this change one word.
+        if before >= u64::from(limit) || (M::SHARED && self.blocked.load(Ordering::Acquire) != 0) {
             M::sub(&self.inflight, 1);
             // Who looked in between saw one more than there is.
             self.watch.end::<M>();
@@ -145,6 +147,13 @@ impl Cell {
         }
         self.shift::<M>(units);
         true
+    }
+
+    /// Whether nothing is in flight. With the flag set before, nothing new comes after a yes.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        // Not a load: a change that adds nothing is ordered with every take.
+        self.inflight.fetch_add(0, Ordering::AcqRel) == 0
     }
 
     /// Gives one request of this many units back.

@@ -2,14 +2,15 @@
 
 use crate::core::error::ConfigError;
 use crate::core::pickers::Policy;
-use crate::core::pool::Filter;
 use crate::core::time::Nanos;
-use crate::py::door::{filter, shown};
+use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
+use crate::py::errors::AnyPickError;
 use crate::py::fastcall::{Door, PickerClass, add_methods, hashes_of};
 use crate::py::keys;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
@@ -34,7 +35,14 @@ impl Picks {
         self.indices.bind(py).len()
     }
 
-    fn __getitem__<'py>(&self, py: Python<'py>, at: isize) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(&self, py: Python<'py>, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let at: isize = at.extract().map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(py) {
+                PyIndexError::new_err("index out of range")
+            } else {
+                error
+            }
+        })?;
         let index: usize = self.indices.bind(py).as_any().get_item(at)?.extract()?;
         self.endpoints.bind(py).get_item(index)
     }
@@ -99,7 +107,7 @@ impl Attempts {
         let lease = match self.acquire.bind(py).call((self.key.as_ref(),), Some(&kw)) {
             Ok(lease) => lease,
             // The first attempt says why there is nobody; later ones end when everybody has been tried.
-            Err(_) if made > 0 => return Ok(None),
+            Err(error) if made > 0 && error.is_instance_of::<AnyPickError>(py) => return Ok(None),
             Err(error) => return Err(error),
         };
         tried.append(lease.getattr("endpoint")?)?;
@@ -143,10 +151,14 @@ enum Batch<'py> {
 impl<'py> Batch<'py> {
     fn new(keys: &Bound<'py, PyAny>, hashed: bool) -> PyResult<Batch<'py>> {
         if let Ok(list) = keys.cast::<PyList>() {
-            return hashes_of(list).map(Batch::Made);
+            if !hashed {
+                return hashes_of(list).map(Batch::Made);
+            }
+            return list.iter().map(|key| keys::ready(&key)).collect::<PyResult<_>>().map(Batch::Made);
         }
         if let Ok(tuple) = keys.cast::<PyTuple>() {
-            return tuple.iter().map(|key| keys::hashed(&key)).collect::<PyResult<_>>().map(Batch::Made);
+            let one = |key: Bound<'_, PyAny>| if hashed { keys::ready(&key) } else { keys::hashed(&key) };
+            return tuple.iter().map(one).collect::<PyResult<_>>().map(Batch::Made);
         }
         let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
         let made = if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
@@ -177,7 +189,7 @@ impl<'py> Batch<'py> {
 
 impl<L: Policy> Door<L> {
     fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
-        let state = self.picker.state();
+        let state = self.latest(py);
         let pool = self.pool.get();
         let now = if L::TIMED { pool.clock.now() } else { Nanos::ZERO };
         let count = if is_whole(n_or_keys) { Some(n_or_keys) } else { None };
@@ -186,7 +198,10 @@ impl<L: Policy> Door<L> {
             let n = count.extract::<usize>().ok().filter(|&n| n <= MOST_PICKS).ok_or_else(|| {
                 PyErr::from(ConfigError::new("n_or_keys", shown(count), "a number of picks from 0 to 2**32"))
             })?;
-            out = vec![0; n];
+            out = Vec::new();
+            // A request for more than there is must not end the process.
+            out.try_reserve_exact(n).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(format!("{n} picks")))?;
+            out.resize(n, 0);
             for slice in out.chunks_mut(SLICE) {
                 let cx = self.picker.context(&state, 1024, now);
                 state.fill(self.picker.policy(), &cx, slice)?;
@@ -197,12 +212,14 @@ impl<L: Policy> Door<L> {
             }
         } else {
             let batch = Batch::new(n_or_keys, hashed)?;
-            let keys = batch.hashes();
-            out = vec![0; keys.len()];
-            for (keys, slice) in keys.chunks(SLICE).zip(out.chunks_mut(SLICE)) {
+            let n = batch.hashes().len();
+            out = vec![0; n];
+            for (slice, from) in out.chunks_mut(SLICE).zip((0..).step_by(SLICE)) {
                 let cx = self.picker.context(&state, 1024, now);
+                // Looked up anew for each slice: in between others may run.
+                let keys = batch.hashes().get(from..).unwrap_or(&[]);
                 state.fill_keys(self.picker.policy(), &cx, keys, slice)?;
-                if batch.hashes().len() > SLICE {
+                if n > SLICE {
                     py.check_signals()?;
                     py.detach(|| {});
                 }
@@ -226,10 +243,11 @@ impl<L: Policy> Door<L> {
             .ok()
             .filter(|_| is_whole(k))
             .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
-        let state = self.picker.state();
-        let key = key.filter(|k| !k.is_none()).map(keys::hashed).transpose()?;
-        let filter: Filter = filter(exclude, subset, &state.snapshot)?;
+        let key = self.key_of(key)?;
+        let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
+        let state = self.latest(py);
+        let filter = names.places(&state.snapshot);
         let ranked = self.picker.ranked(&state, key, wanted, now, filter);
         Ok(ranked
             .into_iter()
