@@ -20,7 +20,19 @@ from ._errors import (
 )
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
-from .pickers import Hashed, Lease, LeastRequest, Maglev, PeakEwma, Picks, RingHash, RoundRobin, envoy_hash
+from .pickers import (
+    Hashed,
+    JoinIdleQueue,
+    Lease,
+    LeastRequest,
+    Maglev,
+    PeakEwma,
+    Picks,
+    RingHash,
+    RoundRobin,
+    WeightedRandom,
+    envoy_hash,
+)
 
 __all__ = [
     "AibalanceError",
@@ -31,6 +43,7 @@ __all__ = [
     "FormatError",
     "Hashed",
     "InternalError",
+    "JoinIdleQueue",
     "Latency",
     "Lease",
     "LeaseError",
@@ -55,6 +68,7 @@ __all__ = [
     "StepScaling",
     "SystemClock",
     "TargetTracking",
+    "WeightedRandom",
     "__version__",
     "envoy_hash",
 ]

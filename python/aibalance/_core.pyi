@@ -9,6 +9,7 @@ __all__ = [
     "Endpoint",
     "EndpointStats",
     "Hashed",
+    "JoinIdleQueue",
     "Latency",
     "Lease",
     "LeastRequest",
@@ -34,6 +35,7 @@ __all__ = [
     "_simulate_work_sums",
     "envoy_hash",
     "round_percent_change",
+    "WeightedRandom",
 ]
 
 __version__: str
@@ -632,6 +634,52 @@ class LeastRequest(_PickerMethods):
         start: None = None,
         seed: int | None = None,
         clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class WeightedRandom(_PickerMethods):
+    """Any endpoint, each with a chance proportional to its weight, whatever it has in flight.
+
+    One draw and one look, at any number of endpoints. Endpoints that may not take the request are left out as if the
+    pool were without them. `ring` is known by name only in this version.
+
+    Source: Walker's alias method in Vose's construction ("A linear algorithm for generating random numbers with a given
+    distribution", 1991).
+
+    >>> picker = WeightedRandom([Endpoint("a", weight=3), Endpoint("b", weight=1)], seed=1)
+    >>> picks = picker.pick_many(4000)
+    >>> 2850 < (picks.indices == 0).sum().item() < 3150
+    True
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        ring: None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class JoinIdleQueue(_PickerMethods):
+    """An idle endpoint, drawn by weight; when nobody is idle, the less loaded of two drawn by weight.
+
+    Idle is who has no request in flight and of whom no report (`Pool.observe`) tells load. At its best where somebody
+    usually is idle and no request should wait: a slot for each request, such as an LLM's.
+
+    Source: Lu et al., "Join-Idle-Queue: a novel load balancing algorithm for dynamically scalable web services", 2011,
+    with one dispatcher. There a request goes to a random server when nobody is idle; here to one of two choices.
+
+    >>> picker = JoinIdleQueue(["a", "b", "c"], seed=1)
+    >>> busy = [picker.acquire(), picker.acquire()]
+    >>> {picker.pick().id for _ in range(20)} == {"a", "b", "c"} - {lease.endpoint.id for lease in busy}
+    True
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
     ) -> Self: ...
 
 @final

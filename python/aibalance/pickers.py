@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._core import (
     Hashed,
+    JoinIdleQueue,
     Lease,
     LeastRequest,
     Maglev,
@@ -11,10 +12,23 @@ from ._core import (
     Picks,
     RingHash,
     RoundRobin,
+    WeightedRandom,
     _picks,
     envoy_hash,
 )
 
-__all__ = ["Hashed", "Lease", "LeastRequest", "Maglev", "PeakEwma", "Picks", "RingHash", "RoundRobin", "envoy_hash"]
+__all__ = [
+    "Hashed",
+    "JoinIdleQueue",
+    "Lease",
+    "LeastRequest",
+    "Maglev",
+    "PeakEwma",
+    "Picks",
+    "RingHash",
+    "RoundRobin",
+    "WeightedRandom",
+    "envoy_hash",
+]
 
 _ = _picks

@@ -13,6 +13,7 @@ from aibalance import (
     AibalanceError,
     Endpoint,
     InternalError,
+    JoinIdleQueue,
     LeastRequest,
     Maglev,
     ManualClock,
@@ -23,6 +24,7 @@ from aibalance import (
     Pool,
     RingHash,
     RoundRobin,
+    WeightedRandom,
 )
 
 PICKERS: dict[str, Callable[[Any], Any]] = {
@@ -31,6 +33,8 @@ PICKERS: dict[str, Callable[[Any], Any]] = {
     "least_request_scan": lambda pool: LeastRequest(pool, full_scan=True),
     "least_request_replace": lambda pool: LeastRequest(pool, choices=3, replace=True),
     "peak_ewma": PeakEwma,
+    "weighted_random": WeightedRandom,
+    "join_idle_queue": JoinIdleQueue,
     "ring": lambda pool: RingHash(pool, points=20),
     "maglev": lambda pool: Maglev(pool, table_size=251),
 }
@@ -463,6 +467,8 @@ def test_no_value_of_any_option_escapes_the_error_tree(data: st.DataObject) -> N
         RoundRobin: ["schedule", "start", "seed", "clock"],
         LeastRequest: ["choices", "full_scan", "replace", "schedule", "bias", "score", "ties", "start", "seed"],
         PeakEwma: ["seed", "clock"],
+        WeightedRandom: ["ring", "seed", "clock"],
+        JoinIdleQueue: ["seed", "clock"],
         RingHash: ["ring", "points", "min_size", "max_size", "hash", "avalanche", "bounded_load", "seed", "clock"],
         Maglev: ["table_size", "bounded_load", "seed", "clock"],
         Latency: ["decay", "default_rtt", "failure_penalty"],

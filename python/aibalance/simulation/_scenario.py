@@ -25,7 +25,7 @@ from ._traffic import (
     Traffic,
 )
 
-PICKERS = ("RoundRobin", "LeastRequest", "PeakEwma", "RingHash", "Maglev")
+PICKERS = ("RoundRobin", "WeightedRandom", "LeastRequest", "JoinIdleQueue", "PeakEwma", "RingHash", "Maglev")
 """Names that `[[balancers]]` may use for `picker`."""
 
 POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")

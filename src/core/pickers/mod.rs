@@ -1,8 +1,10 @@
 //! Policies: how one of the eligible endpoints is chosen. A policy sees eligibility and effective weight, never health.
 
 pub mod hashing;
+pub mod idle_queue;
 pub mod latency;
 pub mod least_request;
+pub mod random;
 pub mod round_robin;
 mod sampler;
 mod scan;
@@ -13,8 +15,10 @@ use crate::core::sync::{AtomicBool, AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
 
 pub use hashing::{maglev::Maglev, ring::RingHash};
+pub use idle_queue::JoinIdleQueue;
 pub use latency::PeakEwma;
 pub use least_request::LeastRequest;
+pub use random::WeightedRandom;
 pub use round_robin::{RoundRobin, Start};
 
 /// The chosen endpoint: its place in the pool and its counters.

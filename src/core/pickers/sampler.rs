@@ -8,6 +8,9 @@ use crate::core::sync::Mode;
 /// Draws with replacement that may repeat before the rest of the weights is walked instead.
 const REDRAWS: u32 = 16;
 
+/// Draws for somebody usable before all members are asked.
+const FIRST_DRAWS: u32 = 4;
+
 /// Members, and Walker's alias table when their weights differ (Vose's construction, 1991).
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
@@ -72,6 +75,21 @@ impl Sampler {
         (a, b + u32::from(b >= a))
     }
 
+    /// One of the usable members by share, as if there were no others.
+    pub fn among<M: Mode>(&self, draws: &Draws, usable: &dyn Fn(Member) -> bool) -> Option<Member> {
+        if self.members.is_empty() {
+            return None;
+        }
+        // A draw that hits somebody usable is one by share among the usable.
+        for _ in 0..FIRST_DRAWS {
+            if let Some(member) = self.get(self.one::<M>(draws)).filter(|&m| usable(m)) {
+                return Some(member);
+            }
+        }
+        let those: Vec<Member> = self.members.iter().copied().filter(|&m| usable(m)).collect();
+        by_share::<M, _>(draws, || those.iter().copied())
+    }
+
     /// A position that is not among `taken`. Needs more members than are taken.
     pub fn another<M: Mode>(&self, draws: &Draws, taken: &[u32]) -> u32 {
         for _ in 0..REDRAWS {
@@ -94,6 +112,21 @@ impl Sampler {
         }
         last
     }
+}
+
+/// One of these, by weight.
+pub(super) fn by_share<M: Mode, I: Iterator<Item = Member>>(draws: &Draws, those: impl Fn() -> I) -> Option<Member> {
+    let total: f64 = those().map(|m| m.weight).sum();
+    let mut left = (draws.next::<M>() >> 11) as f64 / 9_007_199_254_740_992.0 * total;
+    let mut last = None;
+    for member in those() {
+        last = Some(member);
+        left -= member.weight;
+        if left < 0.0 {
+            break;
+        }
+    }
+    last
 }
 
 fn alias_table(members: &[Member]) -> Vec<(u32, u32)> {

@@ -4,6 +4,7 @@
 
 use super::Context;
 use super::least_request::Ties;
+use super::sampler::by_share;
 use crate::core::endpoints::counters::{GROUP, Watch};
 use crate::core::endpoints::{Cell, Member, View};
 use crate::core::rng;
@@ -97,6 +98,46 @@ impl<M: Mode> Scan<M> {
         score: impl Fn(&Cell, Member) -> u64,
     ) -> Option<Member> {
         let _guard = M::enter(&self.gate);
+        let (least, count) = self.find(cx, units, score);
+        match ties {
+            _ if count == 0 => None,
+            Ties::Random => self.nth(least, Self::which(cx, count)),
+            Ties::First => self.after(least, 0),
+            Ties::Last => self.last(least),
+            Ties::Rotate => {
+                let from = rotation.load(Ordering::Relaxed) as u32;
+                let member = self.after(least, from).or_else(|| self.after(least, 0))?;
+                M::replace(rotation, u64::from(member.index) + 1);
+                Some(member)
+            }
+            Ties::Heaviest => self.heaviest(least),
+        }
+    }
+
+    /// Any of the members of whom something is true, each as likely, or by weight; `None` when it is true of nobody who
+    /// may take the request.
+    #[inline(always)]
+    pub fn any(&self, cx: &Context<'_>, weighted: bool, is: impl Fn(&Cell) -> bool) -> Option<Member> {
+        let _guard = M::enter(&self.gate);
+        let (least, count) = self.find(cx, 0, |cell, _| u64::from(!is(cell)));
+        if count == 0 || least != 0 {
+            None
+        } else if weighted {
+            by_share::<M, _>(cx.draws, || self.those(0))
+        } else {
+            self.nth(0, Self::which(cx, count))
+        }
+    }
+
+    /// Which of so many, each as likely.
+    #[inline(always)]
+    fn which(cx: &Context<'_>, count: u32) -> u32 {
+        if count > 1 { rng::below((cx.draws.next::<M>() >> 32) as u32, count) } else { 0 }
+    }
+
+    /// The least score, and how many have it.
+    #[inline(always)]
+    fn find(&self, cx: &Context<'_>, units: u64, score: impl Fn(&Cell, Member) -> u64) -> (u64, u32) {
         if self.units.load(Ordering::Relaxed) != units {
             self.forget(units);
         }
@@ -110,23 +151,7 @@ impl<M: Mode> Scan<M> {
         if changed {
             self.compare();
         }
-        let (least, count) = (self.best.load(Ordering::Relaxed), self.count.load(Ordering::Relaxed) as u32);
-        match ties {
-            _ if count == 0 => None,
-            Ties::Random => {
-                let nth = if count > 1 { rng::below((cx.draws.next::<M>() >> 32) as u32, count) } else { 0 };
-                self.nth(least, nth)
-            }
-            Ties::First => self.after(least, 0),
-            Ties::Last => self.last(least),
-            Ties::Rotate => {
-                let from = rotation.load(Ordering::Relaxed) as u32;
-                let member = self.after(least, from).or_else(|| self.after(least, 0))?;
-                M::replace(rotation, u64::from(member.index) + 1);
-                Some(member)
-            }
-            Ties::Heaviest => self.heaviest(least),
-        }
+        (self.best.load(Ordering::Relaxed), self.count.load(Ordering::Relaxed) as u32)
     }
 
     #[cold]
@@ -226,22 +251,20 @@ impl<M: Mode> Scan<M> {
         if self.ordered { those.next().and_then(last) } else { those.filter_map(last).max_by_key(|m| m.index) }
     }
 
+    /// All with this score.
+    fn those(&self, least: u64) -> impl Iterator<Item = Member> + '_ {
+        self.groups.iter().filter(move |g| g.has(least)).flat_map(|group| {
+            let who = group.who();
+            (0u32..).zip(self.of(group)).filter(move |(bit, _)| who & (1 << bit) != 0).map(|(_, &member)| member)
+        })
+    }
+
     /// The one with this score and the most weight; of several the first in the pool's order.
     fn heaviest(&self, least: u64) -> Option<Member> {
-        let mut best: Option<Member> = None;
-        for group in self.groups.iter().filter(|g| g.has(least)) {
-            let mut who = group.who();
-            while who != 0 {
-                let member = self.at(group, who.trailing_zeros())?;
-                who &= who - 1;
-                let better =
-                    |b: Member| member.weight > b.weight || (member.weight == b.weight && member.index < b.index);
-                if best.is_none_or(better) {
-                    best = Some(member);
-                }
-            }
-        }
-        best
+        self.those(least).reduce(|best, m| {
+            let better = m.weight > best.weight || (m.weight == best.weight && m.index < best.index);
+            if better { m } else { best }
+        })
     }
 }
 

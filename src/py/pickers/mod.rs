@@ -357,10 +357,12 @@ pub(super) fn positive(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         .ok_or_else(|| ConfigError::new(field, shown(value), "a whole number of at least 1").into())
 }
 
+mod chance;
 mod hashing;
 mod load;
 mod round_robin;
 
+pub(crate) use chance::{JoinIdleQueue, WeightedRandom};
 pub(crate) use hashing::{Maglev, RingHash};
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use round_robin::RoundRobin;
@@ -374,6 +376,7 @@ fn add<C: PickerClass>(m: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Adds the classes to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     round_robin::register(m)?;
+    chance::register(m)?;
     load::register(m)?;
     hashing::register(m)?;
     m.add_class::<Picks>()?;

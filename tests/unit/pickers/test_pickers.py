@@ -18,6 +18,7 @@ from aibalance import (
     ConfigError,
     Endpoint,
     Hashed,
+    JoinIdleQueue,
     Latency,
     LeastRequest,
     Maglev,
@@ -27,10 +28,11 @@ from aibalance import (
     Pool,
     RingHash,
     RoundRobin,
+    WeightedRandom,
     envoy_hash,
 )
 
-ALL: list[Any] = [RoundRobin, LeastRequest, PeakEwma, RingHash, Maglev]
+ALL: list[Any] = [RoundRobin, WeightedRandom, LeastRequest, JoinIdleQueue, PeakEwma, RingHash, Maglev]
 HASHING: list[Any] = [RingHash, Maglev]
 KEYS = [f"key {i}" for i in range(500)]
 
@@ -70,7 +72,7 @@ def test_keys(picker: Any) -> None:
     assert len({p.pick(None).id for _ in range(200)}) == 8
 
 
-@pytest.mark.parametrize("picker", [RoundRobin, LeastRequest, PeakEwma])
+@pytest.mark.parametrize("picker", [RoundRobin, WeightedRandom, LeastRequest, JoinIdleQueue, PeakEwma])
 def test_a_key_that_has_no_use_is_not_looked_at_by_any_method(picker: Any) -> None:
     p = picker(["a", "b"])
     for key in (1.5, object(), "\ud800", None, "x"):
@@ -533,6 +535,8 @@ def test_pickers_travel_with_their_options(picker: Any) -> None:
         RoundRobin: {"start": "random"},
         LeastRequest: {"choices": 3, "replace": True, "bias": 2.0, "score": "before", "ties": "last"},
         PeakEwma: {},
+        WeightedRandom: {},
+        JoinIdleQueue: {},
         RingHash: {"min_size": 100, "max_size": 300, "hash": "murmur2"},
         Maglev: {"table_size": 101},
     }

@@ -29,7 +29,15 @@ from aibalance.simulation import (
     simulate,
 )
 
-NATIVE = (aibalance.RoundRobin, aibalance.LeastRequest, aibalance.PeakEwma, aibalance.RingHash, aibalance.Maglev)
+NATIVE = (
+    aibalance.RoundRobin,
+    aibalance.WeightedRandom,
+    aibalance.LeastRequest,
+    aibalance.JoinIdleQueue,
+    aibalance.PeakEwma,
+    aibalance.RingHash,
+    aibalance.Maglev,
+)
 
 
 def scenario(**changes: Any) -> Scenario:
