@@ -25,6 +25,7 @@ __all__ = [
     "RoundRobin",
     "ScalingEngine",
     "SystemClock",
+    "WeightedRandom",
     "__version__",
     "_after_fork",
     "_before_fork",
@@ -35,7 +36,6 @@ __all__ = [
     "_simulate_work_sums",
     "envoy_hash",
     "round_percent_change",
-    "WeightedRandom",
 ]
 
 __version__: str
