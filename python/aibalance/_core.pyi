@@ -575,15 +575,34 @@ class _PickerMethods:
 
 @final
 class RoundRobin(_PickerMethods):
-    """Weighted round robin.
+    """Weighted round robin, in the order of the system whose `schedule` you name.
 
-    `schedule="smooth"` is nginx's smooth order (nginx 1.22 and 1.31): 5, 1, 1 gives a a b a c a a. `start` is the
-    number of picks to start after (default 0), or "random". `seed` and `clock` are for the pool that is made when
-    endpoints are given instead of one.
+    - "smooth": nginx (1.22, 1.31), which spreads turns evenly: 5, 1, 1 gives a a b a c a a.
+    - "edf": Envoy (1.40), earliest deadline first: a a a a b c a. `start` is the number of picks, modulo 429,496,729,
+      that are worked out before the first, as Envoy does with a random one (0: from the very start, without Envoy's
+      rounding). Equal weights take turns.
+    - "heap": Traefik (3.7): deadlines in a heap without a rule for equal ones, so equal weights do not take turns. The
+      order of the pool is that in which they are put in; `start="random"` shuffles it, as Traefik does.
+    - "stride": gRPC (C++), static stride over one counter; a weight counts for 0.01 to 10 times the mean. `start` is a
+      place in its sequence, of which not every one is a pick.
+    - "fwrr": HAProxy's `balance roundrobin` (2.6, 2.8): a a a b a a c. Weights may change while it runs; a full
+      endpoint uses up its turn.
+    - "static-rr": HAProxy's map of turns: a a a b a a c. A full endpoint's places are skipped.
+    - "caddy": Caddy (2.11): blocks, a a a a b c a; with all weights 1 turns, from the second endpoint on. The turns of
+      a block whose endpoint is full or excluded go to its neighbours.
+
+    HAProxy's weights go up to 256: when one is larger, all are scaled for "fwrr". `start` is the number of picks to
+    start after (default 0; at most 1,000,000 for "heap" and "fwrr"), or "random". `seed` and `clock` are for the pool
+    that is made when endpoints are given instead of one. A change of the pool keeps the turns of those that stay.
+
+    Raises ConfigError for an unknown schedule, or a start that cannot be.
 
     >>> picker = RoundRobin([Endpoint("a", weight=5), "b", "c"])
     >>> [picker.pick().id for _ in range(7)]
     ['a', 'a', 'b', 'a', 'c', 'a', 'a']
+    >>> picker = RoundRobin([Endpoint("a", weight=5), "b", "c"], schedule="fwrr")
+    >>> [picker.pick().id for _ in range(7)]
+    ['a', 'a', 'a', 'b', 'a', 'a', 'c']
     """
 
     def __new__(
@@ -591,7 +610,7 @@ class RoundRobin(_PickerMethods):
         endpoints: Pool | _Endpoints,
         /,
         *,
-        schedule: Literal["smooth"] = "smooth",
+        schedule: Literal["smooth", "edf", "heap", "stride", "fwrr", "static-rr", "caddy"] = "smooth",
         start: int | Literal["random"] | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,

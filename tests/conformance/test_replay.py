@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import aibalance
-from tests.conformance import kinds, proxies, theory
+from tests.conformance import kinds, proxies, sched, theory
 from tests.conformance.__main__ import main
 from tests.conformance.bundled import VECTORS, replay_bundled
 from tests.conformance.recording import UnreadableError, load
@@ -22,7 +22,15 @@ BUNDLED = {
     "envoy-1.40.ring_hash.json.gz": (proxies.envoy_keyed, 14 * 2059),
     "envoy-1.40.maglev.json.gz": (proxies.envoy_keyed, 12 * 2059),
     "envoy-1.40.hash_policies.json.gz": (proxies.envoy_hash_policies, 2 * 2 * 600),
-    "wrr_sequences.json.gz": (theory.wrr_sequences, 857),
+    "envoy-1.40.round_robin.json.gz": (sched.envoy_round_robin, 28_128),
+    "haproxy-2.6.roundrobin.json.gz": (sched.haproxy, 6145),
+    "haproxy-2.8.roundrobin.json.gz": (sched.haproxy, 6145),
+    "haproxy-2.6.static-rr.json.gz": (sched.haproxy, 5588),
+    "haproxy-2.8.static-rr.json.gz": (sched.haproxy, 5588),
+    "haproxy-2.6.maxconn.json.gz": (sched.haproxy, 172),
+    "haproxy-2.8.maxconn.json.gz": (sched.haproxy, 172),
+    "traefik-3.7.wrr.json.gz": (sched.traefik_wrr, 7284),
+    "wrr_sequences.json.gz": (theory.wrr_sequences, 1714),
 }
 
 
@@ -42,6 +50,10 @@ class Spy:
     def acquire(self, *key: Any) -> Any:
         Spy.made += 1
         return self.picker.acquire(*key)
+
+    def try_acquire(self, *key: Any) -> Any:
+        Spy.made += 1
+        return self.picker.try_acquire(*key)
 
     def pick_many(self, n_or_keys: Any) -> Any:
         Spy.made += n_or_keys if isinstance(n_or_keys, int) else len(n_or_keys)
@@ -73,10 +85,6 @@ def test_kinds_are_told_by_content_and_replayed_through_pick(name: str, spied: t
     plain.write_bytes(gzip.decompress((VECTORS / name).read_bytes()))
     result = kinds.replay(load(plain))
     assert result.matched == result.total == spied.made == BUNDLED[name][1]
-
-
-def test_the_edf_half_of_the_sequences_is_not_claimed() -> None:
-    assert kinds.replay(load(VECTORS / "wrr_sequences.json.gz")).unsupported == 857
 
 
 def test_the_demonstration_replays_exactly_as_many_as_it_says(

@@ -14,7 +14,7 @@ use crate::core::time::Nanos;
 pub use hashing::{maglev::Maglev, ring::RingHash};
 pub use latency::PeakEwma;
 pub use least_request::LeastRequest;
-pub use round_robin::{RoundRobin, Start};
+pub use round_robin::{RoundRobin, Schedule, Start};
 
 /// The chosen endpoint: its place in the pool and its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! weights is right.
 
 use super::super::{Allow, Choice, Context, Draws, Policy};
+use super::{Start, whole};
 use crate::core::endpoints::{Member, View};
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use std::collections::{HashMap, HashSet};
@@ -17,21 +18,9 @@ const MAX_PERIOD: u64 = 65_536;
 /// The most steps that building a table may take.
 const MAX_STEPS: u64 = 2_000_000;
 
-/// Whole weights up to this are used as they are; others are scaled so that the largest becomes 2^20.
-const MAX_WHOLE: f64 = 2_147_483_648.0;
-
-/// Where the rotation starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// After this many picks.
-    After(u64),
-    /// Anywhere, by the picker's seed.
-    Random,
-}
-
 /// Weighted round robin by nginx's smooth schedule (nginx 1.22 and 1.31).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoundRobin {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Smooth {
     /// Where it starts.
     pub start: Start,
 }
@@ -103,27 +92,6 @@ impl<M: Mode> Index<M> {
         self.calm.store(if skipped { 0 } else { self.calm.load(Ordering::Relaxed) + 1 }, Ordering::Relaxed);
         Some(member.into())
     }
-}
-
-/// Weights as whole numbers, and their sum.
-fn whole(members: &[Member]) -> (Vec<i64>, i64) {
-    let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
-    let as_is = most <= MAX_WHOLE && members.iter().all(|m| m.weight.fract() == 0.0);
-    let scale = if as_is { 1.0 } else { 1_048_576.0 / most };
-    let mut weights: Vec<i64> = members.iter().map(|m| ((m.weight * scale).round() as i64).max(1)).collect();
-    let divisor = weights.iter().fold(0, |a, &b| gcd(a, b));
-    if divisor > 1 {
-        weights.iter_mut().for_each(|w| *w /= divisor);
-    }
-    let total = weights.iter().sum();
-    (weights, total)
-}
-
-fn gcd(mut a: i64, mut b: i64) -> i64 {
-    while b != 0 {
-        (a, b) = (b, a.checked_rem(b).unwrap_or(0));
-    }
-    a
 }
 
 /// One cycle of members of equal weight: each once, by current weight, then by place. Right as long as no two differ
@@ -207,17 +175,7 @@ fn cycle_from(base: &[i64], weights: &[i64], total: i64) -> Option<Vec<u32>> {
     (now == base).then_some(cycle)
 }
 
-impl RoundRobin {
-    fn start(&self, draws: &Draws, total: i64) -> u64 {
-        let n = match self.start {
-            Start::After(n) => n,
-            Start::Random => draws.next::<crate::core::sync::Exclusive>(),
-        };
-        n.checked_rem(total as u64).unwrap_or(0)
-    }
-}
-
-impl Policy for RoundRobin {
+impl Policy for Smooth {
     type Index<M: Mode> = Index<M>;
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
@@ -263,7 +221,7 @@ impl Policy for RoundRobin {
         };
         // A start is for the first build only: a rotation that goes on has its place already.
         if before.is_empty() && total > 0 {
-            let start = self.start(draws, total);
+            let start = self.start.picks(draws).checked_rem(total as u64).unwrap_or(0);
             if live == 0 {
                 index.at.store(start, Ordering::Relaxed);
             } else {
@@ -391,16 +349,5 @@ mod tests {
             assert_eq!(fresh_cycle(weights, total).unwrap(), want, "{weights:?}");
             assert_eq!(cycle_from(&vec![0; weights.len()], weights, total).unwrap(), want, "{weights:?}");
         }
-    }
-
-    #[test]
-    fn whole_numbers_keep_their_ratios_and_fractions_are_scaled() {
-        let of = |weights: &[f64]| {
-            let members: Vec<Member> = weights.iter().map(|&weight| Member { index: 0, slot: 0, weight }).collect();
-            whole(&members)
-        };
-        assert_eq!(of(&[10.0, 10.0, 20.0]), (vec![1, 1, 2], 4));
-        assert_eq!(of(&[0.5, 1.0]), (vec![1, 2], 3));
-        assert_eq!(of(&[1e15, 1.0]).0, vec![1_048_576, 1]);
     }
 }
