@@ -20,7 +20,19 @@ from ._errors import (
 )
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
-from .pickers import Hashed, Lease, LeastRequest, Maglev, PeakEwma, Picks, RingHash, RoundRobin, envoy_hash
+from .pickers import (
+    First,
+    Hashed,
+    Lease,
+    LeastConnections,
+    LeastRequest,
+    Maglev,
+    PeakEwma,
+    Picks,
+    RingHash,
+    RoundRobin,
+    envoy_hash,
+)
 
 __all__ = [
     "AibalanceError",
@@ -28,12 +40,14 @@ __all__ = [
     "ConfigError",
     "Endpoint",
     "EndpointStats",
+    "First",
     "FormatError",
     "Hashed",
     "InternalError",
     "Latency",
     "Lease",
     "LeaseError",
+    "LeastConnections",
     "LeastRequest",
     "Maglev",
     "ManualClock",

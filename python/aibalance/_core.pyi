@@ -623,7 +623,11 @@ class LeastRequest(_PickerMethods):
     Draws `choices` (1 to 64) distinct endpoints by weight and takes the one of the least load^bias / weight; the load
     is the sum of costs in flight, with the new request's cost (`score="after"`) or without (`"before"`).
     `full_scan=True` compares all. `replace=True` draws with replacement. `ties` says who wins among equals; "rotate"
-    needs a full scan. `schedule` and `start` are known by name only in this version.
+    needs a full scan.
+
+    `schedule="edf"` is Envoy's rule for unequal weights (1.40): earliest deadline first with weight / (load + 1)^bias,
+    which is read when an endpoint has had its turn. `start` is the number of picks (modulo 429,496,729) to start after,
+    or "random"; default 0. Endpoints of equal weight go by the other options, as in Envoy.
 
     Source: Mitzenmacher, "The power of two choices in randomized load balancing", 2001. Envoy and gRPC draw with
     replacement and know no weights here.
@@ -642,11 +646,64 @@ class LeastRequest(_PickerMethods):
         choices: int = 2,
         full_scan: bool = False,
         replace: bool = False,
-        schedule: None = None,
+        schedule: Literal["edf"] | None = None,
         bias: float = 1.0,
         score: Literal["after", "before"] = "after",
         ties: Literal["random", "first", "last", "rotate", "heaviest"] = "random",
-        start: None = None,
+        start: int | Literal["random"] | None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class LeastConnections(_PickerMethods):
+    """The fewest requests in flight for its weight, all endpoints compared.
+
+    - `variant="nginx"`: nginx's `least_conn` (1.22, 1.31): requests over weight; ties by smooth weighted round robin
+      among the tied, so that an idle pool takes turns by weight. Without a tie nobody's turn moves.
+    - `variant="haproxy"`: HAProxy's `leastconn` (2.6, 2.8): idle endpoints first whatever their weight, then (requests
+      + 1) * 4096 // (weight * 16); of equal ones the one that has been so for longest.
+
+    It counts requests, not their cost. `seed` and `clock` are for the pool that is made when endpoints are given.
+    Raises ConfigError for an unknown variant.
+
+    >>> picker = LeastConnections(["a", "b"])
+    >>> busy = picker.acquire()
+    >>> [picker.pick().id for _ in range(3)]
+    ['b', 'b', 'b']
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        variant: Literal["nginx", "haproxy"] = "nginx",
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class First(_PickerMethods):
+    """The first endpoint, in the pool's order, that has a free place.
+
+    Fills one endpoint up to its `max_inflight` before the next gets work, so that the last ones stay idle and can be
+    taken away. Weights do not matter, except that 0 means no work. `seed` and `clock` are for the pool that is made
+    when endpoints are given.
+
+    Source: HAProxy's `balance first` (2.6, 2.8), Caddy's `first` (2.11).
+
+    >>> picker = First([Endpoint("a", max_inflight=1), "b"])
+    >>> busy = picker.acquire()
+    >>> busy.endpoint.id, picker.pick().id
+    ('a', 'b')
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
         seed: int | None = None,
         clock: _Clock | None = None,
     ) -> Self: ...

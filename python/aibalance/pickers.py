@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ._core import (
+    First,
     Hashed,
     Lease,
+    LeastConnections,
     LeastRequest,
     Maglev,
     PeakEwma,
@@ -15,6 +17,18 @@ from ._core import (
     envoy_hash,
 )
 
-__all__ = ["Hashed", "Lease", "LeastRequest", "Maglev", "PeakEwma", "Picks", "RingHash", "RoundRobin", "envoy_hash"]
+__all__ = [
+    "First",
+    "Hashed",
+    "Lease",
+    "LeastConnections",
+    "LeastRequest",
+    "Maglev",
+    "PeakEwma",
+    "Picks",
+    "RingHash",
+    "RoundRobin",
+    "envoy_hash",
+]
 
 _ = _picks

@@ -3,7 +3,7 @@
 
 use super::errors;
 use super::fastcall::PickerClass;
-use super::pickers::{LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin};
+use super::pickers::{First, LeastConnections, LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin};
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
 use crate::core::simulation::testing::{Rule, TestBalancer};
@@ -296,8 +296,15 @@ fn native<C: PickerClass>(given: &Bound<'_, PyAny>, seed: u64) -> PyResult<Optio
 /// still works, through Python, as any object that drives a pool does.
 fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(Box<dyn Balancer + Send>, bool)> {
     let own = crate::core::rng::stream(seed, streams::BALANCER);
-    for make in [native::<RoundRobin>, native::<LeastRequest>, native::<PeakEwma>, native::<RingHash>, native::<Maglev>]
-    {
+    for make in [
+        native::<RoundRobin>,
+        native::<LeastRequest>,
+        native::<PeakEwma>,
+        native::<RingHash>,
+        native::<Maglev>,
+        native::<LeastConnections>,
+        native::<First>,
+    ] {
         if let Some(found) = make(given, own)? {
             return Ok((found, true));
         }

@@ -23,6 +23,11 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("haproxy", "balance roundrobin"): sched.haproxy,
     ("haproxy", "balance static-rr"): sched.haproxy,
     ("haproxy", "roundrobin and static-rr with per-server maxconn"): sched.haproxy,
+    ("haproxy", "balance leastconn"): sched.haproxy,
+    ("haproxy", "balance first"): sched.haproxy,
+    ("nginx", "least_conn"): sched.nginx_least_conn,
+    ("envoy", "LEAST_REQUEST, equal weights"): sched.envoy_least_request,
+    ("envoy", "LEAST_REQUEST, unequal weights"): sched.envoy_least_request_weighted,
     ("caddy", "weighted_round_robin, round_robin, first"): sched.caddy_sequences,
     ("traefik", "wrr"): sched.traefik_wrr,
 }

@@ -5,17 +5,24 @@ The adapters translate; they decide nothing. A script opens requests, which are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import aibalance
 
 from .model import Result
-from .proxies import Decider, Door
+from .proxies import Decider, Door, _nginx_endpoints
 from .recording import Record, UnreadableError, cases
 
 # Envoy takes a start modulo this, so with it added a start of no picks is Envoy's own too.
 ENVOY_START_MODULUS = 429_496_729
+
+SEEDS = 5
+DRAWS = 200
+STANDARD_ERRORS = 4.0
 
 HAPROXY_SCHEDULES = {"balance roundrobin": "fwrr", "balance static-rr": "static-rr"}
 
@@ -89,6 +96,8 @@ def caddy_sequences(document: dict[str, Any], door: Door = "pick") -> Result:
         name = policy.text("policy")
         if name in ("round_robin", "weighted_round_robin"):
             picker: Any = aibalance.RoundRobin(_pool(weights), schedule="caddy")
+        elif name == "first":
+            picker = aibalance.First(_pool(weights))
         else:
             result.unsupported += len(picks)
             continue
@@ -142,7 +151,7 @@ def _count(case: Record) -> int:
 
 
 def haproxy(document: dict[str, Any], door: Door = "pick") -> Result:
-    """HAProxy's roundrobin and static-rr, with live changes, and scripts of open requests."""
+    """HAProxy's roundrobin and static-rr with live changes, and scripts of these, leastconn and first."""
     result = Result()
     for case in cases(document):
         pool = _haproxy_pool(case)
@@ -163,6 +172,10 @@ def _haproxy_picker(case: Record, pool: aibalance.Pool) -> Any:
     balance = case.items("lines", str)[0]
     if balance in HAPROXY_SCHEDULES:
         return aibalance.RoundRobin(pool, schedule=HAPROXY_SCHEDULES[balance])  # type: ignore[arg-type]
+    if balance == "balance leastconn":
+        return aibalance.LeastConnections(pool, variant="haproxy")
+    if balance == "balance first":
+        return aibalance.First(pool)
     return None
 
 
@@ -201,3 +214,84 @@ def _script(result: Result, case: Record, picker: Any) -> None:
             leases.append(lease if lease is not None else picker.acquire(subset=[str(op)]))
         elif lease is not None:
             lease.release()
+
+
+def nginx_least_conn(document: dict[str, Any]) -> Result:
+    """nginx's least_conn, and its default balancing with max_conns."""
+    result = Result()
+    for case in cases(document):
+        directive = case.text("directive", "").replace("least_conn;", "").strip()
+        endpoints = _nginx_endpoints(case, directive)
+        if endpoints is None:
+            result.unsupported += _count(case)
+            continue
+        pool = aibalance.Pool(endpoints, panic_threshold=0.0)
+        least = "least_conn;" in case.text("directive", "")
+        _script(result, case, aibalance.LeastConnections(pool) if least else aibalance.RoundRobin(pool))
+    return result
+
+
+def envoy_least_request_weighted(document: dict[str, Any]) -> Result:
+    """Envoy's LEAST_REQUEST over unequal weights. The start is random and recorded."""
+    result = Result()
+    for case in cases(document):
+        if not case.has("initial_picks"):
+            result.unsupported += _count(case)
+            continue
+        bias = case.number("active_request_bias")
+        start = case.integer("initial_picks")
+        _script(result, case, aibalance.LeastRequest(_pool(_weights(case)), schedule="edf", bias=bias, start=start))
+    return result
+
+
+def envoy_least_request(document: dict[str, Any]) -> Result:
+    """Envoy's LEAST_REQUEST over equal weights, of which chance decides.
+
+    A full scan takes one of the least loaded, and ours must be as little loaded as the recorded one at every step. For
+    a number of choices the load of what is picked is compared over the whole script, in five seeds.
+    """
+    result = Result()
+    for case in cases(document):
+        policy = case.text("policy")
+        choices = re.search(r"choice_count (\d+)", policy)
+        if not choices and "FULL_SCAN" not in policy:
+            result.unsupported += _count(case)
+            continue
+        n = len(case.items("endpoints", str))
+        matched, total = [], 0
+        for seed in range(SEEDS):
+            pool = aibalance.Pool([aibalance.Endpoint(str(i)) for i in range(n)], seed=seed)
+            picker = (
+                aibalance.LeastRequest(pool, choices=int(choices[1]), replace=True, score="before")
+                if choices
+                else aibalance.LeastRequest(pool, full_scan=True, score="before")
+            )
+            steps = list(_loads(case, picker, DRAWS if choices else 1))
+            total = len(steps)
+            if choices:
+                off = sum(theirs - statistics.fmean(ours) for theirs, ours in steps)
+                spread = math.sqrt(sum(statistics.pvariance(ours) * (1 + 1 / DRAWS) for _, ours in steps))
+                matched.append(total if abs(off) <= STANDARD_ERRORS * spread else 0)
+            else:
+                matched.append(sum(theirs == ours[0] for theirs, ours in steps))
+        for i in range(total):
+            result.check(f"{case.where} ({policy}), decision {i}", True, i < min(matched))
+    result.bound = f"{SEEDS} seeds, {STANDARD_ERRORS:g} standard errors"
+    return result
+
+
+def _loads(case: Record, picker: Any, draws: int) -> Iterator[tuple[int, list[int]]]:
+    """Open requests of the recorded choice, and of ours, at each step of a script; the recorded one is followed."""
+    endpoints = picker.pool.endpoints
+    load = dict.fromkeys(endpoints, 0)
+    leases: list[Any] = []
+    for op in case.items("ops", int, list):
+        ended = _ended(op)
+        if ended is not None:
+            lease = leases.pop(ended)
+            load[lease.endpoint] -= 1
+            lease.release()
+            continue
+        yield load[endpoints[op]], [load[picker.pick()] for _ in range(draws)]
+        leases.append(picker.acquire(subset=[endpoints[op]]))
+        load[endpoints[op]] += 1

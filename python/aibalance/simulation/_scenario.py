@@ -25,7 +25,7 @@ from ._traffic import (
     Traffic,
 )
 
-PICKERS = ("RoundRobin", "LeastRequest", "PeakEwma", "RingHash", "Maglev")
+PICKERS = ("RoundRobin", "LeastRequest", "LeastConnections", "PeakEwma", "First", "RingHash", "Maglev")
 """Names that `[[balancers]]` may use for `picker`."""
 
 POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")

@@ -141,6 +141,9 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             if L::TIMED {
                 pool.track_latency();
             }
+            if picker.policy.ordered() {
+                pool.order().keep();
+            }
             Arc::new(picker)
         })
     }
@@ -178,6 +181,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             view: &state.snapshot.view,
             draws: &self.draws,
             latencies: self.pool.latencies(),
+            order: self.pool.order(),
             deferred: self.pool.deferred(),
             units,
             now,
@@ -209,6 +213,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         let choice = state.pick(&self.policy, &cx, key)?;
         let cell = cx.view.block.cell(choice.slot)?;
         if cell.take::<M>(units, cx.view.limit(choice.index)) {
+            cx.order.note(choice.slot);
             return Some(Taken { choice, units });
         }
         // Somebody else took its last place between the look and the taking.
@@ -231,6 +236,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
             if cell.take::<M>(units, cx.view.limit(choice.index)) {
+                cx.order.note(choice.slot);
                 return Some(Taken { choice, units });
             }
             filter.forbid(choice.index);

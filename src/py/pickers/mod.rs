@@ -326,10 +326,12 @@ pub(super) fn positive(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         .ok_or_else(|| ConfigError::new(field, shown(value), "a whole number of at least 1").into())
 }
 
+mod connections;
 mod hashing;
 mod load;
 mod round_robin;
 
+pub(crate) use connections::{First, LeastConnections};
 pub(crate) use hashing::{Maglev, RingHash};
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use round_robin::RoundRobin;
@@ -344,6 +346,7 @@ fn add<C: PickerClass>(m: &Bound<'_, PyModule>) -> PyResult<()> {
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     round_robin::register(m)?;
     load::register(m)?;
+    connections::register(m)?;
     hashing::register(m)?;
     m.add_class::<Picks>()?;
     m.add_function(wrap_pyfunction!(_picks, m)?)?;

@@ -37,16 +37,21 @@ pub(super) fn start(value: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
     }
 }
 
+/// The keyword that gives this start.
+pub(super) fn start_keyword(kw: &Bound<'_, PyDict>, py: Python<'_>, start: Start) -> PyResult<()> {
+    match start {
+        Start::After(n) => kw.set_item("start", n),
+        Start::Random => kw.set_item("start", PyString::new(py, "random")),
+    }
+}
+
 picker_class!(
     RoundRobin,
     pickers::RoundRobin,
     "Weighted round robin.",
     |py, policy, kw| {
         kw.set_item("schedule", name_of(policy.schedule, &SCHEDULES))?;
-        match policy.start {
-            Start::After(n) => kw.set_item("start", n)?,
-            Start::Random => kw.set_item("start", PyString::new(py, "random"))?,
-        }
+        start_keyword(&kw, py, policy.start)?;
     },
     {
         #[new]

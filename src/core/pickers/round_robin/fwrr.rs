@@ -6,17 +6,11 @@
 //! are sixteenths, as in HAProxy, so that a round has 16 picks a unit of weight.
 
 use super::super::{Choice, Draws};
-use super::{Start, heir_of};
+use super::{Start, heir_of, sixteenths};
 use crate::core::endpoints::{Member, View};
 use crate::core::sync::Mutex;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-
-/// HAProxy's largest weight in sixteenths.
-const MAX_WEIGHT: f64 = 4096.0;
-
-/// Sixteenths of a unit of weight.
-const SCALE: f64 = 16.0;
 
 /// A random start goes at most this far into the first round.
 const MAX_RANDOM: u64 = 65_536;
@@ -234,12 +228,6 @@ impl State {
 pub struct Index {
     all: Vec<Member>,
     state: Mutex<State>,
-}
-
-fn sixteenths(members: &[Member]) -> impl Fn(&Member) -> i64 + use<> {
-    let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
-    let scale = if most * SCALE <= MAX_WEIGHT { SCALE } else { MAX_WEIGHT / most };
-    move |member| ((member.weight * scale).round() as i64).max(1)
 }
 
 impl Index {

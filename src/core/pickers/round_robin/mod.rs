@@ -17,6 +17,12 @@ use std::collections::HashSet;
 /// Whole weights up to this are used as they are; others are scaled so that the largest becomes 2^20.
 const MAX_WHOLE: f64 = 2_147_483_648.0;
 
+/// HAProxy's largest weight in sixteenths.
+const MAX_SIXTEENTHS: f64 = 4096.0;
+
+/// Sixteenths of a unit of weight, as HAProxy counts.
+const SIXTEENTHS: f64 = 16.0;
+
 /// The most picks that a schedule without a closed form may start after: it makes them one by one.
 pub const MAX_WALK: u64 = 1_000_000;
 
@@ -216,7 +222,7 @@ impl Policy for RoundRobin {
 
 /// The index whose rotation goes on among these members: the first that had one of them. When there are none now, the
 /// first at all: they may come back.
-fn heir_of<'a, T>(before: &[&'a T], members: &[Member], of: impl Fn(&T) -> &[Member]) -> Option<&'a T> {
+pub(super) fn heir_of<'a, T>(before: &[&'a T], members: &[Member], of: impl Fn(&T) -> &[Member]) -> Option<&'a T> {
     if members.is_empty() {
         return before.first().copied();
     }
@@ -230,7 +236,7 @@ fn equal(members: &[Member]) -> bool {
 }
 
 /// Weights as whole numbers without a common divisor, and their sum.
-fn whole(members: &[Member]) -> (Vec<i64>, i64) {
+pub(super) fn whole(members: &[Member]) -> (Vec<i64>, i64) {
     let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
     let as_is = most <= MAX_WHOLE && members.iter().all(|m| m.weight.fract() == 0.0);
     let scale = if as_is { 1.0 } else { 1_048_576.0 / most };
@@ -241,6 +247,13 @@ fn whole(members: &[Member]) -> (Vec<i64>, i64) {
     }
     let total = weights.iter().sum();
     (weights, total)
+}
+
+/// HAProxy's effective weights: sixteenths, up to 4096.
+pub(super) fn sixteenths(members: &[Member]) -> impl Fn(&Member) -> i64 + use<> {
+    let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
+    let scale = if most * SIXTEENTHS <= MAX_SIXTEENTHS { SIXTEENTHS } else { MAX_SIXTEENTHS / most };
+    move |member| ((member.weight * scale).round() as i64).max(1)
 }
 
 fn gcd(mut a: i64, mut b: i64) -> i64 {
