@@ -8,9 +8,11 @@ import numpy.typing as npt
 __all__ = [
     "Endpoint",
     "EndpointStats",
+    "First",
     "Hashed",
     "Latency",
     "Lease",
+    "LeastConnections",
     "LeastRequest",
     "Maglev",
     "ManualClock",

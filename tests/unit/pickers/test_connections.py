@@ -90,7 +90,8 @@ def test_haproxy_takes_idle_ones_first_and_the_longest_waiting_of_equals() -> No
     picker = LeastConnections(pool(1, 1, 100), variant="haproxy")
     a, b, c = (picker.acquire() for _ in range(3))
     assert ids([a, b, c]) == "abc"
-    c.release(), a.release(), b.release()
+    for lease in (c, a, b):
+        lease.release()
     assert "".join(picker.acquire().endpoint.id for _ in range(3)) == "cab"
 
 

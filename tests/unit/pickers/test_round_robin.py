@@ -87,7 +87,7 @@ def test_full_ones_are_skipped_and_come_back(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_change_keeps_the_turns_of_those_that_stay(schedule: str) -> None:
     changed, same = of(schedule, 1, 1, 1, 1), of(schedule, 1, 1, 1, 1)
-    turns(changed, 2), turns(same, 2)
+    assert turns(changed, 2) == turns(same, 2)
     changed.pool.set_health("a", "unhealthy")
     changed.pool.set_health("a", "healthy")
     changed.pool.add(Endpoint("z"))
