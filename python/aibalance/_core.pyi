@@ -27,6 +27,8 @@ __all__ = [
     "ScalingEngine",
     "SystemClock",
     "__version__",
+    "_after_fork",
+    "_before_fork",
     "_picks",
     "_reseed_after_fork",
     "_simulate",
@@ -785,6 +787,8 @@ class Maglev(_PickerMethods):
         clock: _Clock | None = None,
     ) -> Self: ...
 
+def _after_fork() -> None: ...
+def _before_fork() -> None: ...
 def _reseed_after_fork() -> None: ...
 
 # Autoscaling

@@ -37,9 +37,11 @@ impl<T> Mutex<T> {
 /// How the counters of a pool are changed. A type parameter, so that no pick branches on it.
 pub trait Mode: Copy + Send + Sync + 'static {
     /// What guards state of many words for the length of one pick.
-    type Gate: Default + Send + Sync + 'static;
+    type Gate: Default + std::fmt::Debug + Send + Sync + 'static;
     /// Held while inside the gate.
     type Guard<'a>;
+    /// Whether several threads change counters at once, so that what was just read may be old already.
+    const SHARED: bool;
 
     /// Adds, wrapping, and gives the value before.
     fn add(cell: &AtomicU64, value: u64) -> u64;
@@ -72,10 +74,12 @@ pub struct Exclusive;
 impl Mode for Shared {
     type Gate = Mutex<()>;
     type Guard<'a> = MutexGuard<'a, ()>;
+    const SHARED: bool = true;
 
     #[inline(always)]
     fn add(cell: &AtomicU64, value: u64) -> u64 {
-        cell.fetch_add(value, Ordering::AcqRel)
+        // Not just AcqRel: `Watch` needs its order with loads that follow, and it costs nothing on x86-64 and ARMv8.1.
+        cell.fetch_add(value, Ordering::SeqCst)
     }
 
     #[inline(always)]
@@ -96,6 +100,7 @@ impl Mode for Shared {
 impl Mode for Exclusive {
     type Gate = ();
     type Guard<'a> = ();
+    const SHARED: bool = false;
 
     #[inline(always)]
     fn add(cell: &AtomicU64, value: u64) -> u64 {

@@ -4,7 +4,7 @@ use crate::core::error::ConfigError;
 use crate::core::hash;
 use crate::py::door::shown;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 const ALLOWED: &str = "str, bytes, an int from -2**63 to 2**64-1, or Hashed";
 
@@ -50,8 +50,8 @@ impl Hashed {
 }
 
 fn whole(value: &Bound<'_, PyAny>) -> Option<u64> {
-    let int = value.cast::<PyInt>().ok()?;
-    int.extract::<u64>().ok().or_else(|| int.extract::<i64>().ok().map(|v| v as u64))
+    // Anything with __index__ is a whole number, numpy's integers too; a float has none.
+    value.extract::<u64>().ok().or_else(|| value.extract::<i64>().ok().map(|v| v as u64))
 }
 
 /// The hash of a key.
@@ -67,6 +67,16 @@ pub(crate) fn hashed(key: &Bound<'_, PyAny>) -> PyResult<u64> {
         return Ok(ready.get().0);
     }
     whole(key).map(hash::of_u64).ok_or_else(refuse)
+}
+
+/// A key that is a hash already: an int, or Hashed.
+pub(crate) fn ready(key: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match key.cast::<Hashed>() {
+        Ok(ready) => Ok(ready.get().0),
+        Err(_) => whole(key).ok_or_else(|| {
+            ConfigError::new("key", shown(key), "an int from -2**63 to 2**64-1 or Hashed, when hashed=True").into()
+        }),
+    }
 }
 
 /// One hash from the values of several hash policies, as Envoy 1.40 combines them.

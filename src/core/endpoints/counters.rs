@@ -4,6 +4,41 @@
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use std::sync::Arc;
 
+/// How many neighbouring slots share a [`Watch`]; a power of two that divides every chunk.
+pub const GROUP: u32 = 16;
+
+/// Tells whoever compares many endpoints which of them have changed. It holds a number that is odd while somebody
+/// watches; the first change after that makes it even, and it never has the same value again. While nobody watches, a
+/// change only reads it, so that threads do not fight for its cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Watch(AtomicU64);
+
+impl Watch {
+    /// The number now. Equal to what [`Watch::start`] gave: nothing has changed since.
+    #[inline(always)]
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Starts to watch. What is read after this is what the number given stands for.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.0.fetch_or(1, Ordering::SeqCst) | 1
+    }
+
+    /// Something has changed. Called after the change: of a change and a start at the same time, either this sees the
+    /// start or the reads after the start see the change, for all four are sequentially consistent.
+    #[inline(always)]
+    fn end<M: Mode>(&self) {
+        if self.0.load(Ordering::SeqCst) & 1 != 0 {
+            // Two at once may add 2: the number is odd again, but it is not the one that anybody remembers.
+            M::add(&self.0, 1);
+        }
+    }
+}
+
 /// Work is counted in units of 1/1024 of one request.
 pub const UNITS: f64 = 1024.0;
 
@@ -15,8 +50,9 @@ pub const MAX_COST: f64 = 8.0e12;
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Cell {
-    /// Work in flight in [`UNITS`], with the correction of reports; a signed number in two's complement.
-    pub load: AtomicU64,
+    /// Work in flight in [`UNITS`], with the correction of reports; a signed number in two's complement. Changed by
+    /// [`Cell::shift`] alone, which tells those who watch.
+    load: AtomicU64,
     /// How much of `load` is the correction of reports, in units; signed likewise.
     pub extra: AtomicU64,
     /// Requests in flight.
@@ -27,9 +63,9 @@ pub struct Cell {
     pub rtt: AtomicU64,
     /// The estimate as picks compare it, as float bits; 0 bits when there is none.
     pub shown: AtomicU64,
-    /// Leases given out.
-    pub picks: AtomicU64,
-    /// When a report about this endpoint stops counting; 0 when there is none.
+    /// Who watches the slots around.
+    pub watch: Arc<Watch>,
+    /// When the correction of reports stops counting; 0 when there is none.
     pub report_until: AtomicU64,
     /// When the latency estimate was made.
     pub rtt_at: AtomicU64,
@@ -45,7 +81,7 @@ pub struct Cell {
     pub cancelled: AtomicU64,
     /// Leases that were dropped without a word.
     pub dropped: AtomicU64,
-    /// The last latency in seconds, as float bits.
+    /// The last latency in seconds, as float bits; 0 bits when there is none.
     pub last_latency: AtomicU64,
 }
 
@@ -61,7 +97,31 @@ impl Cell {
     #[inline(always)]
     #[must_use]
     pub fn signed_load(&self) -> i64 {
-        self.load.load(Ordering::Relaxed) as i64
+        // Ordered for those who watch, see `Watch`; a plain load on x86-64.
+        self.load.load(Ordering::SeqCst) as i64
+    }
+
+    /// Leases given out: each is in flight or has ended in one way.
+    #[must_use]
+    pub fn picks(&self) -> u64 {
+        [
+            &self.inflight,
+            &self.successes,
+            &self.failures,
+            &self.timeouts,
+            &self.rejected,
+            &self.cancelled,
+            &self.dropped,
+        ]
+        .iter()
+        .fold(0, |sum, count| sum.wrapping_add(count.load(Ordering::Acquire)))
+    }
+
+    /// Changes the load by so many units, in two's complement.
+    #[inline(always)]
+    pub fn shift<M: Mode>(&self, units: u64) {
+        M::add(&self.load, units);
+        self.watch.end::<M>();
     }
 
     /// Takes a report in: from now on the load is `told` plus what is sent and minus what ends from here on.
@@ -70,27 +130,37 @@ impl Cell {
         let sent = self.load.load(Ordering::Acquire).wrapping_sub(before);
         let extra = told.map_or(0, |told| told.wrapping_sub(sent));
         self.extra.store(extra, Ordering::Relaxed);
-        M::add(&self.load, extra.wrapping_sub(before));
+        self.shift::<M>(extra.wrapping_sub(before));
     }
 
     /// Takes one request of this many units, unless `limit` requests are in flight.
     #[inline(always)]
     pub fn take<M: Mode>(&self, units: u64, limit: u32) -> bool {
         let before = M::add(&self.inflight, 1);
-        if before >= u64::from(limit) {
+        // Between a pick's look and this, a drain may have found nothing in flight: whoever comes later sees its flag,
+        // since [`Cell::idle`] and this change one word.
+        if before >= u64::from(limit) || (M::SHARED && self.blocked.load(Ordering::Acquire) != 0) {
             M::sub(&self.inflight, 1);
+            // Who looked in between saw one more than there is.
+            self.watch.end::<M>();
             return false;
         }
-        M::add(&self.load, units);
-        M::add(&self.picks, 1);
+        self.shift::<M>(units);
         true
+    }
+
+    /// Whether nothing is in flight. With the flag set before, nothing new comes after a yes.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        // Not a load: a change that adds nothing is ordered with every take.
+        self.inflight.fetch_add(0, Ordering::AcqRel) == 0
     }
 
     /// Gives one request of this many units back.
     #[inline(always)]
     pub fn give<M: Mode>(&self, units: u64) {
-        M::sub(&self.load, units);
         M::sub(&self.inflight, 1);
+        self.shift::<M>(units.wrapping_neg());
     }
 
     /// Forgets what the slot's former endpoint did. What is in flight is not touched: it is zero when a slot is
@@ -101,7 +171,6 @@ impl Cell {
             &self.rtt,
             &self.shown,
             &self.rtt_at,
-            &self.picks,
             &self.report_until,
             &self.successes,
             &self.failures,
@@ -117,7 +186,15 @@ impl Cell {
 }
 
 fn chunk(shift: u32) -> Arc<[Cell]> {
-    (0..1usize << shift).map(|_| Cell::default()).collect()
+    let mut watch = Arc::new(Watch::default());
+    (0..1u32 << shift)
+        .map(|at| {
+            if at.is_multiple_of(GROUP) {
+                watch = Arc::new(Watch::default());
+            }
+            Cell { watch: watch.clone(), ..Cell::default() }
+        })
+        .collect()
 }
 
 /// All cells of a pool. Cloning shares the cells.
@@ -162,6 +239,13 @@ impl Block {
         self.rest.get(((slot >> self.shift) as usize).checked_sub(1)?)?.get(slot as usize & mask)
     }
 
+    /// The cells of neighbouring slots, when they stand beside each other.
+    #[inline(always)]
+    #[must_use]
+    pub fn run(&self, from: u32, count: usize) -> Option<&[Cell]> {
+        self.first.get(from as usize..(from as usize).checked_add(count)?)
+    }
+
     /// How many slots exist.
     #[must_use]
     pub fn slots(&self) -> usize {
@@ -190,6 +274,36 @@ mod tests {
         assert!(clone.cell(999).is_none());
         block.cell(2).unwrap().take::<Shared>(5, u32::MAX);
         assert_eq!(clone.cell(2).unwrap().effective_load(), 5);
+    }
+
+    #[test]
+    fn a_watch_sees_the_first_change_of_its_group_and_of_no_other() {
+        let block = Block::for_slots(40);
+        let cell = |slot| block.cell(slot).unwrap();
+        assert!(Arc::ptr_eq(&cell(0).watch, &cell(GROUP - 1).watch));
+        assert!(!Arc::ptr_eq(&cell(0).watch, &cell(GROUP).watch));
+        cell(3).take::<Shared>(1, u32::MAX);
+        let (seen, other) = (cell(0).watch.start(), cell(GROUP).watch.start());
+        assert_eq!((cell(0).watch.start(), cell(0).watch.value()), (seen, seen));
+        cell(3).give::<Shared>(1);
+        assert_ne!(cell(0).watch.value(), seen);
+        assert_eq!(cell(GROUP).watch.value(), other);
+        let quiet = cell(0).watch.value();
+        cell(3).correct::<Exclusive>(Some(7));
+        assert_eq!(cell(0).watch.value(), quiet, "nobody watches");
+        let again = cell(0).watch.start();
+        assert!(again > seen);
+        assert!(!cell(1).take::<Exclusive>(1, 0));
+        assert_ne!(cell(0).watch.value(), again, "a refusal may have been seen as a request in flight");
+    }
+
+    #[test]
+    fn picks_are_those_in_flight_and_those_that_ended() {
+        let cell = Cell::default();
+        (0..3).for_each(|_| assert!(cell.take::<Exclusive>(1, u32::MAX)));
+        cell.give::<Exclusive>(1);
+        Exclusive::add(&cell.timeouts, 1);
+        assert_eq!(cell.picks(), 3);
     }
 
     #[test]

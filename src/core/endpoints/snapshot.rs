@@ -74,7 +74,14 @@ impl View {
     }
 
     fn below_limit(&self, cell: &Cell, index: u32) -> bool {
-        cell.inflight.load(Ordering::Relaxed) < u64::from(self.limit(index))
+        cell.inflight.load(Ordering::SeqCst) < u64::from(self.limit(index))
+    }
+
+    /// Whether an endpoint has as many requests in flight as it may have.
+    #[inline(always)]
+    #[must_use]
+    pub fn full(&self, cell: &Cell, index: u32) -> bool {
+        !self.below_limit(cell, index)
     }
 
     /// The most requests an endpoint may have in flight.
@@ -84,9 +91,9 @@ impl View {
         if self.limited { self.limits.get(index as usize).copied().unwrap_or(0) } else { u32::MAX }
     }
 
-    /// Why nothing could be picked, when `excluded` endpoints were left out by the caller.
+    /// Why nothing could be picked among those that the caller allows, `excluded` being left out.
     #[must_use]
-    pub fn refusal(&self, excluded: usize) -> PickError {
+    pub fn refusal(&self, excluded: usize, allow: &dyn Fn(u32) -> bool) -> PickError {
         let Totals { total, unhealthy, draining, zero_weight } = self.totals;
         if total == 0 {
             PickError::NoEndpoints
@@ -94,8 +101,7 @@ impl View {
             .tiers
             .iter()
             .flatten()
-            .any(|m| self.block.cell(m.slot).is_some_and(|c| c.blocked.load(Ordering::Relaxed) == 0))
-            && excluded == 0
+            .any(|m| allow(m.index) && self.block.cell(m.slot).is_some_and(|c| c.blocked.load(Ordering::Relaxed) == 0))
         {
             PickError::Overloaded
         } else {

@@ -2,7 +2,7 @@
 
 use super::round_robin::{sixteenths, whole};
 use super::{Allow, Choice, Context, Draws, Policy};
-use crate::core::endpoints::{Member, View};
+use crate::core::endpoints::{Cell, Member, View};
 use crate::core::sync::{AtomicU64, Mode, Mutex, Ordering};
 use std::collections::{HashMap, HashSet};
 
@@ -38,8 +38,12 @@ struct Seen {
 pub struct Index<M: Mode> {
     members: Vec<Member>,
     weights: Vec<u64>,
-    /// nginx: current weights of the smooth schedule; signed numbers in two's complement.
+    /// nginx: current weights of the smooth schedule, less `lift`; signed numbers in two's complement.
     current: Vec<AtomicU64>,
+    /// What all of them have gained together.
+    lift: AtomicU64,
+    /// The first slot, when all weights are the same and the slots neighbours.
+    run: Option<u32>,
     /// Current weights of slots that are in the pool and not in this rank.
     parked: HashMap<u32, u64>,
     gate: M::Gate,
@@ -51,16 +55,22 @@ impl<M: Mode> Index<M> {
     fn nginx(view: &View, members: &[Member], before: &[&Index<M>]) -> Index<M> {
         let mut parked: HashMap<u32, u64> = before.iter().flat_map(|b| b.parked.clone()).collect();
         for old in before {
-            parked.extend(old.members.iter().zip(&old.current).map(|(m, c)| (m.slot, c.load(Ordering::Relaxed))));
+            let lift = old.lift.load(Ordering::Relaxed);
+            let now = |c: &AtomicU64| c.load(Ordering::Relaxed).wrapping_add(lift);
+            parked.extend(old.members.iter().zip(&old.current).map(|(m, c)| (m.slot, now(c))));
         }
         let current = members.iter().map(|m| AtomicU64::new(parked.remove(&m.slot).unwrap_or(0))).collect();
         let present: HashSet<u32> = view.slots.iter().copied().collect();
         parked.retain(|slot, current| *current != 0 && present.contains(slot));
-        let weights = whole(members).0.into_iter().map(|w| w as u64).collect();
+        let weights: Vec<u64> = whole(members).0.into_iter().map(|w| w as u64).collect();
+        let beside = members.windows(2).all(|pair| matches!(pair, [a, b] if b.slot == a.slot + 1));
+        let run = members.first().filter(|_| beside && weights.iter().all(|&w| w == 1)).map(|m| m.slot);
         Index {
             members: members.to_vec(),
             weights,
             current,
+            lift: AtomicU64::new(0),
+            run,
             parked,
             gate: M::Gate::default(),
             seen: Mutex::new(Vec::new()),
@@ -90,10 +100,37 @@ impl<M: Mode> Index<M> {
             members: members.to_vec(),
             weights: Vec::new(),
             current: Vec::new(),
+            lift: AtomicU64::new(0),
+            run: None,
             parked: HashMap::new(),
             gate: M::Gate::default(),
             seen,
         }
+    }
+
+    /// The quick way of [`Index::pick_nginx`], for equal weights that all have as many requests: everybody gains the
+    /// same, so that only the largest has to be found.
+    fn pick_alike(&self, cx: &Context<'_>) -> Option<Choice> {
+        let cells = cx.view.block.run(self.run?, self.members.len())?;
+        let requests = cells.first()?.inflight.load(Ordering::Relaxed);
+        let same = |cell: &Cell| {
+            cell.inflight.load(Ordering::Relaxed) == requests && cell.blocked.load(Ordering::Relaxed) == 0
+        };
+        if cx.view.limited || !cells.iter().all(same) {
+            return None;
+        }
+        let _gate = M::enter(&self.gate);
+        let (mut at, mut most) = (0, i64::MIN);
+        for (i, current) in self.current.iter().enumerate() {
+            let current = current.load(Ordering::Relaxed) as i64;
+            if current > most {
+                (at, most) = (i, current);
+            }
+        }
+        M::add(&self.lift, 1);
+        let rest = (most as u64).wrapping_sub(self.members.len() as u64);
+        self.current.get(at)?.store(rest, Ordering::Relaxed);
+        self.members.get(at).map(|&m| m.into())
     }
 
     fn pick_nginx(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
@@ -196,7 +233,7 @@ impl Policy for LeastConnections {
 
     fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
         match self.variant {
-            Variant::Nginx => index.pick_nginx(cx, |_| true),
+            Variant::Nginx => index.pick_alike(cx).or_else(|| index.pick_nginx(cx, |_| true)),
             Variant::Haproxy => index.pick_haproxy(cx, |_| true),
         }
     }

@@ -2,9 +2,10 @@
 
 use super::round_robin::{edf::Deadlines, heir_of};
 use super::sampler::Sampler;
+use super::scan::Scan;
 use super::{Allow, Choice, Context, Draws, Policy, Start};
 use crate::core::endpoints::counters::UNITS;
-use crate::core::endpoints::{Member, View};
+use crate::core::endpoints::{Cell, Member, View};
 use crate::core::error::ConfigError;
 use crate::core::rng;
 use crate::core::sync::{AtomicU64, Exclusive, Mode, Mutex, Ordering};
@@ -86,6 +87,11 @@ impl LeastRequest {
     fn score(&self, cx: &Context<'_>, member: Member) -> f64 {
         // Signed, since a processor turns signed numbers into floats in one step; a load stays far below 2^62.
         let load = cx.cell(member).map_or(i64::MAX / 2, |cell| cell.signed_load().max(0));
+        self.score_of(cx, load, member)
+    }
+
+    #[inline(always)]
+    fn score_of(&self, cx: &Context<'_>, load: i64, member: Member) -> f64 {
         let load = if self.after { load + cx.units as i64 } else { load } as f64;
         if self.bias == 1.0 { load / member.weight } else { load.powf(self.bias) / member.weight }
     }
@@ -107,19 +113,34 @@ impl LeastRequest {
         if y < x || (y == x && self.wins_tie(b, a)) { b } else { a }
     }
 
-    /// The best of all members that may take the request.
-    fn scan<M: Mode>(&self, index: &Index, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+    /// The best of all members, as long as nobody has blocked it since the index was built.
+    #[inline(always)]
+    fn least<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) -> Option<Choice> {
+        let member = if index.equal && self.bias == 1.0 {
+            let load = |cell: &Cell, _| cell.effective_load();
+            index.scan.least(cx, 0, self.ties, &index.rotation, load)
+        } else {
+            let units = if self.after { cx.units } else { 0 };
+            // A float that is not negative compares as its bits do.
+            let score = |cell: &Cell, member| self.score_of(cx, cell.signed_load().max(0), member).to_bits();
+            index.scan.least(cx, units, self.ties, &index.rotation, score)
+        };
+        member.filter(|&m| cx.view.available(m)).map(Choice::from)
+    }
+
+    /// The best of all members that may take the request, by a look at each.
+    fn scan<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
         let members = &index.sampler.members;
         let from = if self.ties == Ties::Rotate {
-            (index.rotation.load(Ordering::Relaxed) as usize).checked_rem(members.len()).unwrap_or(0)
+            let from = index.rotation.load(Ordering::Relaxed) as u32;
+            members.partition_point(|m| m.index < from)
         } else {
             0
         };
         let mut best: Option<(Member, f64)> = None;
         let mut equal = 1u32;
-        let mut at = from;
         let (tail, head) = (members.get(from..).unwrap_or(&[]), members.get(..from).unwrap_or(&[]));
-        for (i, &member) in tail.iter().chain(head).enumerate() {
+        for &member in tail.iter().chain(head) {
             if !cx.view.available(member) || !allow(member.index) {
                 continue;
             }
@@ -140,16 +161,17 @@ impl LeastRequest {
                 _ => equal = 1,
             }
             best = Some((member, score));
-            at = from + i;
         }
-        if self.ties == Ties::Rotate {
-            M::replace(&index.rotation, at as u64 + 1);
+        if self.ties == Ties::Rotate
+            && let Some((member, _)) = best
+        {
+            M::replace(&index.rotation, u64::from(member.index) + 1);
         }
         best.map(|(member, _)| member.into())
     }
 
     /// The best of `choices` members, when some of the first draw could not be had or more than two are wanted.
-    fn draw<M: Mode>(&self, index: &Index, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+    fn draw<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
         let n = index.sampler.len();
         let wanted = if self.replace { self.choices as usize } else { (self.choices as usize).min(n) };
         let (mut taken, mut used) = ([0u32; MAX_CHOICES as usize], 0usize);
@@ -174,7 +196,7 @@ impl LeastRequest {
 
 impl LeastRequest {
     /// Envoy's schedule for these members, when they have one.
-    fn deadlines(&self, sampler: &Sampler, before: &[&Index], draws: &Draws) -> Option<Mutex<Deadlines>> {
+    fn deadlines<M: Mode>(&self, sampler: &Sampler, before: &[&Index<M>], draws: &Draws) -> Option<Mutex<Deadlines>> {
         let start = self.edf.filter(|_| sampler.weighted())?;
         let members = &sampler.members;
         let heir = heir_of(before, members, |old| &old.sampler.members);
@@ -190,7 +212,13 @@ impl LeastRequest {
         Some(Mutex::new(old.unwrap_or_else(fresh)))
     }
 
-    fn turn(&self, index: &Index, deadlines: &Mutex<Deadlines>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+    fn turn<M: Mode>(
+        &self,
+        index: &Index<M>,
+        deadlines: &Mutex<Deadlines>,
+        cx: &Context<'_>,
+        allow: Allow<'_>,
+    ) -> Option<Choice> {
         let usable = |at| index.sampler.get(at).is_some_and(|m| cx.view.available(m) && allow(m.index));
         let weight = |at| {
             index.sampler.get(at).map_or(1.0, |m| {
@@ -203,12 +231,16 @@ impl LeastRequest {
 }
 
 /// The members, how to draw them, and where ties rotate.
-#[derive(Debug, Default)]
-pub struct Index {
+#[derive(Debug)]
+pub struct Index<M: Mode> {
     sampler: Sampler,
+    /// Place in the pool's order, of those for whom ties rotate.
     rotation: AtomicU64,
     deadlines: Option<Mutex<Deadlines>>,
     way: Way,
+    /// Whether all weights are the same.
+    equal: bool,
+    scan: Scan<M>,
 }
 
 /// How a pick goes, settled when the index is built.
@@ -218,14 +250,16 @@ enum Way {
     TwoEqual,
     /// Two distinct choices by score.
     Two,
+    /// The best of all.
+    All,
     #[default]
     Other,
 }
 
 impl Policy for LeastRequest {
-    type Index<M: Mode> = Index;
+    type Index<M: Mode> = Index<M>;
 
-    fn build<M: Mode>(&self, _: &View, members: &[Member], before: &[&Index], draws: &Draws) -> Index {
+    fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
         let rotation = before.first().map_or(0, |b| b.rotation.load(Ordering::Relaxed));
         let sampler = Sampler::new(members);
         let deadlines = self.deadlines(&sampler, before, draws);
@@ -233,13 +267,16 @@ impl Policy for LeastRequest {
         let way = match two {
             true if self.ties == Ties::Random && self.bias == 1.0 && !sampler.weighted() => Way::TwoEqual,
             true => Way::Two,
+            false if self.full_scan && deadlines.is_none() => Way::All,
             false => Way::Other,
         };
-        Index { sampler, rotation: AtomicU64::new(rotation), deadlines, way }
+        let scan = Scan::new(view, if self.full_scan { members } else { &[] });
+        let equal = !sampler.weighted();
+        Index { sampler, rotation: AtomicU64::new(rotation), deadlines, way, equal, scan }
     }
 
     #[inline(always)]
-    fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64) -> Option<Choice> {
+    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
         match index.way {
             Way::TwoEqual => {
                 let (a, b) = index.sampler.two_equal::<M>(cx.draws);
@@ -257,12 +294,17 @@ impl Policy for LeastRequest {
                     return Some(member.into());
                 }
             }
+            Way::All => {
+                if let Some(choice) = self.least(index, cx) {
+                    return Some(choice);
+                }
+            }
             Way::Other => {}
         }
         self.pick_slowly::<M>(index, cx)
     }
 
-    fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
+    fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
         if index.sampler.len() == 0 {
             None
         } else if let Some(deadlines) = &index.deadlines {
@@ -273,11 +315,42 @@ impl Policy for LeastRequest {
             self.draw::<M>(index, cx, allow)
         }
     }
+
+    fn fill<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, out: &mut [u32]) -> usize {
+        let mut made = 0;
+        if index.way == Way::TwoEqual {
+            // Nothing is taken meanwhile, so the loads stay what they are.
+            let loads: Option<Vec<(i64, u32)>> = index
+                .sampler
+                .members
+                .iter()
+                .map(|&m| {
+                    let cell = cx.cell(m)?;
+                    cx.view.free(cell, m.index).then(|| (cell.signed_load(), m.index))
+                })
+                .collect();
+            if let Some(loads) = loads {
+                for place in out.iter_mut() {
+                    let (a, b) = index.sampler.two_equal::<M>(cx.draws);
+                    let (Some(a), Some(b)) = (loads.get(a as usize), loads.get(b as usize)) else { break };
+                    *place = if b.0 < a.0 { b.1 } else { a.1 };
+                    made += 1;
+                }
+                return made;
+            }
+        }
+        for place in out.iter_mut() {
+            let Some(choice) = self.pick::<M>(index, cx, 0) else { break };
+            *place = choice.index;
+            made += 1;
+        }
+        made
+    }
 }
 
 impl LeastRequest {
     #[inline(never)]
-    fn pick_slowly<M: Mode>(&self, index: &Index, cx: &Context<'_>) -> Option<Choice> {
+    fn pick_slowly<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) -> Option<Choice> {
         self.choose::<M>(index, cx, 0, &|_| true)
     }
 }

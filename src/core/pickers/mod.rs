@@ -7,6 +7,7 @@ pub mod least_connections;
 pub mod least_request;
 pub mod round_robin;
 mod sampler;
+mod scan;
 
 use crate::core::endpoints::{Averages, Cell, Member, Order, View};
 use crate::core::rng;
@@ -154,4 +155,51 @@ pub trait Policy: Clone + Send + Sync + 'static {
         }
         made
     }
+
+    /// Fills `out` with a pick for each key, as `pick` would give them one by one. What cannot be had ends it early;
+    /// the number of picks made is returned.
+    fn fill_keys<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, keys: &[u64], out: &mut [u32]) -> usize {
+        fill_singly::<M, Self>(self, index, cx, keys, out)
+    }
+}
+
+/// Fills `out` by a pick for each key.
+fn fill_singly<M: Mode, L: Policy>(
+    policy: &L,
+    index: &L::Index<M>,
+    cx: &Context<'_>,
+    keys: &[u64],
+    out: &mut [u32],
+) -> usize {
+    let mut made = 0;
+    for (&key, place) in keys.iter().zip(out) {
+        let Some(choice) = policy.pick::<M>(index, cx, key) else { break };
+        *place = choice.index;
+        made += 1;
+    }
+    made
+}
+
+/// The places of members in the pool, when all of them may take a request right now: what a table look-up in bulk
+/// needs. `None` when somebody would have to be skipped.
+fn all_free(cx: &Context<'_>, members: &[Member]) -> Option<Vec<u32>> {
+    members.iter().map(|&m| cx.view.available(m).then_some(m.index)).collect()
+}
+
+/// Fills `out` with the places that positions of members stand for.
+#[inline(always)]
+fn fill_places(places: &[u32], keys: &[u64], out: &mut [u32], position: impl Fn(u64) -> u32) -> usize {
+    let mut made = 0;
+    if (0u32..).zip(places).all(|(i, &place)| i == place) {
+        for (&key, out) in keys.iter().zip(out) {
+            *out = position(key);
+            made += 1;
+        }
+    } else {
+        for (&key, out) in keys.iter().zip(out) {
+            *out = places.get(position(key) as usize).copied().unwrap_or(0);
+            made += 1;
+        }
+    }
+    made
 }

@@ -56,13 +56,29 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
     /// # Errors
     /// The reason when one of them cannot be made.
     pub fn fill(&self, policy: &L, cx: &Context<'_>, out: &mut [u32]) -> Result<(), PickError> {
-        let mut made = policy.fill::<M>(&self.first, cx, out);
-        while let Some(rest) = out.get_mut(made..).filter(|rest| !rest.is_empty()) {
-            let more = self.rest.iter().map(|index| policy.fill::<M>(index, cx, rest)).find(|&n| n > 0).unwrap_or(0);
-            if more == 0 {
-                return Err(cx.view.refusal(0));
-            }
+        // In one go only where every pick would find somebody in the first rank: a pick that does not has drawn already.
+        let first = cx.view.tiers.first().is_some_and(|tier| tier.iter().any(|&member| cx.view.available(member)));
+        let made = if first { policy.fill::<M>(&self.first, cx, out) } else { 0 };
+        for place in out.get_mut(made..).unwrap_or_default() {
+            let key = if L::KEYED { cx.draws.next::<M>() } else { 0 };
+            *place = self.pick(policy, cx, key).ok_or_else(|| cx.view.refusal(0, &|_| true))?.index;
+        }
+        Ok(())
+    }
+
+    /// Makes a pick for each key, as many as both slices have.
+    ///
+    /// # Errors
+    /// The reason when one of them cannot be made.
+    pub fn fill_keys(&self, policy: &L, cx: &Context<'_>, keys: &[u64], out: &mut [u32]) -> Result<(), PickError> {
+        let mut made = 0;
+        while let (Some(keys), Some(out)) = (keys.get(made..), out.get_mut(made..)) {
+            let more = policy.fill_keys::<M>(&self.first, cx, keys, out);
             made += more;
+            let (Some(&key), Some(place)) = (keys.get(more), out.get_mut(more)) else { break };
+            let choice = self.pick_rest(policy, cx, key).ok_or_else(|| cx.view.refusal(0, &|_| true))?;
+            *place = choice.index;
+            made += 1;
         }
         Ok(())
     }
@@ -172,6 +188,11 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     #[inline(always)]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether the pool has changed since this state was built, because the rebuild waits for [`Pool::advance`].
+    pub fn behind(&self, state: &State<L, M, P>) -> bool {
+        !Arc::ptr_eq(&state.snapshot, &self.pool.snapshot())
     }
 
     /// What a pick on this state works with.

@@ -3,6 +3,7 @@
 use super::{Attempts, Picks, attempts, choice, name_of};
 use crate::core::pickers;
 use crate::core::pickers::least_connections::Variant;
+use crate::py::arguments;
 use crate::py::endpoint::Endpoint;
 use crate::py::fastcall::{Door, PickerClass};
 use crate::py::pool::Pool;
@@ -24,8 +25,8 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, variant="nginx", seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            variant: &str,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::variant)] variant: &str,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             let policy = pickers::LeastConnections { variant: choice("variant", variant, &VARIANTS)? };
@@ -38,7 +39,11 @@ picker_class!(
 picker_class!(First, pickers::First, "The first endpoint that has a free place.", |py, _policy, kw| {}, {
     #[new]
     #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
-    fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let pool = Pool::from_argument(endpoints, seed, clock)?;
         Ok(First { door: Door::new(endpoints.py(), pool, pickers::First) })
     }

@@ -4,6 +4,7 @@ use super::{Attempts, Picks, attempts, choice, name_of, positive};
 use crate::core::error::ConfigError;
 use crate::core::pickers;
 use crate::core::pickers::hashing::ring::{PointHash, RingSize};
+use crate::py::arguments;
 use crate::py::endpoint::{Endpoint, not_yet};
 use crate::py::fastcall::{Door, PickerClass};
 use crate::py::pool::Pool;
@@ -34,14 +35,14 @@ picker_class!(
         #[allow(clippy::too_many_arguments)]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            ring: &str,
+            #[pyo3(from_py_with = arguments::ring)] ring: &str,
             points: Option<&Bound<'_, PyAny>>,
             min_size: Option<&Bound<'_, PyAny>>,
             max_size: Option<&Bound<'_, PyAny>>,
-            hash: &str,
+            #[pyo3(from_py_with = arguments::hash)] hash: &str,
             avalanche: Option<&Bound<'_, PyAny>>,
             bounded_load: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             if ring != "envoy" {
@@ -85,9 +86,9 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, table_size=65537, bounded_load=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            table_size: i64,
+            #[pyo3(from_py_with = arguments::table_size)] table_size: i64,
             bounded_load: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             not_yet("bounded_load", bounded_load, "None")?;

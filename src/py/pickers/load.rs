@@ -5,6 +5,7 @@ use super::{Attempts, Picks, attempts, choice, name_of};
 use crate::core::error::ConfigError;
 use crate::core::pickers;
 use crate::core::pickers::least_request::Ties;
+use crate::py::arguments;
 use crate::py::door::shown;
 use crate::py::endpoint::Endpoint;
 use crate::py::fastcall::{Door, PickerClass};
@@ -45,15 +46,15 @@ picker_class!(
         #[allow(clippy::too_many_arguments)]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            choices: i64,
+            #[pyo3(from_py_with = arguments::choices)] choices: i64,
             full_scan: bool,
             replace: bool,
             schedule: Option<&Bound<'_, PyAny>>,
-            bias: f64,
-            score: &str,
-            ties: &str,
+            #[pyo3(from_py_with = arguments::bias)] bias: f64,
+            #[pyo3(from_py_with = arguments::score)] score: &str,
+            #[pyo3(from_py_with = arguments::ties)] ties: &str,
             start: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             let edf = match schedule.filter(|s| !s.is_none()) {
@@ -77,7 +78,11 @@ picker_class!(
 picker_class!(PeakEwma, pickers::PeakEwma, "Latency times requests in flight, best of two.", |py, _policy, kw| {}, {
     #[new]
     #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
-    fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let pool = Pool::from_argument(endpoints, seed, clock)?;
         Ok(PeakEwma { door: Door::new(endpoints.py(), pool, pickers::PeakEwma) })
     }

@@ -2,14 +2,15 @@
 
 use crate::core::error::ConfigError;
 use crate::core::pickers::Policy;
-use crate::core::pool::Filter;
 use crate::core::time::Nanos;
-use crate::py::door::{filter, shown};
+use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
-use crate::py::fastcall::{Door, PickerClass, add_methods};
+use crate::py::errors::AnyPickError;
+use crate::py::fastcall::{Door, PickerClass, add_methods, hashes_of};
 use crate::py::keys;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
@@ -34,7 +35,14 @@ impl Picks {
         self.indices.bind(py).len()
     }
 
-    fn __getitem__<'py>(&self, py: Python<'py>, at: isize) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(&self, py: Python<'py>, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let at: isize = at.extract().map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(py) {
+                PyIndexError::new_err("index out of range")
+            } else {
+                error
+            }
+        })?;
         let index: usize = self.indices.bind(py).as_any().get_item(at)?.extract()?;
         self.endpoints.bind(py).get_item(index)
     }
@@ -99,7 +107,7 @@ impl Attempts {
         let lease = match self.acquire.bind(py).call((self.key.as_ref(),), Some(&kw)) {
             Ok(lease) => lease,
             // The first attempt says why there is nobody; later ones end when everybody has been tried.
-            Err(_) if made > 0 => return Ok(None),
+            Err(error) if made > 0 && error.is_instance_of::<AnyPickError>(py) => return Ok(None),
             Err(error) => return Err(error),
         };
         tried.append(lease.getattr("endpoint")?)?;
@@ -134,34 +142,54 @@ fn attempts(
     })
 }
 
-/// The hashes of a batch of keys.
-fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
-    if let Ok(list) = keys.cast::<PyList>() {
-        return list.iter().map(|key| keys::hashed(&key)).collect();
+/// A batch of keys: hashes that are made, or those of an array that can be read where it is.
+enum Batch<'py> {
+    Made(Vec<u64>),
+    There(PyReadonlyArray1<'py, u64>),
+}
+
+impl<'py> Batch<'py> {
+    fn new(keys: &Bound<'py, PyAny>, hashed: bool) -> PyResult<Batch<'py>> {
+        if let Ok(list) = keys.cast::<PyList>() {
+            if !hashed {
+                return hashes_of(list).map(Batch::Made);
+            }
+            return list.iter().map(|key| keys::ready(&key)).collect::<PyResult<_>>().map(Batch::Made);
+        }
+        if let Ok(tuple) = keys.cast::<PyTuple>() {
+            let one = |key: Bound<'_, PyAny>| if hashed { keys::ready(&key) } else { keys::hashed(&key) };
+            return tuple.iter().map(one).collect::<PyResult<_>>().map(Batch::Made);
+        }
+        let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
+        let made = if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
+            if hashed && array.as_slice().is_ok() {
+                return Ok(Batch::There(array));
+            }
+            array.as_array().iter().map(|&k| as_is(k)).collect()
+        } else if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i64>>() {
+            array.as_array().iter().map(|&k| as_is(k as u64)).collect()
+        } else if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u32>>() {
+            array.as_array().iter().map(|&k| as_is(u64::from(k))).collect()
+        } else if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i32>>() {
+            array.as_array().iter().map(|&k| as_is(i64::from(k) as u64)).collect()
+        } else {
+            let allowed = "a number of picks, a list of keys, or a one-dimensional array of 32- or 64-bit integers";
+            return Err(ConfigError::new("n_or_keys", shown(keys), allowed).into());
+        };
+        Ok(Batch::Made(made))
     }
-    if let Ok(tuple) = keys.cast::<PyTuple>() {
-        return tuple.iter().map(|key| keys::hashed(&key)).collect();
+
+    fn hashes(&self) -> &[u64] {
+        match self {
+            Batch::Made(hashes) => hashes,
+            Batch::There(array) => array.as_slice().unwrap_or(&[]),
+        }
     }
-    let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(k)).collect());
-    }
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i64>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(k as u64)).collect());
-    }
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u32>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(u64::from(k))).collect());
-    }
-    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i32>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(i64::from(k) as u64)).collect());
-    }
-    let allowed = "a number of picks, a list of keys, or a one-dimensional array of 32- or 64-bit integers";
-    Err(ConfigError::new("n_or_keys", shown(keys), allowed).into())
 }
 
 impl<L: Policy> Door<L> {
     fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
-        let state = self.picker.state();
+        let state = self.latest(py);
         let pool = self.pool.get();
         let now = if L::TIMED { pool.clock.now() } else { Nanos::ZERO };
         let count = if is_whole(n_or_keys) { Some(n_or_keys) } else { None };
@@ -170,7 +198,10 @@ impl<L: Policy> Door<L> {
             let n = count.extract::<usize>().ok().filter(|&n| n <= MOST_PICKS).ok_or_else(|| {
                 PyErr::from(ConfigError::new("n_or_keys", shown(count), "a number of picks from 0 to 2**32"))
             })?;
-            out = vec![0; n];
+            out = Vec::new();
+            // A request for more than there is must not end the process.
+            out.try_reserve_exact(n).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(format!("{n} picks")))?;
+            out.resize(n, 0);
             for slice in out.chunks_mut(SLICE) {
                 let cx = self.picker.context(&state, 1024, now);
                 state.fill(self.picker.policy(), &cx, slice)?;
@@ -180,16 +211,15 @@ impl<L: Policy> Door<L> {
                 }
             }
         } else {
-            let keys = batch(n_or_keys, hashed)?;
-            out = Vec::with_capacity(keys.len());
-            for slice in keys.chunks(SLICE) {
-                for &key in slice {
-                    let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                        return Err(state.snapshot.view.refusal(0).into());
-                    };
-                    out.push(choice.index);
-                }
-                if keys.len() > SLICE {
+            let batch = Batch::new(n_or_keys, hashed)?;
+            let n = batch.hashes().len();
+            out = vec![0; n];
+            for (slice, from) in out.chunks_mut(SLICE).zip((0..).step_by(SLICE)) {
+                let cx = self.picker.context(&state, 1024, now);
+                // Looked up anew for each slice: in between others may run.
+                let keys = batch.hashes().get(from..).unwrap_or(&[]);
+                state.fill_keys(self.picker.policy(), &cx, keys, slice)?;
+                if n > SLICE {
                     py.check_signals()?;
                     py.detach(|| {});
                 }
@@ -213,10 +243,11 @@ impl<L: Policy> Door<L> {
             .ok()
             .filter(|_| is_whole(k))
             .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
-        let state = self.picker.state();
-        let key = key.filter(|k| !k.is_none()).map(keys::hashed).transpose()?;
-        let filter: Filter = filter(exclude, subset, &state.snapshot)?;
+        let key = self.key_of(key)?;
+        let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
+        let state = self.latest(py);
+        let filter = names.places(&state.snapshot);
         let ranked = self.picker.ranked(&state, key, wanted, now, filter);
         Ok(ranked
             .into_iter()

@@ -1,6 +1,6 @@
 //! Envoy's Maglev table.
 
-use super::super::{Allow, Choice, Context, Draws, Policy};
+use super::super::{Allow, Choice, Context, Draws, Policy, all_free, fill_places, fill_singly};
 use crate::core::endpoints::{Member, View};
 use crate::core::error::ConfigError;
 use crate::core::hash;
@@ -163,5 +163,61 @@ impl Policy for Maglev {
 
     fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
         index.walk(key, cx, allow)
+    }
+
+    fn fill_keys<M: Mode>(&self, index: &Index, cx: &Context<'_>, keys: &[u64], out: &mut [u32]) -> usize {
+        let Some(places) = all_free(cx, &index.members) else {
+            return fill_singly::<M, Self>(self, index, cx, keys, out);
+        };
+        let Some(by) = Divisor::new(index.size) else { return 0 };
+        let (narrow, wide) = (&index.narrow[..], &index.wide[..]);
+        if wide.is_empty() {
+            fill_places(&places, keys, out, |key| narrow.get(by.rest(key) as usize).map_or(0, |&p| u32::from(p)))
+        } else {
+            fill_places(&places, keys, out, |key| wide.get(by.rest(key) as usize).copied().unwrap_or(0))
+        }
+    }
+}
+
+/// Remainders by two multiplications instead of a division.
+#[derive(Clone, Copy, Debug)]
+struct Divisor {
+    by: u64,
+    /// 2^64 / by, rounded down.
+    inverse: u64,
+}
+
+impl Divisor {
+    fn new(by: u64) -> Option<Divisor> {
+        let inverse = (1u128 << 64).checked_div(u128::from(by))?;
+        Some(Divisor { by, inverse: u64::try_from(inverse).unwrap_or(u64::MAX) })
+    }
+
+    /// n modulo the divisor. The quotient is at most one too small, since n * (2^64 mod by) / by < 2^64.
+    #[inline(always)]
+    fn rest(self, n: u64) -> u64 {
+        let quotient = ((u128::from(n) * u128::from(self.inverse)) >> 64) as u64;
+        let rest = n.wrapping_sub(quotient.wrapping_mul(self.by));
+        if rest >= self.by { rest - self.by } else { rest }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remainders_are_those_of_a_division() {
+        assert!(Divisor::new(0).is_none());
+        for by in [2, 3, 7, 251, 65_537, MAX_TABLE] {
+            let divisor = Divisor::new(by).unwrap();
+            let near = (0..64).flat_map(|bit| [(1u64 << bit).wrapping_sub(1), 1 << bit, (1 << bit) + 1]);
+            let multiples = (0..64).map(|bit| (u64::MAX >> bit) / by * by);
+            let random = (0..10_000).map(|i| crate::core::rng::draw(by, i));
+            let edges = multiples.flat_map(|m| [m.wrapping_sub(1), m, m.saturating_add(by - 1)]);
+            for n in near.chain(edges).chain(random).chain([0, u64::MAX]) {
+                assert_eq!(divisor.rest(n), n % by, "{n} modulo {by}");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Envoy's ring.
 
-use super::super::{Allow, Choice, Context, Draws, Policy};
+use super::super::{Allow, Choice, Context, Draws, Policy, all_free, fill_places, fill_singly};
 use crate::core::endpoints::{Member, View};
 use crate::core::error::ConfigError;
 use crate::core::hash;
@@ -78,6 +78,16 @@ impl RingHash {
         Ok(self)
     }
 
+    /// Points of a member of the least weight, and that weight; `None` where the size of the whole ring is the rule,
+    /// also where widely different weights would make the ring too large.
+    fn own_points(&self, members: &[Member]) -> Option<(f64, f64)> {
+        let RingSize::Points(points) = self.size else { return None };
+        let least = members.iter().map(|m| m.weight).fold(f64::INFINITY, f64::min);
+        let points = points as f64;
+        let sum: f64 = members.iter().map(|m| (points * (m.weight / least)).round()).sum();
+        (sum <= self.bounds(members.len()).1).then_some((points, least))
+    }
+
     fn bounds(&self, members: usize) -> (f64, f64) {
         let (min, max) = match self.size {
             RingSize::Points(points) => {
@@ -114,6 +124,19 @@ impl Index {
             at += 1;
         }
         if at >= self.points.len() { 0 } else { at }
+    }
+
+    /// The same, of as many steps for nearly every hash: in bulk a branch that is hard to foresee costs more than a step.
+    #[inline(always)]
+    fn position(&self, key: u64) -> u32 {
+        let mut at = self.first.get((key >> self.shift) as usize).copied().unwrap_or(0) as usize;
+        let before = |at: usize| self.points.get(at).is_some_and(|point| point.hash < key);
+        at += usize::from(before(at));
+        at += usize::from(before(at));
+        while before(at) {
+            at += 1;
+        }
+        self.points.get(at).or(self.points.first()).map_or(0, |point| point.member)
     }
 
     #[inline(always)]
@@ -158,12 +181,18 @@ impl Policy for RingHash {
         // Envoy scales so that the least weight gets a whole number of points, in double arithmetic whose rounding
         // decides where fractions run over from one host to the next.
         let scale = ((least * min).ceil() / least).min(max);
-        let mut points = Vec::with_capacity(if scale.is_finite() { scale.ceil() as usize } else { 0 });
+        let own = self.own_points(members);
+        let room = if own.is_none() && scale.is_finite() { scale.ceil() as usize } else { 0 };
+        let mut points = Vec::with_capacity(room);
         let (mut current, mut target) = (0.0, 0.0);
         let mut text = String::new();
         for (place, member) in (0u32..).zip(members) {
             let key = view.hash_keys.get(member.index as usize).map_or("", |k| k);
-            target += scale * (member.weight / total);
+            target += match own {
+                // Each member's count is its own: another that comes or goes moves none of its points.
+                Some((points, least)) => (points * (member.weight / least)).round(),
+                None => scale * (member.weight / total),
+            };
             let mut i = 0u64;
             while current < target {
                 text.clear();
@@ -201,6 +230,13 @@ impl Policy for RingHash {
 
     fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
         index.walk(index.find(key), cx, allow)
+    }
+
+    fn fill_keys<M: Mode>(&self, index: &Index, cx: &Context<'_>, keys: &[u64], out: &mut [u32]) -> usize {
+        match all_free(cx, &index.members) {
+            Some(places) if !index.points.is_empty() => fill_places(&places, keys, out, |key| index.position(key)),
+            _ => fill_singly::<M, Self>(self, index, cx, keys, out),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! weights is right.
 
 use super::super::{Allow, Choice, Context, Draws, Policy};
-use super::{Start, whole};
+use super::{MAX_WHOLE, Start, gcd};
 use crate::core::endpoints::{Member, View};
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use std::collections::{HashMap, HashSet};
@@ -45,8 +45,11 @@ pub struct Index<M: Mode> {
     current: Vec<AtomicU64>,
     /// Picks since the last one that skipped somebody.
     calm: AtomicU64,
-    /// Current weights of slots that are in the pool and not in this rank: they keep still until they come back.
-    parked: HashMap<u32, i64>,
+    /// What one of `weights` is in the weights as given: a common divisor, or the inverse of the scale of fractions.
+    unit: f64,
+    /// Current weights, in weights as given, of slots that are in the pool and not in this rank: they keep still until
+    /// they come back.
+    parked: HashMap<u32, f64>,
     gate: M::Gate,
 }
 
@@ -92,6 +95,21 @@ impl<M: Mode> Index<M> {
         self.calm.store(if skipped { 0 } else { self.calm.load(Ordering::Relaxed) + 1 }, Ordering::Relaxed);
         Some(member.into())
     }
+}
+
+/// Weights and current weights as whole numbers, and what one of them is in the weights as given. Only what divides
+/// all of them is taken out, so that nginx's numbers stay nginx's.
+fn whole(members: &[Member], current: &[f64]) -> (Vec<i64>, Vec<i64>, f64) {
+    let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
+    let as_is = most <= MAX_WHOLE && members.iter().all(|m| m.weight.fract() == 0.0);
+    let scale = if as_is { 1.0 } else { 1_048_576.0 / most };
+    let mut weights: Vec<i64> = members.iter().map(|m| ((m.weight * scale).round() as i64).max(1)).collect();
+    let mut base: Vec<i64> = current.iter().map(|c| (c * scale).round() as i64).collect();
+    let divisor = weights.iter().chain(&base).fold(0, |a, &b| gcd(a, b.abs()));
+    if divisor > 1 {
+        weights.iter_mut().chain(&mut base).for_each(|w| *w /= divisor);
+    }
+    (weights, base, divisor.max(1) as f64 / scale)
 }
 
 /// One cycle of members of equal weight: each once, by current weight, then by place. Right as long as no two differ
@@ -179,15 +197,17 @@ impl Policy for Smooth {
     type Index<M: Mode> = Index<M>;
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
-        let (weights, total) = whole(members);
         // Those that stay keep their current weights, those that come start at zero.
-        let mut parked: HashMap<u32, i64> = before.iter().flat_map(|b| b.parked.clone()).collect();
+        let mut parked: HashMap<u32, f64> = before.iter().flat_map(|b| b.parked.clone()).collect();
         for old in before {
-            parked.extend(old.members.iter().map(|m| m.slot).zip(old.weights_now()));
+            let now = old.weights_now().into_iter().map(|current| current as f64 * old.unit);
+            parked.extend(old.members.iter().map(|m| m.slot).zip(now));
         }
-        let base: Vec<i64> = members.iter().map(|m| parked.remove(&m.slot).unwrap_or(0)).collect();
+        let current: Vec<f64> = members.iter().map(|m| parked.remove(&m.slot).unwrap_or(0.0)).collect();
         let present: HashSet<u32> = view.slots.iter().copied().collect();
-        parked.retain(|slot, current| *current != 0 && present.contains(slot));
+        parked.retain(|slot, current| *current != 0.0 && present.contains(slot));
+        let (weights, base, unit) = whole(members, &current);
+        let total: i64 = weights.iter().sum();
         let equal = weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
         let cycle = if equal {
             cycle_of_equals(&base, total)
@@ -216,6 +236,7 @@ impl Policy for Smooth {
             live: AtomicU64::new(live),
             current,
             calm: AtomicU64::new(0),
+            unit,
             parked,
             gate: M::Gate::default(),
         };
@@ -246,7 +267,7 @@ impl Policy for Smooth {
         if index.limited {
             return false;
         }
-        let equal = index.total as usize == index.members.len();
+        let equal = index.weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
         let short = (index.total as u64) <= MAX_PERIOD
             && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS;
         index.live.load(Ordering::Relaxed) != 0 && (equal || short)
@@ -349,5 +370,23 @@ mod tests {
             assert_eq!(fresh_cycle(weights, total).unwrap(), want, "{weights:?}");
             assert_eq!(cycle_from(&vec![0; weights.len()], weights, total).unwrap(), want, "{weights:?}");
         }
+    }
+
+    #[test]
+    fn whole_numbers_keep_their_ratios_and_fractions_are_scaled() {
+        let of = |weights: &[f64]| {
+            let members: Vec<Member> = weights.iter().map(|&weight| Member { index: 0, slot: 0, weight }).collect();
+            whole(&members, &[])
+        };
+        assert_eq!(of(&[10.0, 10.0, 20.0]), (vec![1, 1, 2], vec![], 10.0));
+        assert_eq!(of(&[0.5, 1.0]), (vec![1, 2], vec![], 0.5));
+        assert_eq!(of(&[1e15, 1.0]).0, vec![1_048_576, 1]);
+    }
+
+    #[test]
+    fn equals_that_are_a_whole_sum_apart_are_not_a_cycle() {
+        // The first takes two turns in a row here: 2, 0 and then 1, 1.
+        assert_eq!(cycle_of_equals(&[1, -1], 2), None);
+        assert_eq!(cycle_of_equals(&[0, 1], 2), Some(vec![1, 0]));
     }
 }
