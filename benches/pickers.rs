@@ -7,11 +7,11 @@
 use aibalance::core::endpoints::Endpoint;
 use aibalance::core::hash::xxh64;
 use aibalance::core::pickers::Policy;
+use aibalance::core::pickers::RoundRobin;
 use aibalance::core::pickers::hashing::maglev::Maglev;
 use aibalance::core::pickers::hashing::ring::RingHash;
 use aibalance::core::pickers::latency::PeakEwma;
 use aibalance::core::pickers::least_request::LeastRequest;
-use aibalance::core::pickers::round_robin::smooth::{RoundRobin, Start};
 use aibalance::core::pool::Pool;
 use aibalance::core::pool::lease::Outcome;
 use aibalance::core::pool::options::Options;
@@ -59,8 +59,8 @@ fn picks<L: Policy>(c: &mut Criterion, name: &str, policy: L, weighted: bool, ke
 
 fn pick(c: &mut Criterion) {
     let key = Some(xxh64(KEY));
-    picks(c, "round robin", RoundRobin { start: Start::After(0) }, false, None);
-    picks(c, "round robin, weighted", RoundRobin { start: Start::After(0) }, true, None);
+    picks(c, "round robin", RoundRobin::default(), false, None);
+    picks(c, "round robin, weighted", RoundRobin::default(), true, None);
     picks(c, "power of two", LeastRequest::default(), false, None);
     picks(c, "peak EWMA", PeakEwma, false, None);
     picks(c, "full scan", LeastRequest { full_scan: true, ..LeastRequest::default() }, false, None);

@@ -5,7 +5,10 @@
 use aibalance::core::endpoints::{Endpoint, Health};
 use aibalance::core::error::LeaseError;
 use aibalance::core::health::failover::Rules;
-use aibalance::core::pickers::{LeastRequest, Maglev, PeakEwma, Policy, RingHash, RoundRobin, Start};
+use aibalance::core::pickers::least_connections::Variant;
+use aibalance::core::pickers::{
+    First, LeastConnections, LeastRequest, Maglev, PeakEwma, Policy, RingHash, RoundRobin, Schedule, Start,
+};
 use aibalance::core::pool::lease::Entry;
 use aibalance::core::pool::{LeaseCell, Options, Outcome, Picker, Pool, Report};
 use aibalance::core::rng::{Rng, draw};
@@ -94,7 +97,7 @@ fn ten_million_operations_of_four_threads_leave_nothing_in_flight() {
     let total: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
     let pool: Arc<Pool<Shared, u32>> = Pool::new(endpoints(12), Options::default()).unwrap();
     let least = Picker::new(&pool, LeastRequest::default());
-    let robin = Picker::new(&pool, RoundRobin { start: Start::After(0) });
+    let robin = Picker::new(&pool, RoundRobin::default());
     let ewma = Picker::new(&pool, PeakEwma);
     let maglev = Picker::new(&pool, Maglev { table_size: 251 });
     let rounds = total / 4 / 40;
@@ -191,7 +194,14 @@ proptest! {
             let shared = replay::<L, Shared>(policy.clone(), weights, steps, seed);
             assert_eq!(shared, replay::<L, Exclusive>(policy, weights, steps, seed));
         }
-        both(RoundRobin { start: Start::Random }, &weights, &steps, seed);
+        both(RoundRobin { start: Start::Random, ..RoundRobin::default() }, &weights, &steps, seed);
+        for schedule in [Schedule::Edf, Schedule::Heap, Schedule::Stride, Schedule::Fwrr, Schedule::StaticRr, Schedule::Caddy] {
+            both(RoundRobin { schedule, start: Start::Random }, &weights, &steps, seed);
+        }
+        for variant in [Variant::Nginx, Variant::Haproxy] {
+            both(LeastConnections { variant }, &weights, &steps, seed);
+        }
+        both(First, &weights, &steps, seed);
         both(LeastRequest::default(), &weights, &steps, seed);
         both(LeastRequest { full_scan: true, ..LeastRequest::default() }, &weights, &steps, seed);
         both(PeakEwma, &weights, &steps, seed);

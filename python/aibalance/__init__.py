@@ -21,9 +21,11 @@ from ._errors import (
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
 from .pickers import (
+    First,
     Hashed,
     JoinIdleQueue,
     Lease,
+    LeastConnections,
     LeastRequest,
     Maglev,
     PeakEwma,
@@ -40,6 +42,7 @@ __all__ = [
     "ConfigError",
     "Endpoint",
     "EndpointStats",
+    "First",
     "FormatError",
     "Hashed",
     "InternalError",
@@ -47,6 +50,7 @@ __all__ = [
     "Latency",
     "Lease",
     "LeaseError",
+    "LeastConnections",
     "LeastRequest",
     "Maglev",
     "ManualClock",

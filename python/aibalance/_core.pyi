@@ -8,10 +8,12 @@ import numpy.typing as npt
 __all__ = [
     "Endpoint",
     "EndpointStats",
+    "First",
     "Hashed",
     "JoinIdleQueue",
     "Latency",
     "Lease",
+    "LeastConnections",
     "LeastRequest",
     "Maglev",
     "ManualClock",
@@ -579,15 +581,34 @@ class _PickerMethods:
 
 @final
 class RoundRobin(_PickerMethods):
-    """Weighted round robin.
+    """Weighted round robin, in the order of the system whose `schedule` you name.
 
-    `schedule="smooth"` is nginx's smooth order (nginx 1.22 and 1.31): 5, 1, 1 gives a a b a c a a. `start` is the
-    number of picks to start after (default 0), or "random". `seed` and `clock` are for the pool that is made when
-    endpoints are given instead of one.
+    - "smooth": nginx (1.22, 1.31), which spreads turns evenly: 5, 1, 1 gives a a b a c a a.
+    - "edf": Envoy (1.40), earliest deadline first: a a a a b c a. `start` is the number of picks, modulo 429,496,729,
+      that are worked out before the first, as Envoy does with a random one (0: from the very start, without Envoy's
+      rounding). Equal weights take turns.
+    - "heap": Traefik (3.7): deadlines in a heap without a rule for equal ones, so equal weights do not take turns. The
+      order of the pool is that in which they are put in; `start="random"` shuffles it, as Traefik does.
+    - "stride": gRPC (C++), static stride over one counter; a weight counts for 0.01 to 10 times the mean. `start` is a
+      place in its sequence, of which not every one is a pick.
+    - "fwrr": HAProxy's `balance roundrobin` (2.6, 2.8): a a a b a a c. Weights may change while it runs; a full
+      endpoint uses up its turn.
+    - "static-rr": HAProxy's map of turns: a a a b a a c. A full endpoint's places are skipped.
+    - "caddy": Caddy (2.11): blocks, a a a a b c a; with all weights 1 turns, from the second endpoint on. The turns of
+      a block whose endpoint is full or excluded go to its neighbours.
+
+    HAProxy's weights go up to 256: when one is larger, all are scaled for "fwrr". `start` is the number of picks to
+    start after (default 0; at most 1,000,000 for "heap" and "fwrr"), or "random". `seed` and `clock` are for the pool
+    that is made when endpoints are given instead of one. A change of the pool keeps the turns of those that stay.
+
+    Raises ConfigError for an unknown schedule, or a start that cannot be.
 
     >>> picker = RoundRobin([Endpoint("a", weight=5), "b", "c"])
     >>> [picker.pick().id for _ in range(7)]
     ['a', 'a', 'b', 'a', 'c', 'a', 'a']
+    >>> picker = RoundRobin([Endpoint("a", weight=5), "b", "c"], schedule="fwrr")
+    >>> [picker.pick().id for _ in range(7)]
+    ['a', 'a', 'a', 'b', 'a', 'a', 'c']
     """
 
     def __new__(
@@ -595,7 +616,7 @@ class RoundRobin(_PickerMethods):
         endpoints: Pool | _Endpoints,
         /,
         *,
-        schedule: Literal["smooth"] = "smooth",
+        schedule: Literal["smooth", "edf", "heap", "stride", "fwrr", "static-rr", "caddy"] = "smooth",
         start: int | Literal["random"] | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,
@@ -608,7 +629,11 @@ class LeastRequest(_PickerMethods):
     Draws `choices` (1 to 64) distinct endpoints by weight and takes the one of the least load^bias / weight; the load
     is the sum of costs in flight, with the new request's cost (`score="after"`) or without (`"before"`).
     `full_scan=True` compares all. `replace=True` draws with replacement. `ties` says who wins among equals; "rotate"
-    needs a full scan. `schedule` and `start` are known by name only in this version.
+    needs a full scan.
+
+    `schedule="edf"` is Envoy's rule for unequal weights (1.40): earliest deadline first with weight / (load + 1)^bias,
+    which is read when an endpoint has had its turn. `start` is the number of picks (modulo 429,496,729) to start after,
+    or "random"; default 0. Endpoints of equal weight go by the other options, as in Envoy.
 
     Source: Mitzenmacher, "The power of two choices in randomized load balancing", 2001. Envoy and gRPC draw with
     replacement and know no weights here.
@@ -627,11 +652,64 @@ class LeastRequest(_PickerMethods):
         choices: int = 2,
         full_scan: bool = False,
         replace: bool = False,
-        schedule: None = None,
+        schedule: Literal["edf"] | None = None,
         bias: float = 1.0,
         score: Literal["after", "before"] = "after",
         ties: Literal["random", "first", "last", "rotate", "heaviest"] = "random",
-        start: None = None,
+        start: int | Literal["random"] | None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class LeastConnections(_PickerMethods):
+    """The fewest requests in flight for its weight, all endpoints compared.
+
+    - `variant="nginx"`: nginx's `least_conn` (1.22, 1.31): requests over weight; ties by smooth weighted round robin
+      among the tied, so that an idle pool takes turns by weight. Without a tie nobody's turn moves.
+    - `variant="haproxy"`: HAProxy's `leastconn` (2.6, 2.8): idle endpoints first whatever their weight, then (requests
+      + 1) * 4096 // (weight * 16); of equal ones the one that has been so for longest.
+
+    It counts requests, not their cost. `seed` and `clock` are for the pool that is made when endpoints are given.
+    Raises ConfigError for an unknown variant.
+
+    >>> picker = LeastConnections(["a", "b"])
+    >>> busy = picker.acquire()
+    >>> [picker.pick().id for _ in range(3)]
+    ['b', 'b', 'b']
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        variant: Literal["nginx", "haproxy"] = "nginx",
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class First(_PickerMethods):
+    """The first endpoint, in the pool's order, that has a free place.
+
+    Fills one endpoint up to its `max_inflight` before the next gets work, so that the last ones stay idle and can be
+    taken away. Weights do not matter, except that 0 means no work. `seed` and `clock` are for the pool that is made
+    when endpoints are given.
+
+    Source: HAProxy's `balance first` (2.6, 2.8), Caddy's `first` (2.11).
+
+    >>> picker = First([Endpoint("a", max_inflight=1), "b"])
+    >>> busy = picker.acquire()
+    >>> busy.endpoint.id, picker.pick().id
+    ('a', 'b')
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
         seed: int | None = None,
         clock: _Clock | None = None,
     ) -> Self: ...

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ._core import (
+    First,
     Hashed,
     JoinIdleQueue,
     Lease,
+    LeastConnections,
     LeastRequest,
     Maglev,
     PeakEwma,
@@ -18,9 +20,11 @@ from ._core import (
 )
 
 __all__ = [
+    "First",
     "Hashed",
     "JoinIdleQueue",
     "Lease",
+    "LeastConnections",
     "LeastRequest",
     "Maglev",
     "PeakEwma",

@@ -48,7 +48,7 @@ macro_rules! optional {
 }
 
 required!(text -> &'a str: address "address", id "id", zone "zone", health "health", on_panic "on_panic",
-    failover "failover", schedule "schedule", score "score", ties "ties", ring "ring", hash "hash");
+    failover "failover", schedule "schedule", variant "variant", score "score", ties "ties", ring "ring", hash "hash");
 required!(number -> f64: weight "weight", panic_threshold "panic_threshold",
     overprovisioning_factor "overprovisioning_factor", bias "bias", decay "latency.decay",
     failure_penalty "latency.failure_penalty", ratio "ratio", min_per_second "min_per_second", start "start",

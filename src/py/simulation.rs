@@ -3,7 +3,9 @@
 
 use super::errors;
 use super::fastcall::PickerClass;
-use super::pickers::{JoinIdleQueue, LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin, WeightedRandom};
+use super::pickers::{
+    First, JoinIdleQueue, LeastConnections, LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin, WeightedRandom,
+};
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
 use crate::core::simulation::testing::{Rule, TestBalancer};
@@ -304,6 +306,8 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
         native::<PeakEwma>,
         native::<RingHash>,
         native::<Maglev>,
+        native::<LeastConnections>,
+        native::<First>,
     ] {
         if let Some(found) = make(given, own)? {
             return Ok((found, true));

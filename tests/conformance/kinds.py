@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import cloud, proxies, theory
+from . import cloud, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -19,6 +19,17 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("envoy", "RING_HASH"): proxies.envoy_keyed,
     ("envoy", "MAGLEV"): proxies.envoy_keyed,
     ("envoy", "two header hash policies"): proxies.envoy_hash_policies,
+    ("envoy", "ROUND_ROBIN"): sched.envoy_round_robin,
+    ("haproxy", "balance roundrobin"): sched.haproxy,
+    ("haproxy", "balance static-rr"): sched.haproxy,
+    ("haproxy", "roundrobin and static-rr with per-server maxconn"): sched.haproxy,
+    ("haproxy", "balance leastconn"): sched.haproxy,
+    ("haproxy", "balance first"): sched.haproxy,
+    ("nginx", "least_conn"): sched.nginx_least_conn,
+    ("envoy", "LEAST_REQUEST, equal weights"): sched.envoy_least_request,
+    ("envoy", "LEAST_REQUEST, unequal weights"): sched.envoy_least_request_weighted,
+    ("caddy", "weighted_round_robin, round_robin, first"): sched.caddy_sequences,
+    ("traefik", "wrr"): sched.traefik_wrr,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
@@ -64,7 +75,7 @@ def _proxy(document: dict[str, Any]) -> Result:
     found = cases(document)
     for (known, start), adapter in REPLAYED.items():
         # Not a mere prefix: "RING_HASH / MAGLEV with hash_balance_factor" is another algorithm.
-        if system == known and (algorithm == start or algorithm.startswith(f"{start} on ")):
+        if system == known and (algorithm == start or algorithm.startswith((f"{start} on ", f"{start} ("))):
             return adapter(document)
     return Result(unsupported=sum(_decisions(case) for case in found))
 

@@ -84,10 +84,11 @@ def _endpoints(case: Record) -> list[aibalance.Endpoint]:
     ]
 
 
-def _nginx_endpoints(case: Record) -> list[aibalance.Endpoint] | None:
+def _nginx_endpoints(case: Record, directive: str | None = None) -> list[aibalance.Endpoint] | None:
     """The servers of an upstream block, or None where a parameter or directive is not translated yet."""
     # A zone and kept connections change no choice; any other directive is another algorithm.
-    if not re.fullmatch(r"((zone|keepalive) [^;]*;\s*)*", case.text("directive", "").strip()):
+    directive = case.text("directive", "") if directive is None else directive
+    if not re.fullmatch(r"((zone|keepalive) [^;]*;\s*)*", directive.strip()):
         return None
     endpoints = []
     for i, line in enumerate(case.items("servers", str)):
@@ -95,17 +96,19 @@ def _nginx_endpoints(case: Record) -> list[aibalance.Endpoint] | None:
         if not address:
             raise UnreadableError(f"{case.where}: servers[{i}]: expected an address, got {line!r}")
         options = dict(word.partition("=")[::2] for word in words)
-        if options.keys() - {"weight", "down", "backup", "max_fails", "fail_timeout"}:
+        if options.keys() - {"weight", "down", "backup", "max_conns", "max_fails", "fail_timeout"}:
             return None
-        weight = options.get("weight", "1")
-        if not weight.isdecimal():
-            raise UnreadableError(f"{case.where}: servers[{i}]: weight: expected a whole number, got {weight!r}")
+        weight, limit = options.get("weight", "1"), options.get("max_conns", "0")
+        for name, value in (("weight", weight), ("max_conns", limit)):
+            if not value.isdecimal():
+                raise UnreadableError(f"{case.where}: servers[{i}]: {name}: expected a whole number, got {value!r}")
         endpoints.append(
             aibalance.Endpoint(
                 address,
                 id=f"{i} {address}",
                 weight=0 if "down" in options else int(weight),  # `down` means no work at all
                 backup="backup" in options,
+                max_inflight=int(limit) or None,  # 0 means any number
             )
         )
     return endpoints

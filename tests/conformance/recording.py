@@ -92,6 +92,12 @@ class Record:
             raise UnreadableError(f"{self.where}: {name}: expected a whole number, got {value!r:.80}")
         return value
 
+    def number(self, name: str) -> float:
+        value = self._fields.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise UnreadableError(f"{self.where}: {name}: expected a number, got {value!r:.80}")
+        return float(value)
+
     def items(self, name: str, *kinds: type) -> list[Any]:
         value = self._fields.get(name)
         if not isinstance(value, list):

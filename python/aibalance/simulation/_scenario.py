@@ -25,7 +25,17 @@ from ._traffic import (
     Traffic,
 )
 
-PICKERS = ("RoundRobin", "WeightedRandom", "LeastRequest", "JoinIdleQueue", "PeakEwma", "RingHash", "Maglev")
+PICKERS = (
+    "RoundRobin",
+    "WeightedRandom",
+    "LeastRequest",
+    "JoinIdleQueue",
+    "PeakEwma",
+    "RingHash",
+    "Maglev",
+    "LeastConnections",
+    "First",
+)
 """Names that `[[balancers]]` may use for `picker`."""
 
 POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")

@@ -239,6 +239,13 @@ impl Block {
         self.rest.get(((slot >> self.shift) as usize).checked_sub(1)?)?.get(slot as usize & mask)
     }
 
+    /// The cells of neighbouring slots, when they stand beside each other.
+    #[inline(always)]
+    #[must_use]
+    pub fn run(&self, from: u32, count: usize) -> Option<&[Cell]> {
+        self.first.get(from as usize..(from as usize).checked_add(count)?)
+    }
+
     /// How many slots exist.
     #[must_use]
     pub fn slots(&self) -> usize {

@@ -3,9 +3,11 @@
 pub mod counters;
 pub mod endpoint;
 pub mod latency;
+pub mod order;
 pub mod snapshot;
 
 pub use counters::{Block, Cell};
 pub use endpoint::{Endpoint, Health};
 pub use latency::{Averages, Latency};
+pub use order::Order;
 pub use snapshot::{Member, Snapshot, Totals, View};

@@ -1,12 +1,14 @@
 //! Least requests: the best of d distinct choices, or of all.
 
+use super::round_robin::{edf::Deadlines, heir_of};
 use super::sampler::Sampler;
 use super::scan::Scan;
-use super::{Allow, Choice, Context, Draws, Policy};
+use super::{Allow, Choice, Context, Draws, Policy, Start};
+use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::{Cell, Member, View};
 use crate::core::error::ConfigError;
 use crate::core::rng;
-use crate::core::sync::{AtomicU64, Mode, Ordering};
+use crate::core::sync::{AtomicU64, Exclusive, Mode, Mutex, Ordering};
 
 /// Which of several equally loaded endpoints gets the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,11 +46,22 @@ pub struct LeastRequest {
     pub after: bool,
     /// Who wins a tie.
     pub ties: Ties,
+    /// Endpoints of different weight go by Envoy's schedule from this start instead: weight / (load + 1)^bias, read when
+    /// an endpoint has had its turn.
+    pub edf: Option<Start>,
 }
 
 impl Default for LeastRequest {
     fn default() -> LeastRequest {
-        LeastRequest { choices: 2, full_scan: false, replace: false, bias: 1.0, after: true, ties: Ties::Random }
+        LeastRequest {
+            choices: 2,
+            full_scan: false,
+            replace: false,
+            bias: 1.0,
+            after: true,
+            ties: Ties::Random,
+            edf: None,
+        }
     }
 }
 
@@ -181,12 +194,49 @@ impl LeastRequest {
     }
 }
 
+impl LeastRequest {
+    /// Envoy's schedule for these members, when they have one.
+    fn deadlines<M: Mode>(&self, sampler: &Sampler, before: &[&Index<M>], draws: &Draws) -> Option<Mutex<Deadlines>> {
+        let start = self.edf.filter(|_| sampler.weighted())?;
+        let members = &sampler.members;
+        let heir = heir_of(before, members, |old| &old.sampler.members);
+        let old = heir.and_then(|old| Some(old.deadlines.as_ref()?.lock().carried(&old.sampler.members, members)));
+        let fresh = || {
+            let weights: Vec<f64> = members.iter().map(|m| m.weight).collect();
+            let picks = match start {
+                Start::After(n) => n,
+                Start::Random => draws.next::<Exclusive>(),
+            };
+            Deadlines::after(&weights, picks)
+        };
+        Some(Mutex::new(old.unwrap_or_else(fresh)))
+    }
+
+    fn turn<M: Mode>(
+        &self,
+        index: &Index<M>,
+        deadlines: &Mutex<Deadlines>,
+        cx: &Context<'_>,
+        allow: Allow<'_>,
+    ) -> Option<Choice> {
+        let usable = |at| index.sampler.get(at).is_some_and(|m| cx.view.available(m) && allow(m.index));
+        let weight = |at| {
+            index.sampler.get(at).map_or(1.0, |m| {
+                let load = cx.cell(m).map_or(0, |cell| cell.effective_load()) as f64 / UNITS + 1.0;
+                m.weight / if self.bias == 1.0 { load } else { load.powf(self.bias) }
+            })
+        };
+        index.sampler.get(deadlines.lock().next(usable, weight)?).map(Choice::from)
+    }
+}
+
 /// The members, how to draw them, and where ties rotate.
 #[derive(Debug)]
 pub struct Index<M: Mode> {
     sampler: Sampler,
     /// Place in the pool's order, of those for whom ties rotate.
     rotation: AtomicU64,
+    deadlines: Option<Mutex<Deadlines>>,
     way: Way,
     /// Whether all weights are the same.
     equal: bool,
@@ -209,19 +259,20 @@ enum Way {
 impl Policy for LeastRequest {
     type Index<M: Mode> = Index<M>;
 
-    fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], _: &Draws) -> Index<M> {
+    fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
         let rotation = before.first().map_or(0, |b| b.rotation.load(Ordering::Relaxed));
         let sampler = Sampler::new(members);
-        let two = self.choices == 2 && !self.full_scan && !self.replace && members.len() > 1;
+        let deadlines = self.deadlines(&sampler, before, draws);
+        let two = deadlines.is_none() && self.choices == 2 && !self.full_scan && !self.replace && members.len() > 1;
         let way = match two {
             true if self.ties == Ties::Random && self.bias == 1.0 && !sampler.weighted() => Way::TwoEqual,
             true => Way::Two,
-            false if self.full_scan => Way::All,
+            false if self.full_scan && deadlines.is_none() => Way::All,
             false => Way::Other,
         };
         let scan = Scan::new(view, if self.full_scan { members } else { &[] });
         let equal = !sampler.weighted();
-        Index { sampler, rotation: AtomicU64::new(rotation), way, equal, scan }
+        Index { sampler, rotation: AtomicU64::new(rotation), deadlines, way, equal, scan }
     }
 
     #[inline(always)]
@@ -256,6 +307,8 @@ impl Policy for LeastRequest {
     fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
         if index.sampler.len() == 0 {
             None
+        } else if let Some(deadlines) = &index.deadlines {
+            self.turn(index, deadlines, cx, allow)
         } else if self.full_scan {
             self.scan::<M>(index, cx, allow)
         } else {

@@ -1,25 +1,29 @@
 //! Policies: how one of the eligible endpoints is chosen. A policy sees eligibility and effective weight, never health.
 
+pub mod first;
 pub mod hashing;
 pub mod idle_queue;
 pub mod latency;
+pub mod least_connections;
 pub mod least_request;
 pub mod random;
 pub mod round_robin;
 mod sampler;
 mod scan;
 
-use crate::core::endpoints::{Averages, Cell, Member, View};
+use crate::core::endpoints::{Averages, Cell, Member, Order, View};
 use crate::core::rng;
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
 
+pub use first::First;
 pub use hashing::{maglev::Maglev, ring::RingHash};
 pub use idle_queue::JoinIdleQueue;
 pub use latency::PeakEwma;
+pub use least_connections::LeastConnections;
 pub use least_request::LeastRequest;
 pub use random::WeightedRandom;
-pub use round_robin::{RoundRobin, Start};
+pub use round_robin::{RoundRobin, Schedule, Start};
 
 /// The chosen endpoint: its place in the pool and its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct Context<'a> {
     pub draws: &'a Draws,
     /// The latencies of the pool.
     pub latencies: &'a Averages,
+    /// In which order endpoints gained and gave back requests; noted for policies that are `ordered`.
+    pub order: &'a Order,
     /// Set when a policy would like to be rebuilt by and by.
     pub deferred: &'a AtomicBool,
     /// The work that the request brings, in units.
@@ -103,6 +109,11 @@ pub trait Policy: Clone + Send + Sync + 'static {
 
     /// Whether a pick depends on its key.
     const KEYED: bool = false;
+
+    /// Whether a pick needs to know in which order endpoints gained and gave back requests.
+    fn ordered(&self) -> bool {
+        false
+    }
 
     /// Prepares an index for the members of one rank. `before` are the indexes of all ranks that it replaces; none at
     /// the first build.

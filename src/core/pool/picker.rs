@@ -157,6 +157,9 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             if L::TIMED {
                 pool.track_latency();
             }
+            if picker.policy.ordered() {
+                pool.order().keep();
+            }
             Arc::new(picker)
         })
     }
@@ -199,6 +202,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             view: &state.snapshot.view,
             draws: &self.draws,
             latencies: self.pool.latencies(),
+            order: self.pool.order(),
             deferred: self.pool.deferred(),
             units,
             now,
@@ -230,6 +234,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         let choice = state.pick(&self.policy, &cx, key)?;
         let cell = cx.view.block.cell(choice.slot)?;
         if cell.take::<M>(units, cx.view.limit(choice.index)) {
+            cx.order.note(choice.slot);
             return Some(Taken { choice, units });
         }
         // Somebody else took its last place between the look and the taking.
@@ -252,6 +257,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
             if cell.take::<M>(units, cx.view.limit(choice.index)) {
+                cx.order.note(choice.slot);
                 return Some(Taken { choice, units });
             }
             filter.forbid(choice.index);

@@ -5,7 +5,7 @@ use super::options::Options;
 use super::report::{EndpointStats, Report};
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
-use crate::core::endpoints::{Averages, Block, Endpoint, Health, Member, Snapshot, View};
+use crate::core::endpoints::{Averages, Block, Endpoint, Health, Member, Order, Snapshot, View};
 use crate::core::error::{ConfigError, LeaseError, MetricError};
 use crate::core::health::failover::{self, Candidate};
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, Ordering};
@@ -64,6 +64,7 @@ pub struct Pool<M: Mode, P> {
     reports: Mutex<HashMap<u32, (Report, Nanos)>>,
     options: Options,
     latencies: Averages,
+    order: Order,
     tracks_latency: AtomicBool,
     next_change: AtomicU64,
     deferred: AtomicBool,
@@ -105,6 +106,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             reports: Mutex::new(HashMap::new()),
             tracks_latency: AtomicBool::new(false),
             latencies: Averages::new(options.latency),
+            order: Order::default(),
             next_change: AtomicU64::new(u64::MAX),
             deferred: AtomicBool::new(false),
             options,
@@ -121,6 +123,11 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     #[inline(always)]
     pub fn latencies(&self) -> &Averages {
         &self.latencies
+    }
+
+    /// In which order endpoints gained and gave back requests.
+    pub fn order(&self) -> &Order {
+        &self.order
     }
 
     /// The options.
@@ -402,10 +409,11 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let snapshot = self.current.load();
         if let Some(cell) = snapshot.view.block.cell(slot) {
             self.settle_on(cell, units, outcome, latency, hint, now);
+            self.order.note(slot);
         }
     }
 
-    /// The same, with the cell at hand.
+    /// The same, with the cell at hand and without noting the order.
     #[inline(always)]
     pub fn settle_on(
         &self,

@@ -158,7 +158,7 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::pickers::{LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin, Start};
+    use crate::core::pickers::{LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin};
 
     fn spec(weight: f64, max_inflight: Option<u32>) -> ServerSpec {
         ServerSpec { kind: "a".into(), weight, concurrency: 1, max_inflight, speed: 1.0 }
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_picker_lives_through_a_fleet_that_changes() {
-        live(RoundRobin { start: Start::After(0) });
+        live(RoundRobin::default());
         live(LeastRequest::default());
         live(PeakEwma);
         live(RingHash::default());
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn limits_and_weights_are_told() {
-        let mut balancer = PoolBalancer::new(RoundRobin { start: Start::After(0) }, 1).unwrap();
+        let mut balancer = PoolBalancer::new(RoundRobin::default(), 1).unwrap();
         balancer.add(0, &spec(3.0, Some(3)), Nanos(0)).unwrap();
         balancer.add(1, &spec(1.0, Some(3)), Nanos(0)).unwrap();
         let mut took = [0; 2];

@@ -138,6 +138,7 @@ impl LeaseObject {
                 // SAFETY: the pool is alive, so its cells are.
                 let cell = unsafe { &*self.cell };
                 pool.core.settle_on(cell, self.units, ending.outcome, latency, ending.hint, now);
+                pool.core.order().note(self.slot);
             }
             Stage::Entered | Stage::Detached => {
                 self.stage = Stage::Done;

@@ -1,10 +1,13 @@
 //! Pickers that look at load and latency.
 
+use super::round_robin::{start, start_keyword};
 use super::{Attempts, Picks, attempts, choice, name_of};
+use crate::core::error::ConfigError;
 use crate::core::pickers;
 use crate::core::pickers::least_request::Ties;
 use crate::py::arguments;
-use crate::py::endpoint::{Endpoint, not_yet};
+use crate::py::door::shown;
+use crate::py::endpoint::Endpoint;
 use crate::py::fastcall::{Door, PickerClass};
 use crate::py::pool::Pool;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -32,6 +35,10 @@ picker_class!(
         kw.set_item("bias", policy.bias)?;
         kw.set_item("score", name_of(policy.after, &SCORES))?;
         kw.set_item("ties", name_of(policy.ties, &TIES))?;
+        if let Some(start) = policy.edf {
+            kw.set_item("schedule", "edf")?;
+            start_keyword(&kw, py, start)?;
+        }
     },
     {
         #[new]
@@ -50,11 +57,18 @@ picker_class!(
             #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
-            not_yet("schedule", schedule, "None")?;
-            not_yet("start", start, "None")?;
+            let edf = match schedule.filter(|s| !s.is_none()) {
+                None if start.is_some_and(|s| !s.is_none()) => {
+                    let allowed = "None, or a start together with schedule=\"edf\"";
+                    return Err(ConfigError::new("start", start.map_or(String::new(), shown), allowed).into());
+                }
+                None => None,
+                Some(s) if s.extract::<&str>().is_ok_and(|text| text == "edf") => Some(self::start(start)?),
+                Some(s) => return Err(ConfigError::new("schedule", shown(s), "\"edf\" or None").into()),
+            };
             let choices = u32::try_from(choices).unwrap_or(0);
             let (after, ties) = (choice("score", score, &SCORES)?, choice("ties", ties, &TIES)?);
-            let policy = pickers::LeastRequest { choices, full_scan, replace, bias, after, ties }.check()?;
+            let policy = pickers::LeastRequest { choices, full_scan, replace, bias, after, ties, edf }.check()?;
             let pool = Pool::from_argument(endpoints, seed, clock)?;
             Ok(LeastRequest { door: Door::new(endpoints.py(), pool, policy) })
         }

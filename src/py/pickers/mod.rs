@@ -358,11 +358,13 @@ pub(super) fn positive(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
 }
 
 mod chance;
+mod connections;
 mod hashing;
 mod load;
 mod round_robin;
 
 pub(crate) use chance::{JoinIdleQueue, WeightedRandom};
+pub(crate) use connections::{First, LeastConnections};
 pub(crate) use hashing::{Maglev, RingHash};
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use round_robin::RoundRobin;
@@ -378,6 +380,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     round_robin::register(m)?;
     chance::register(m)?;
     load::register(m)?;
+    connections::register(m)?;
     hashing::register(m)?;
     m.add_class::<Picks>()?;
     m.add_function(wrap_pyfunction!(_picks, m)?)?;

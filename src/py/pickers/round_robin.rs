@@ -1,9 +1,9 @@
 //! Round robin.
 
-use super::{Attempts, Picks, attempts};
+use super::{Attempts, Picks, attempts, choice, name_of};
 use crate::core::error::ConfigError;
 use crate::core::pickers;
-use crate::core::pickers::Start;
+use crate::core::pickers::{Schedule, Start};
 use crate::py::arguments;
 use crate::py::door::shown;
 use crate::py::endpoint::{Endpoint, is_whole};
@@ -13,16 +13,46 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+const SCHEDULES: [(&str, Schedule); 7] = [
+    ("smooth", Schedule::Smooth),
+    ("edf", Schedule::Edf),
+    ("heap", Schedule::Heap),
+    ("stride", Schedule::Stride),
+    ("fwrr", Schedule::Fwrr),
+    ("static-rr", Schedule::StaticRr),
+    ("caddy", Schedule::Caddy),
+];
+
+/// Where a rotation starts, from an argument.
+pub(super) fn start(value: Option<&Bound<'_, PyAny>>) -> PyResult<Start> {
+    match value.filter(|s| !s.is_none()) {
+        None => Ok(Start::After(0)),
+        Some(s) if s.extract::<&str>().is_ok_and(|text| text == "random") => Ok(Start::Random),
+        Some(s) => match s.extract::<u64>() {
+            Ok(n) if is_whole(s) => Ok(Start::After(n)),
+            _ => {
+                let allowed = "a whole number of picks to start after, not negative, or \"random\"";
+                Err(ConfigError::new("start", shown(s), allowed).into())
+            }
+        },
+    }
+}
+
+/// The keyword that gives this start.
+pub(super) fn start_keyword(kw: &Bound<'_, PyDict>, py: Python<'_>, start: Start) -> PyResult<()> {
+    match start {
+        Start::After(n) => kw.set_item("start", n),
+        Start::Random => kw.set_item("start", PyString::new(py, "random")),
+    }
+}
+
 picker_class!(
     RoundRobin,
     pickers::RoundRobin,
     "Weighted round robin.",
     |py, policy, kw| {
-        kw.set_item("schedule", "smooth")?;
-        match policy.start {
-            Start::After(n) => kw.set_item("start", n)?,
-            Start::Random => kw.set_item("start", PyString::new(py, "random"))?,
-        }
+        kw.set_item("schedule", name_of(policy.schedule, &SCHEDULES))?;
+        start_keyword(&kw, py, policy.start)?;
     },
     {
         #[new]
@@ -34,22 +64,10 @@ picker_class!(
             #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
-            if schedule != "smooth" {
-                return Err(ConfigError::new("schedule", format!("{schedule:?}"), "\"smooth\" in this version").into());
-            }
-            let start = match start.filter(|s| !s.is_none()) {
-                None => Start::After(0),
-                Some(s) if s.extract::<&str>().is_ok_and(|text| text == "random") => Start::Random,
-                Some(s) => match s.extract::<u64>() {
-                    Ok(n) if is_whole(s) => Start::After(n),
-                    _ => {
-                        let allowed = "a whole number of picks to start after, not negative, or \"random\"";
-                        return Err(ConfigError::new("start", shown(s), allowed).into());
-                    }
-                },
-            };
+            let schedule = choice("schedule", schedule, &SCHEDULES)?;
+            let policy = pickers::RoundRobin { schedule, start: self::start(start)? }.check()?;
             let pool = Pool::from_argument(endpoints, seed, clock)?;
-            Ok(RoundRobin { door: Door::new(endpoints.py(), pool, pickers::RoundRobin { start }) })
+            Ok(RoundRobin { door: Door::new(endpoints.py(), pool, policy) })
         }
     }
 );

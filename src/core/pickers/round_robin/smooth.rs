@@ -7,6 +7,7 @@
 //! weights is right.
 
 use super::super::{Allow, Choice, Context, Draws, Policy};
+use super::{MAX_WHOLE, Start, gcd};
 use crate::core::endpoints::{Member, View};
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use std::collections::{HashMap, HashSet};
@@ -17,21 +18,9 @@ const MAX_PERIOD: u64 = 65_536;
 /// The most steps that building a table may take.
 const MAX_STEPS: u64 = 2_000_000;
 
-/// Whole weights up to this are used as they are; others are scaled so that the largest becomes 2^20.
-const MAX_WHOLE: f64 = 2_147_483_648.0;
-
-/// Where the rotation starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// After this many picks.
-    After(u64),
-    /// Anywhere, by the picker's seed.
-    Random,
-}
-
 /// Weighted round robin by nginx's smooth schedule (nginx 1.22 and 1.31).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoundRobin {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Smooth {
     /// Where it starts.
     pub start: Start,
 }
@@ -123,13 +112,6 @@ fn whole(members: &[Member], current: &[f64]) -> (Vec<i64>, Vec<i64>, f64) {
     (weights, base, divisor.max(1) as f64 / scale)
 }
 
-fn gcd(mut a: i64, mut b: i64) -> i64 {
-    while b != 0 {
-        (a, b) = (b, a.checked_rem(b).unwrap_or(0));
-    }
-    a
-}
-
 /// One cycle of members of equal weight: each once, by current weight, then by place. Right as long as no two differ
 /// by the sum or more, which is so unless the weights have just changed.
 fn cycle_of_equals(base: &[i64], total: i64) -> Option<Vec<u32>> {
@@ -211,17 +193,7 @@ fn cycle_from(base: &[i64], weights: &[i64], total: i64) -> Option<Vec<u32>> {
     (now == base).then_some(cycle)
 }
 
-impl RoundRobin {
-    fn start(&self, draws: &Draws, total: i64) -> u64 {
-        let n = match self.start {
-            Start::After(n) => n,
-            Start::Random => draws.next::<crate::core::sync::Exclusive>(),
-        };
-        n.checked_rem(total as u64).unwrap_or(0)
-    }
-}
-
-impl Policy for RoundRobin {
+impl Policy for Smooth {
     type Index<M: Mode> = Index<M>;
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
@@ -270,7 +242,7 @@ impl Policy for RoundRobin {
         };
         // A start is for the first build only: a rotation that goes on has its place already.
         if before.is_empty() && total > 0 {
-            let start = self.start(draws, total);
+            let start = self.start.picks(draws).checked_rem(total as u64).unwrap_or(0);
             if live == 0 {
                 index.at.store(start, Ordering::Relaxed);
             } else {

@@ -1,0 +1,247 @@
+//! Least connections, as nginx and HAProxy have it: requests in flight over weight, and their own rules for ties.
+
+use super::round_robin::{sixteenths, whole};
+use super::{Allow, Choice, Context, Draws, Policy};
+use crate::core::endpoints::{Cell, Member, View};
+use crate::core::sync::{AtomicU64, Mode, Mutex, Ordering};
+use std::collections::{HashMap, HashSet};
+
+/// Whose rule it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Variant {
+    /// nginx's `least_conn`: ties by smooth weighted round robin among the tied.
+    #[default]
+    Nginx,
+    /// HAProxy's `leastconn`: of equal ones the one that has waited longest; idle ones come first whatever their weight.
+    Haproxy,
+}
+
+/// Takes the endpoint with the fewest requests in flight for its weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeastConnections {
+    /// Whose rule it is.
+    pub variant: Variant,
+}
+
+/// HAProxy's view of a server when it was looked at last.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    weight: u64,
+    inflight: u64,
+    /// What the pool's order said of it.
+    noted: u64,
+    /// When it went to the end of its key's queue.
+    stamp: u64,
+}
+
+/// The members of a rank, and what decides between equal ones.
+pub struct Index<M: Mode> {
+    members: Vec<Member>,
+    weights: Vec<u64>,
+    /// nginx: current weights of the smooth schedule, less `lift`; signed numbers in two's complement.
+    current: Vec<AtomicU64>,
+    /// What all of them have gained together.
+    lift: AtomicU64,
+    /// The first slot, when all weights are the same and the slots neighbours.
+    run: Option<u32>,
+    /// Current weights of slots that are in the pool and not in this rank.
+    parked: HashMap<u32, u64>,
+    gate: M::Gate,
+    /// HAProxy: the order among equal keys.
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl<M: Mode> Index<M> {
+    fn nginx(view: &View, members: &[Member], before: &[&Index<M>]) -> Index<M> {
+        let mut parked: HashMap<u32, u64> = before.iter().flat_map(|b| b.parked.clone()).collect();
+        for old in before {
+            let lift = old.lift.load(Ordering::Relaxed);
+            let now = |c: &AtomicU64| c.load(Ordering::Relaxed).wrapping_add(lift);
+            parked.extend(old.members.iter().zip(&old.current).map(|(m, c)| (m.slot, now(c))));
+        }
+        let current = members.iter().map(|m| AtomicU64::new(parked.remove(&m.slot).unwrap_or(0))).collect();
+        let present: HashSet<u32> = view.slots.iter().copied().collect();
+        parked.retain(|slot, current| *current != 0 && present.contains(slot));
+        let weights: Vec<u64> = whole(members).0.into_iter().map(|w| w as u64).collect();
+        let beside = members.windows(2).all(|pair| matches!(pair, [a, b] if b.slot == a.slot + 1));
+        let run = members.first().filter(|_| beside && weights.iter().all(|&w| w == 1)).map(|m| m.slot);
+        Index {
+            members: members.to_vec(),
+            weights,
+            current,
+            lift: AtomicU64::new(0),
+            run,
+            parked,
+            gate: M::Gate::default(),
+            seen: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn haproxy(members: &[Member], before: &[&Index<M>]) -> Index<M> {
+        let mut known: HashMap<u32, Seen> = HashMap::new();
+        for old in before {
+            known.extend(old.members.iter().map(|m| m.slot).zip(old.seen.lock().iter().copied()));
+        }
+        // Who comes, or has another weight, goes to the end.
+        let mut last = known.values().map(|s| s.stamp).max().unwrap_or(0);
+        let weight = sixteenths(members);
+        let seen = members.iter().map(|member| {
+            let weight = weight(member) as u64;
+            match known.get(&member.slot) {
+                Some(seen) if seen.weight == weight => *seen,
+                seen => {
+                    last += u64::from(!known.is_empty());
+                    Seen { weight, stamp: last, inflight: 0, noted: seen.map_or(0, |s| s.noted) }
+                }
+            }
+        });
+        let seen = Mutex::new(seen.collect());
+        Index {
+            members: members.to_vec(),
+            weights: Vec::new(),
+            current: Vec::new(),
+            lift: AtomicU64::new(0),
+            run: None,
+            parked: HashMap::new(),
+            gate: M::Gate::default(),
+            seen,
+        }
+    }
+
+    /// The quick way of [`Index::pick_nginx`], for equal weights that all have as many requests: everybody gains the
+    /// same, so that only the largest has to be found.
+    fn pick_alike(&self, cx: &Context<'_>) -> Option<Choice> {
+        let cells = cx.view.block.run(self.run?, self.members.len())?;
+        let requests = cells.first()?.inflight.load(Ordering::Relaxed);
+        let same = |cell: &Cell| {
+            cell.inflight.load(Ordering::Relaxed) == requests && cell.blocked.load(Ordering::Relaxed) == 0
+        };
+        if cx.view.limited || !cells.iter().all(same) {
+            return None;
+        }
+        let _gate = M::enter(&self.gate);
+        let (mut at, mut most) = (0, i64::MIN);
+        for (i, current) in self.current.iter().enumerate() {
+            let current = current.load(Ordering::Relaxed) as i64;
+            if current > most {
+                (at, most) = (i, current);
+            }
+        }
+        M::add(&self.lift, 1);
+        let rest = (most as u64).wrapping_sub(self.members.len() as u64);
+        self.current.get(at)?.store(rest, Ordering::Relaxed);
+        self.members.get(at).map(|&m| m.into())
+    }
+
+    fn pick_nginx(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
+        let _gate = M::enter(&self.gate);
+        let inflight = |member: Member| {
+            let cell = cx.cell(member)?;
+            (cx.view.free(cell, member.index) && allow(member.index)).then(|| cell.inflight.load(Ordering::Relaxed))
+        };
+        // Place, requests and weight of the best so far; compared without division.
+        let mut best: Option<(usize, u64, u64)> = None;
+        let mut tied = false;
+        for (at, (&member, &weight)) in self.members.iter().zip(&self.weights).enumerate() {
+            let Some(requests) = inflight(member) else { continue };
+            match best {
+                Some((_, least, of)) => {
+                    let (ours, theirs) = (requests.wrapping_mul(of), least.wrapping_mul(weight));
+                    if ours < theirs {
+                        best = Some((at, requests, weight));
+                        tied = false;
+                    } else if ours == theirs {
+                        tied = true;
+                    }
+                }
+                None => best = Some((at, requests, weight)),
+            }
+        }
+        let (first, least, of) = best?;
+        if !tied {
+            return self.members.get(first).map(|&m| m.into());
+        }
+        let (mut total, mut winner) = (0u64, None::<(Member, &AtomicU64, i64)>);
+        let rest = self.members.iter().zip(&self.weights).zip(&self.current).skip(first);
+        for ((&member, &weight), current) in rest {
+            let Some(requests) = inflight(member) else { continue };
+            if requests.wrapping_mul(of) != least.wrapping_mul(weight) {
+                continue;
+            }
+            let raised = current.load(Ordering::Relaxed).wrapping_add(weight);
+            current.store(raised, Ordering::Relaxed);
+            total = total.wrapping_add(weight);
+            if winner.is_none_or(|(_, _, most)| raised as i64 > most) {
+                winner = Some((member, current, raised as i64));
+            }
+        }
+        let (member, current, raised) = winner?;
+        current.store((raised as u64).wrapping_sub(total), Ordering::Relaxed);
+        Some(member.into())
+    }
+
+    fn pick_haproxy(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
+        let mut seen = self.seen.lock();
+        cx.order.with(|stamps| {
+            let mut best: Option<(u64, u64, usize)> = None;
+            for (at, (member, seen)) in self.members.iter().zip(seen.iter_mut()).enumerate() {
+                let Some(cell) = cx.cell(*member) else { continue };
+                let inflight = cell.inflight.load(Ordering::Relaxed);
+                let noted = stamps.of(member.slot);
+                // Every request that comes or goes puts a server to the end of its new key.
+                if noted != seen.noted {
+                    (seen.noted, seen.stamp) = (noted, noted);
+                } else if inflight != seen.inflight {
+                    seen.stamp = stamps.fresh();
+                }
+                seen.inflight = inflight;
+                if !cx.view.free(cell, member.index) || !allow(member.index) {
+                    continue;
+                }
+                let key = if inflight == 0 { 0 } else { (inflight + 1) * 4096 / seen.weight.max(1) };
+                if best.is_none_or(|least| (key, seen.stamp, at) < least) {
+                    best = Some((key, seen.stamp, at));
+                }
+            }
+            let (_, _, at) = best?;
+            // Picks without leases take turns as well.
+            if let Some(seen) = seen.get_mut(at) {
+                seen.stamp = stamps.fresh();
+            }
+            self.members.get(at).map(|&m| m.into())
+        })
+    }
+}
+
+impl Policy for LeastConnections {
+    type Index<M: Mode> = Index<M>;
+
+    fn ordered(&self) -> bool {
+        self.variant == Variant::Haproxy
+    }
+
+    fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], _: &Draws) -> Index<M> {
+        match self.variant {
+            Variant::Nginx => Index::nginx(view, members, before),
+            Variant::Haproxy => Index::haproxy(members, before),
+        }
+    }
+
+    fn build_cost(&self, members: usize) -> u64 {
+        members as u64 * 100
+    }
+
+    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
+        match self.variant {
+            Variant::Nginx => index.pick_alike(cx).or_else(|| index.pick_nginx(cx, |_| true)),
+            Variant::Haproxy => index.pick_haproxy(cx, |_| true),
+        }
+    }
+
+    fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
+        match self.variant {
+            Variant::Nginx => index.pick_nginx(cx, allow),
+            Variant::Haproxy => index.pick_haproxy(cx, allow),
+        }
+    }
+}
