@@ -2,6 +2,7 @@
 
 use super::{Attempts, Picks, attempts};
 use crate::core::pickers;
+use crate::py::arguments;
 use crate::py::endpoint::{Endpoint, not_yet};
 use crate::py::fastcall::{Door, PickerClass};
 use crate::py::pool::Pool;
@@ -15,7 +16,7 @@ picker_class!(WeightedRandom, pickers::WeightedRandom, "Any endpoint, by weight.
     fn new(
         endpoints: &Bound<'_, PyAny>,
         ring: Option<&Bound<'_, PyAny>>,
-        seed: Option<u64>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         not_yet("ring", ring, "None")?;
@@ -27,7 +28,11 @@ picker_class!(WeightedRandom, pickers::WeightedRandom, "Any endpoint, by weight.
 picker_class!(JoinIdleQueue, pickers::JoinIdleQueue, "An idle endpoint, else power of two.", |py, _policy, kw| {}, {
     #[new]
     #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
-    fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let pool = Pool::from_argument(endpoints, seed, clock)?;
         Ok(JoinIdleQueue { door: Door::new(endpoints.py(), pool, pickers::JoinIdleQueue::default()) })
     }
