@@ -20,7 +20,21 @@ from ._errors import (
 )
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
-from .pickers import Hashed, Lease, LeastRequest, Maglev, PeakEwma, Picks, RingHash, RoundRobin, envoy_hash
+from .pickers import (
+    Hashed,
+    IpHash,
+    Lease,
+    LeastRequest,
+    Maglev,
+    ModuloHash,
+    PeakEwma,
+    Picks,
+    Rendezvous,
+    RingHash,
+    RoundRobin,
+    SourceHash,
+    envoy_hash,
+)
 
 __all__ = [
     "AibalanceError",
@@ -31,6 +45,7 @@ __all__ = [
     "FormatError",
     "Hashed",
     "InternalError",
+    "IpHash",
     "Latency",
     "Lease",
     "LeaseError",
@@ -38,6 +53,7 @@ __all__ = [
     "Maglev",
     "ManualClock",
     "MetricError",
+    "ModuloHash",
     "NoEndpointsError",
     "NoHealthyEndpointError",
     "Observation",
@@ -47,10 +63,12 @@ __all__ = [
     "Picks",
     "Pool",
     "Recommendation",
+    "Rendezvous",
     "RetryBudget",
     "RingHash",
     "RoundRobin",
     "SimulationError",
+    "SourceHash",
     "Step",
     "StepScaling",
     "SystemClock",

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 from ._core import (
     Hashed,
+    IpHash,
     Lease,
     LeastRequest,
     Maglev,
+    ModuloHash,
     PeakEwma,
     Picks,
+    Rendezvous,
     RingHash,
     RoundRobin,
+    SourceHash,
     _picks,
     envoy_hash,
 )
 
-__all__ = ["Hashed", "Lease", "LeastRequest", "Maglev", "PeakEwma", "Picks", "RingHash", "RoundRobin", "envoy_hash"]
+__all__ = [
+    "Hashed",
+    "IpHash",
+    "Lease",
+    "LeastRequest",
+    "Maglev",
+    "ModuloHash",
+    "PeakEwma",
+    "Picks",
+    "Rendezvous",
+    "RingHash",
+    "RoundRobin",
+    "SourceHash",
+    "envoy_hash",
+]
 
 _ = _picks

@@ -3,7 +3,9 @@
 
 use super::errors;
 use super::fastcall::PickerClass;
-use super::pickers::{LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin};
+use super::pickers::{
+    IpHash, LeastRequest, Maglev, ModuloHash, PeakEwma, Rendezvous, RingHash, RoundRobin, SourceHash,
+};
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
 use crate::core::simulation::testing::{Rule, TestBalancer};
@@ -296,8 +298,18 @@ fn native<C: PickerClass>(given: &Bound<'_, PyAny>, seed: u64) -> PyResult<Optio
 /// still works, through Python, as any object that drives a pool does.
 fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(Box<dyn Balancer + Send>, bool)> {
     let own = crate::core::rng::stream(seed, streams::BALANCER);
-    for make in [native::<RoundRobin>, native::<LeastRequest>, native::<PeakEwma>, native::<RingHash>, native::<Maglev>]
-    {
+    let known = [
+        native::<RoundRobin>,
+        native::<LeastRequest>,
+        native::<PeakEwma>,
+        native::<RingHash>,
+        native::<Maglev>,
+        native::<ModuloHash>,
+        native::<IpHash>,
+        native::<SourceHash>,
+        native::<Rendezvous>,
+    ];
+    for make in known {
         if let Some(found) = make(given, own)? {
             return Ok((found, true));
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import cloud, proxies, theory
+from . import cloud, hashing, proxies, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -19,6 +19,18 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("envoy", "RING_HASH"): proxies.envoy_keyed,
     ("envoy", "MAGLEV"): proxies.envoy_keyed,
     ("envoy", "two header hash policies"): proxies.envoy_hash_policies,
+    ("nginx", "hash $arg_key;"): hashing.nginx_hash,
+    ("nginx", "hash $arg_key consistent;"): hashing.nginx_hash_consistent,
+    ("nginx", "ip_hash"): hashing.nginx_ip_hash,
+    ("haproxy", "hash-type map-based / consistent"): hashing.haproxy_hash,
+    ("haproxy", "balance source"): hashing.haproxy_source,
+    ("haproxy", "hash-type consistent with hash-balance-factor"): hashing.haproxy_bounded_load,
+    (
+        "envoy",
+        "RING_HASH / MAGLEV with common_lb_config.consistent_hashing_lb_config.hash_balance_factor",
+    ): hashing.envoy_bounded_load,
+    ("caddy", "rendezvous (highest random weight) policies"): hashing.caddy_hash,
+    ("traefik", "strategy hrw"): hashing.traefik_hrw,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record

@@ -25,7 +25,17 @@ from ._traffic import (
     Traffic,
 )
 
-PICKERS = ("RoundRobin", "LeastRequest", "PeakEwma", "RingHash", "Maglev")
+PICKERS = (
+    "RoundRobin",
+    "LeastRequest",
+    "PeakEwma",
+    "RingHash",
+    "Maglev",
+    "ModuloHash",
+    "IpHash",
+    "SourceHash",
+    "Rendezvous",
+)
 """Names that `[[balancers]]` may use for `picker`."""
 
 POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")

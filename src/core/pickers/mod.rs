@@ -7,10 +7,15 @@ pub mod round_robin;
 mod sampler;
 
 use crate::core::endpoints::{Averages, Cell, Member, View};
+use crate::core::hash;
 use crate::core::rng;
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
 
+pub use hashing::haproxy::Haproxy;
+pub use hashing::ip_hash::IpHash;
+pub use hashing::rendezvous::Rendezvous;
+pub use hashing::variants::{Modulo, Ring};
 pub use hashing::{maglev::Maglev, ring::RingHash};
 pub use latency::PeakEwma;
 pub use least_request::LeastRequest;
@@ -58,6 +63,23 @@ impl Draws {
     }
 }
 
+/// A request's key: 64 bits that the policy itself made of it, and its bytes for policies that hash them together with
+/// every endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// What [`Policy::bytes_key`] or one of its sisters made of it.
+    pub hash: u64,
+    /// The bytes; looked at only where [`Policy::RAW`] is set.
+    pub bytes: &'a [u8],
+}
+
+impl From<u64> for Key<'_> {
+    #[inline(always)]
+    fn from(hash: u64) -> Self {
+        Key { hash, bytes: &[] }
+    }
+}
+
 /// What one pick works with.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -73,6 +95,8 @@ pub struct Context<'a> {
     pub units: u64,
     /// The instant of the pick; zero for policies that do not need it.
     pub now: Nanos,
+    /// The bytes of the key, where [`Policy::RAW`] is set.
+    pub bytes: &'a [u8],
 }
 
 impl Context<'_> {
@@ -98,6 +122,42 @@ pub trait Policy: Clone + Send + Sync + 'static {
 
     /// Whether a pick depends on its key.
     const KEYED: bool = false;
+
+    /// Whether a pick needs the bytes of its key.
+    const RAW: bool = false;
+
+    /// What a key may be, for messages.
+    const KEYS: &'static str = "str, bytes, an int from -2**63 to 2**64-1, or Hashed";
+
+    /// The 64 bits that stand for a key of these bytes; `None` for a key that the policy cannot use.
+    #[inline(always)]
+    fn bytes_key(&self, bytes: &[u8]) -> Option<u64> {
+        Some(hash::xxh64(bytes))
+    }
+
+    /// The same for a text.
+    #[inline(always)]
+    fn text_key(&self, text: &str) -> Option<u64> {
+        self.bytes_key(text.as_bytes())
+    }
+
+    /// The same for a whole number.
+    #[inline(always)]
+    fn whole_key(&self, number: u64) -> Option<u64> {
+        self.bytes_key(&number.to_le_bytes())
+    }
+
+    /// The same for a hash that the caller has already.
+    #[inline(always)]
+    fn ready_key(&self, hash: u64) -> Option<u64> {
+        Some(hash)
+    }
+
+    /// Stands for the key of a request that has none: any will do.
+    #[inline(always)]
+    fn no_key<M: Mode>(&self, draws: &Draws) -> u64 {
+        draws.next::<M>()
+    }
 
     /// Prepares an index for the members of one rank. `before` are the indexes of all ranks that it replaces; none at
     /// the first build.
@@ -135,7 +195,7 @@ pub trait Policy: Clone + Send + Sync + 'static {
     fn fill<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, out: &mut [u32]) -> usize {
         let mut made = 0;
         for place in out.iter_mut() {
-            match self.pick(index, cx, if Self::KEYED { cx.draws.next::<M>() } else { 0 }) {
+            match self.pick(index, cx, if Self::KEYED { self.no_key::<M>(cx.draws) } else { 0 }) {
                 Some(choice) => *place = choice.index,
                 None => break,
             }

@@ -13,15 +13,14 @@
 #![allow(unsafe_code)]
 
 use crate::core::error::PickError;
-use crate::core::hash;
-use crate::core::pickers::Policy;
+use crate::core::pickers::{Key, Policy};
 use crate::core::pool::{Filter, Picker, State};
 use crate::core::time::Nanos;
 use crate::py::Counting;
 use crate::py::door;
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
-use crate::py::keys;
+use crate::py::keys::Prepared;
 use crate::py::pool::{Pool, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -120,7 +119,7 @@ impl<L: Policy> Door<L> {
     pub fn take(
         &self,
         py: Python<'_>,
-        key: Option<u64>,
+        key: Option<Key<'_>>,
         units: u64,
         filter: Filter,
         now: Nanos,
@@ -238,10 +237,13 @@ unsafe fn arguments<'py, const N: usize>(
     Ok(out)
 }
 
-/// The hash of a key that is a str; `None` for anything else, and for None itself.
+/// The key that a str is to a policy; `None` for anything else, and for None itself.
+///
+/// # Safety
+/// Attached; `key` is a valid object that outlives the result.
 #[inline(always)]
-unsafe fn str_hash(key: Raw) -> Option<u64> {
-    // SAFETY: a valid object; the bytes live as long as the str, and are read at once.
+unsafe fn str_key<'a, L: Policy>(policy: &L, key: Raw) -> Option<Key<'a>> {
+    // SAFETY: a valid object; the bytes live as long as the str, and the interpreter says that they are UTF-8.
     unsafe {
         if ffi::PyUnicode_CheckExact(key) == 0 {
             return None;
@@ -253,12 +255,14 @@ unsafe fn str_hash(key: Raw) -> Option<u64> {
             ffi::PyErr_Clear();
             return None;
         }
-        Some(hash::xxh64(std::slice::from_raw_parts(data.cast::<u8>(), size as usize)))
+        let bytes = std::slice::from_raw_parts(data.cast::<u8>(), size as usize);
+        let hash = policy.text_key(std::str::from_utf8_unchecked(bytes))?;
+        Some(Key { hash, bytes })
     }
 }
 
-fn key_of(key: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
-    key.filter(|k| !k.is_none()).map(keys::hashed).transpose()
+fn key_of<'a, L: Policy>(policy: &L, key: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<Prepared<'a>>> {
+    key.filter(|k| L::KEYED && !k.is_none()).map(|key| Prepared::new(policy, key)).transpose()
 }
 
 /// What a failing call does: raise, or give None.
@@ -298,8 +302,8 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
         } else if count == 0 {
             None
         } else if C::Policy::KEYED {
-            match str_hash(*args) {
-                Some(hash) => Some(hash),
+            match str_key(door.picker.policy(), *args) {
+                Some(key) => Some(key),
                 None => return pick_slowly::<C, R>(py, door, args, count, kwnames),
             }
         } else {
@@ -332,7 +336,8 @@ unsafe fn pick_slowly<C: PickerClass, R: Refuse>(
         // SAFETY: passed on from CPython.
         let [key, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, ["key", "now"])? };
         let pool = door.pool.get();
-        let key = key_of(key.as_ref())?;
+        let prepared = key_of(door.picker.policy(), key.as_ref())?;
+        let key = prepared.as_ref().map(Prepared::key);
         let now = match now {
             Some(now) => instant_or(pool, Some(&now))?,
             None => door.time(pool),
@@ -362,8 +367,8 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         } else if count == 0 {
             None
         } else if C::Policy::KEYED {
-            match str_hash(*args) {
-                Some(hash) => Some(hash),
+            match str_key(door.picker.policy(), *args) {
+                Some(key) => Some(key),
                 None => return acquire_slowly::<C, R>(py, door, args, count, kwnames),
             }
         } else {
@@ -392,7 +397,8 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
         // SAFETY: passed on from CPython.
         let [key, cost, exclude, subset, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, names)? };
         let pool = door.pool.get();
-        let key = key_of(key.as_ref())?;
+        let prepared = key_of(door.picker.policy(), key.as_ref())?;
+        let key = prepared.as_ref().map(Prepared::key);
         let units = cost.map_or(Ok(ONE), |cost| door::units(&cost, "cost"))?;
         let filter = door::filter(exclude.as_ref(), subset.as_ref(), &door.picker.state().snapshot)?;
         let now = match now {

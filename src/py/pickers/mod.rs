@@ -1,13 +1,13 @@
 //! The picker classes: configuration in, and what is not worth a raw call.
 
 use crate::core::error::ConfigError;
-use crate::core::pickers::Policy;
+use crate::core::pickers::{Key, Policy};
 use crate::core::pool::Filter;
 use crate::core::time::Nanos;
 use crate::py::door::{filter, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
 use crate::py::fastcall::{Door, PickerClass, add_methods};
-use crate::py::keys;
+use crate::py::keys::Prepared;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -134,26 +134,35 @@ fn attempts(
     })
 }
 
-/// The hashes of a batch of keys.
-fn batch(keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Vec<u64>> {
+/// Calls `take` with each key of a batch.
+fn each<L: Policy>(
+    policy: &L,
+    keys: &Bound<'_, PyAny>,
+    hashed: bool,
+    mut take: impl FnMut(Key<'_>) -> PyResult<()>,
+) -> PyResult<()> {
     if let Ok(list) = keys.cast::<PyList>() {
-        return list.iter().map(|key| keys::hashed(&key)).collect();
+        return list.iter().try_for_each(|key| take(Prepared::new(policy, &key)?.key()));
     }
     if let Ok(tuple) = keys.cast::<PyTuple>() {
-        return tuple.iter().map(|key| keys::hashed(&key)).collect();
+        return tuple.iter().try_for_each(|key| take(Prepared::new(policy, &key)?.key()));
     }
-    let as_is = |k: u64| if hashed { k } else { crate::core::hash::of_u64(k) };
+    let mut number = |k: u64| {
+        let hash = if hashed { policy.ready_key(k) } else { policy.whole_key(k) };
+        let hash = hash.ok_or_else(|| ConfigError::new("n_or_keys", k, L::KEYS))?;
+        take(Key { hash, bytes: &k.to_le_bytes() })
+    };
     if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(k)).collect());
+        return array.as_array().iter().try_for_each(|&k| number(k));
     }
     if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i64>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(k as u64)).collect());
+        return array.as_array().iter().try_for_each(|&k| number(k as u64));
     }
     if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u32>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(u64::from(k))).collect());
+        return array.as_array().iter().try_for_each(|&k| number(u64::from(k)));
     }
     if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i32>>() {
-        return Ok(array.as_array().iter().map(|&k| as_is(i64::from(k) as u64)).collect());
+        return array.as_array().iter().try_for_each(|&k| number(i64::from(k) as u64));
     }
     let allowed = "a number of picks, a list of keys, or a one-dimensional array of 32- or 64-bit integers";
     Err(ConfigError::new("n_or_keys", shown(keys), allowed).into())
@@ -180,20 +189,18 @@ impl<L: Policy> Door<L> {
                 }
             }
         } else {
-            let keys = batch(n_or_keys, hashed)?;
-            out = Vec::with_capacity(keys.len());
-            for slice in keys.chunks(SLICE) {
-                for &key in slice {
-                    let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                        return Err(state.snapshot.view.refusal(0).into());
-                    };
-                    out.push(choice.index);
-                }
-                if keys.len() > SLICE {
+            out = Vec::with_capacity(n_or_keys.len().unwrap_or(0));
+            each(self.picker.policy(), n_or_keys, hashed, |key| {
+                let Some(choice) = self.picker.pick(&state, Some(key), now) else {
+                    return Err(state.snapshot.view.refusal(0).into());
+                };
+                out.push(choice.index);
+                if out.len().is_multiple_of(SLICE) {
                     py.check_signals()?;
                     py.detach(|| {});
                 }
-            }
+                Ok(())
+            })?;
         }
         let endpoints = PyTuple::new(py, state.snapshot.payload.iter().map(|p| p.clone_ref(py)))?.unbind();
         Ok(Picks { indices: PyArray1::from_vec(py, out).unbind(), endpoints })
@@ -214,7 +221,9 @@ impl<L: Policy> Door<L> {
             .filter(|_| is_whole(k))
             .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
         let state = self.picker.state();
-        let key = key.filter(|k| !k.is_none()).map(keys::hashed).transpose()?;
+        let key = key.filter(|k| L::KEYED && !k.is_none());
+        let prepared = key.map(|key| Prepared::new(self.picker.policy(), key)).transpose()?;
+        let key = prepared.as_ref().map(Prepared::key);
         let filter: Filter = filter(exclude, subset, &state.snapshot)?;
         let now = instant_or(self.pool.get(), now)?;
         let ranked = self.picker.ranked(&state, key, wanted, now, filter);
@@ -330,7 +339,7 @@ mod hashing;
 mod load;
 mod round_robin;
 
-pub(crate) use hashing::{Maglev, RingHash};
+pub(crate) use hashing::{IpHash, Maglev, ModuloHash, Rendezvous, RingHash, SourceHash};
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use round_robin::RoundRobin;
 

@@ -1,6 +1,7 @@
 //! Envoy's Maglev table.
 
 use super::super::{Allow, Choice, Context, Draws, Policy};
+use super::bounded::{Bound, Envoy};
 use crate::core::endpoints::{Member, View};
 use crate::core::error::ConfigError;
 use crate::core::hash;
@@ -17,11 +18,13 @@ const REHASHES: u64 = 32;
 pub struct Maglev {
     /// Entries of the table, a prime.
     pub table_size: u64,
+    /// Envoy's `hash_balance_factor`.
+    pub bounded_load: Option<Bound>,
 }
 
 impl Default for Maglev {
     fn default() -> Maglev {
-        Maglev { table_size: 65_537 }
+        Maglev { table_size: 65_537, bounded_load: None }
     }
 }
 
@@ -155,13 +158,17 @@ impl Policy for Maglev {
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
         let member = index.owner(key)?;
-        if cx.view.available(member) {
+        if cx.view.available(member) && self.bounded_load.is_none() {
             return Some(member.into());
         }
-        index.walk(key, cx, &|_| true)
+        self.choose::<M>(index, cx, key, &|_| true)
     }
 
     fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
-        index.walk(key, cx, allow)
+        let home = index.walk(key, cx, allow)?;
+        match self.bounded_load {
+            Some(bound) => Envoy { bound, members: &index.members, key, allow: Some(allow) }.pick(home, cx),
+            None => Some(home),
+        }
     }
 }
