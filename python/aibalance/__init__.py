@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os as _os
 
-from ._core import __version__, _reseed_after_fork
+from ._core import __version__, _after_fork, _before_fork, _reseed_after_fork
 from ._errors import (
     AibalanceError,
     ConfigError,
@@ -79,4 +79,5 @@ __all__ = [
 
 # Pools without a seed of their own draw anew in each process, also after a fork.
 if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
     _os.register_at_fork(after_in_child=_reseed_after_fork)

@@ -40,6 +40,8 @@ pub trait Mode: Copy + Send + Sync + 'static {
     type Gate: Default + Send + Sync + 'static;
     /// Held while inside the gate.
     type Guard<'a>;
+    /// Whether several threads change counters at once, so that what was just read may be old already.
+    const SHARED: bool;
 
     /// Adds, wrapping, and gives the value before.
     fn add(cell: &AtomicU64, value: u64) -> u64;
@@ -72,6 +74,7 @@ pub struct Exclusive;
 impl Mode for Shared {
     type Gate = Mutex<()>;
     type Guard<'a> = MutexGuard<'a, ()>;
+    const SHARED: bool = true;
 
     #[inline(always)]
     fn add(cell: &AtomicU64, value: u64) -> u64 {
@@ -96,6 +99,7 @@ impl Mode for Shared {
 impl Mode for Exclusive {
     type Gate = ();
     type Guard<'a> = ();
+    const SHARED: bool = false;
 
     #[inline(always)]
     fn add(cell: &AtomicU64, value: u64) -> u64 {

@@ -3,6 +3,7 @@
 use crate::core::error::ConfigError;
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
+use crate::py::arguments;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -104,7 +105,7 @@ pub(crate) struct ManualClock(Arc<AtomicU64>);
 impl ManualClock {
     #[new]
     #[pyo3(signature = (start=0.0, /))]
-    fn new(start: f64) -> PyResult<ManualClock> {
+    fn new(#[pyo3(from_py_with = arguments::start)] start: f64) -> PyResult<ManualClock> {
         let start = seconds("start", start)?;
         Ok(ManualClock(Arc::new(AtomicU64::new(start.0))))
     }
@@ -114,7 +115,7 @@ impl ManualClock {
     }
 
     #[pyo3(signature = (seconds, /))]
-    fn advance(&self, seconds: f64) -> PyResult<()> {
+    fn advance(&self, #[pyo3(from_py_with = arguments::step)] seconds: f64) -> PyResult<()> {
         let step = self::seconds("seconds", seconds)?;
         let now = Nanos(self.0.load(Ordering::Relaxed)).plus(step);
         self.0.store(now.0, Ordering::Relaxed);

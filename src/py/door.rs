@@ -45,8 +45,7 @@ pub(crate) fn instant(value: &Bound<'_, PyAny>, field: &str) -> PyResult<Nanos> 
     }
 }
 
-/// Places in the pool of endpoints or ids; those that the pool does not know are left out.
-fn places(items: &Bound<'_, PyAny>, snapshot: &Snapshot<Payload>, field: &str) -> PyResult<Vec<u32>> {
+fn ids(items: &Bound<'_, PyAny>, field: &str) -> PyResult<Vec<String>> {
     const ALLOWED: &str = "endpoints or ids";
     if items.is_instance_of::<PyString>() {
         return Err(ConfigError::new(field, shown(items), "an iterable of endpoints or ids, not one text").into());
@@ -57,30 +56,37 @@ fn places(items: &Bound<'_, PyAny>, snapshot: &Snapshot<Payload>, field: &str) -
     let mut out = Vec::new();
     for item in iterator {
         let item = item?;
-        let id = match item.cast::<Endpoint>() {
+        out.push(match item.cast::<Endpoint>() {
             Ok(endpoint) => endpoint.get().id(item.py()).to_str()?.to_owned(),
-            Err(_) => {
-                item.extract::<String>().map_err(|_| PyErr::from(ConfigError::new(field, shown(&item), ALLOWED)))?
-            }
-        };
-        out.extend(snapshot.ids.get(id.as_str()));
+            Err(_) => item.extract().map_err(|_| PyErr::from(ConfigError::new(field, shown(&item), ALLOWED)))?,
+        });
     }
-    out.sort_unstable();
-    out.dedup();
     Ok(out)
 }
 
-/// The filter that `exclude=` and `subset=` make.
-pub(crate) fn filter(
-    exclude: Option<&Bound<'_, PyAny>>,
-    subset: Option<&Bound<'_, PyAny>>,
-    snapshot: &Snapshot<Payload>,
-) -> PyResult<Filter> {
-    let given = |v: Option<&Bound<'_, PyAny>>, field| match v {
-        Some(v) if !v.is_none() => places(v, snapshot, field).map(Some),
-        _ => Ok(None),
-    };
-    Ok(Filter { exclude: given(exclude, "exclude")?.unwrap_or_default(), subset: given(subset, "subset")? })
+/// What `exclude=` and `subset=` name.
+pub(crate) struct Names {
+    exclude: Vec<String>,
+    subset: Option<Vec<String>>,
+}
+
+impl Names {
+    /// Reads the arguments, which may run any code.
+    pub fn from_arguments(exclude: Option<&Bound<'_, PyAny>>, subset: Option<&Bound<'_, PyAny>>) -> PyResult<Names> {
+        let read = |v, field| given(v).map(|v| ids(&v, field)).transpose();
+        Ok(Names { exclude: read(exclude, "exclude")?.unwrap_or_default(), subset: read(subset, "subset")? })
+    }
+
+    /// Their places in a pool; those that it does not know are left out.
+    pub fn places(&self, snapshot: &Snapshot<Payload>) -> Filter {
+        let find = |ids: &Vec<String>| {
+            let mut out: Vec<u32> = ids.iter().filter_map(|id| snapshot.ids.get(id.as_str()).copied()).collect();
+            out.sort_unstable();
+            out.dedup();
+            out
+        };
+        Filter { exclude: find(&self.exclude), subset: self.subset.as_ref().map(find) }
+    }
 }
 
 fn given<'py>(value: Option<&Bound<'py, PyAny>>) -> Option<Bound<'py, PyAny>> {

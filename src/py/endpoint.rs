@@ -3,6 +3,7 @@
 use crate::core::endpoints::endpoint::check_weight;
 use crate::core::endpoints::{Endpoint as CoreEndpoint, Latency as CoreLatency};
 use crate::core::error::ConfigError;
+use crate::py::arguments;
 use crate::py::door::shown;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -45,6 +46,15 @@ enum HashKey {
     Number(i64),
 }
 
+fn hash_key(value: &Bound<'_, PyAny>) -> PyResult<Option<HashKey>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let allowed = "a str without lone surrogates, an int from -2**63 to 2**63-1, or None";
+    let refuse = |_| ConfigError::new("hash_key", shown(value), allowed).into();
+    value.extract().map(Some).map_err(refuse)
+}
+
 fn cleared(slot: &Slot) -> Option<Py<PyAny>> {
     // Dropped by the caller, after the lock: what runs then may be anything.
     slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
@@ -71,14 +81,14 @@ impl Endpoint {
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
-        address: &str,
-        id: Option<&str>,
-        weight: f64,
-        zone: &str,
-        priority: i64,
+        #[pyo3(from_py_with = arguments::address)] address: &str,
+        #[pyo3(from_py_with = arguments::own_id)] id: Option<&str>,
+        #[pyo3(from_py_with = arguments::weight)] weight: f64,
+        #[pyo3(from_py_with = arguments::zone)] zone: &str,
+        #[pyo3(from_py_with = arguments::priority)] priority: i64,
         backup: bool,
-        max_inflight: Option<i64>,
-        hash_key: Option<HashKey>,
+        #[pyo3(from_py_with = arguments::max_inflight)] max_inflight: Option<i64>,
+        #[pyo3(from_py_with = hash_key)] hash_key: Option<HashKey>,
         passive: Option<&Bound<'_, PyAny>>,
         tags: Option<Bound<'_, PyAny>>,
         data: Option<Py<PyAny>>,
@@ -105,7 +115,11 @@ impl Endpoint {
         not_yet("passive", passive, "None")?;
         let tags = match tags {
             None => None,
-            Some(t) => Some(PyDict::from_sequence(&t.call_method0("items")?)?.into_any().unbind()),
+            Some(t) => {
+                let copied = t.call_method0("items").and_then(|items| PyDict::from_sequence(&items));
+                let refuse = |_| PyErr::from(ConfigError::new("tags", shown(&t), "a mapping, or None"));
+                Some(copied.map_err(refuse)?.into_any().unbind())
+            }
         };
         let address = PyString::new(py, address);
         Ok(Endpoint {
@@ -266,7 +280,11 @@ pub(crate) struct Latency(pub CoreLatency);
 impl Latency {
     #[new]
     #[pyo3(signature = (*, decay=10.0, default_rtt=None, failure_penalty=5.0))]
-    fn new(decay: f64, default_rtt: Option<f64>, failure_penalty: f64) -> PyResult<Latency> {
+    fn new(
+        #[pyo3(from_py_with = arguments::decay)] decay: f64,
+        #[pyo3(from_py_with = arguments::default_rtt)] default_rtt: Option<f64>,
+        #[pyo3(from_py_with = arguments::failure_penalty)] failure_penalty: f64,
+    ) -> PyResult<Latency> {
         Ok(Latency(CoreLatency { decay, default_rtt, failure_penalty }.check()?))
     }
 
@@ -311,5 +329,11 @@ impl Latency {
 
 /// Whether a Python object is a whole number, and not a truth value.
 pub(crate) fn is_whole(item: &Bound<'_, PyAny>) -> bool {
-    item.is_instance_of::<PyInt>() && !item.is_instance_of::<pyo3::types::PyBool>()
+    let number = item.is_instance_of::<PyInt>() && !item.is_instance_of::<pyo3::types::PyBool>();
+    // numpy's integers are no int; an array has __index__ too, and a length.
+    let like_one = |item: &Bound<'_, PyAny>| {
+        let has = |name| item.hasattr(name).unwrap_or(false);
+        !item.is_instance_of::<pyo3::types::PyBool>() && has("__index__") && !has("__len__")
+    };
+    number || like_one(item)
 }

@@ -12,9 +12,10 @@ mod tree {
     pyo3::import_exception!(aibalance._errors, NoEndpointsError);
     pyo3::import_exception!(aibalance._errors, NoHealthyEndpointError);
     pyo3::import_exception!(aibalance._errors, OverloadedError);
+    pyo3::import_exception!(aibalance._errors, PickError);
     pyo3::import_exception!(aibalance._errors, SimulationError);
 }
-pub(crate) use tree::{InternalError, SimulationError};
+pub(crate) use tree::{InternalError, PickError as AnyPickError, SimulationError};
 
 impl From<ConfigError> for PyErr {
     fn from(e: ConfigError) -> PyErr {

@@ -5,7 +5,7 @@ use crate::core::hash;
 use crate::core::pickers::{Key, Policy};
 use crate::py::door::shown;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 const ALLOWED: &str = "str, bytes, an int from -2**63 to 2**64-1, or Hashed";
 
@@ -25,7 +25,7 @@ enum Bytes<'a> {
 impl<'a> Prepared<'a> {
     /// From any key.
     pub fn new<L: Policy>(policy: &L, key: &'a Bound<'_, PyAny>) -> PyResult<Prepared<'a>> {
-        let refuse = || PyErr::from(ConfigError::new("key", shown(key), L::KEYS));
+        let refuse = || PyErr::from(ConfigError::new("key", shown(key), policy.keys()));
         let (hash, bytes) = if let Ok(text) = key.cast::<PyString>() {
             let text = text.to_str().map_err(|_| refuse())?;
             (policy.text_key(text), Bytes::Lent(text.as_bytes()))
@@ -38,6 +38,14 @@ impl<'a> Prepared<'a> {
             (policy.whole_key(number), Bytes::Number(number.to_le_bytes()))
         };
         Ok(Prepared { hash: hash.ok_or_else(refuse)?, bytes })
+    }
+
+    /// From a hash that the caller has already: an int, or Hashed.
+    pub fn ready<L: Policy>(policy: &L, key: &Bound<'_, PyAny>) -> PyResult<Prepared<'static>> {
+        let number = ready(key)?;
+        let refuse = || PyErr::from(ConfigError::new("key", shown(key), policy.keys()));
+        let hash = policy.ready_key(number).ok_or_else(refuse)?;
+        Ok(Prepared { hash, bytes: Bytes::Number(number.to_le_bytes()) })
     }
 
     /// The key.
@@ -92,12 +100,12 @@ impl Hashed {
 }
 
 fn whole(value: &Bound<'_, PyAny>) -> Option<u64> {
-    let int = value.cast::<PyInt>().ok()?;
-    int.extract::<u64>().ok().or_else(|| int.extract::<i64>().ok().map(|v| v as u64))
+    // Anything with __index__ is a whole number, numpy's integers too; a float has none.
+    value.extract::<u64>().ok().or_else(|| value.extract::<i64>().ok().map(|v| v as u64))
 }
 
 /// The hash of a key.
-pub(crate) fn hashed(key: &Bound<'_, PyAny>) -> PyResult<u64> {
+fn hashed(key: &Bound<'_, PyAny>) -> PyResult<u64> {
     let refuse = || PyErr::from(ConfigError::new("key", shown(key), ALLOWED));
     if let Ok(text) = key.cast::<PyString>() {
         return Ok(hash::xxh64(text.to_str().map_err(|_| refuse())?.as_bytes()));
@@ -109,6 +117,16 @@ pub(crate) fn hashed(key: &Bound<'_, PyAny>) -> PyResult<u64> {
         return Ok(ready.get().0);
     }
     whole(key).map(hash::of_u64).ok_or_else(refuse)
+}
+
+/// A key that is a hash already: an int, or Hashed.
+fn ready(key: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match key.cast::<Hashed>() {
+        Ok(ready) => Ok(ready.get().0),
+        Err(_) => whole(key).ok_or_else(|| {
+            ConfigError::new("key", shown(key), "an int from -2**63 to 2**64-1 or Hashed, when hashed=True").into()
+        }),
+    }
 }
 
 /// One hash from the values of several hash policies, as Envoy 1.40 combines them.

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod arguments;
 mod autoscaling;
 mod clock;
 mod door;
@@ -29,6 +30,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<pool::Pool>()?;
     m.add_class::<pool::EndpointStats>()?;
     m.add_class::<pool::RetryBudget>()?;
+    m.add_function(wrap_pyfunction!(pool::_before_fork, m)?)?;
+    m.add_function(wrap_pyfunction!(pool::_after_fork, m)?)?;
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;

@@ -7,6 +7,7 @@ use crate::core::pool::{EndpointStats as CoreStats, Options, Outcome, Pool as Co
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
 use crate::py::Counting;
+use crate::py::arguments;
 use crate::py::clock::{Clock, seconds};
 use crate::py::door::{Ending, instant, shown};
 use crate::py::endpoint::{Endpoint, Latency, Payload, not_yet};
@@ -23,6 +24,41 @@ type Lock<T> = std::sync::Mutex<T>;
 
 /// The endpoints of a pickled pool, and the health of each and whether it drains.
 type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, bool)>);
+
+/// Held for reading by whoever is inside a pool while detached, and for writing during a fork: a child must not inherit
+/// a lock whose holder it has not got, nor half of a change.
+#[allow(clippy::disallowed_types)]
+static FORKING: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
+thread_local! {
+    /// The writing side, while this thread forks.
+    #[allow(clippy::disallowed_types)]
+    static FORK: std::cell::RefCell<Option<std::sync::RwLockWriteGuard<'static, ()>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+/// Lets others run while `work` is inside a pool, which may wait for the lock of an update.
+pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| {
+        // A hook of somebody else's, between ours, is in the forking thread itself.
+        let forking = FORK.with(|fork| fork.try_borrow().is_ok_and(|fork| fork.is_some()));
+        let _gate = if forking { None } else { Some(FORKING.read().unwrap_or_else(PoisonError::into_inner)) };
+        work()
+    })
+}
+
+/// Waits until nobody is inside a pool, and lets nobody in.
+#[pyfunction]
+pub(crate) fn _before_fork() {
+    let gate = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    FORK.with(|fork| fork.replace(Some(gate)));
+}
+
+/// Lets everybody in again, in parent and child.
+#[pyfunction]
+pub(crate) fn _after_fork() {
+    FORK.with(|fork| fork.replace(None));
+}
 
 /// Pools without a seed of their own: a forked child starts their chance again.
 static UNSEEDED: Lock<Vec<Weak<CorePool<Counting, Payload>>>> = Lock::new(Vec::new());
@@ -118,7 +154,7 @@ impl Pool {
         change: impl FnOnce(&CorePool<Counting, Payload>) -> Result<(), E> + Send,
     ) -> PyResult<()> {
         let core = &self.core;
-        py.detach(|| change(core)).map_err(Into::into)?;
+        detached(py, || change(core)).map_err(Into::into)?;
         self.show();
         Ok(())
     }
@@ -137,7 +173,7 @@ impl Pool {
         let last = Nanos(self.rebuilt.load(Ordering::Relaxed));
         if now.since(last) >= REBUILD_EVERY {
             self.rebuilt.store(now.0, Ordering::Relaxed);
-            py.detach(|| self.core.rebuild());
+            detached(py, || self.core.rebuild());
         }
     }
 
@@ -147,9 +183,7 @@ impl Pool {
         let now = ending.now.unwrap_or_else(|| self.clock.now());
         let latency = match ending.latency {
             Some(given) => Some(given),
-            None if entry.start != Nanos::ZERO && self.core.tracks_latency() => {
-                Some(now.since(entry.start).as_secs_f64())
-            }
+            None if entry.measured && self.core.tracks_latency() => Some(now.since(entry.start).as_secs_f64()),
             None => None,
         };
         self.core.settle(entry.slot, entry.units, ending.outcome, latency, ending.hint, now);
@@ -168,16 +202,16 @@ impl Pool {
         passive: Option<&Bound<'_, PyAny>>,
         slow_start: Option<&Bound<'_, PyAny>>,
         circuit_breaker: Option<&Bound<'_, PyAny>>,
-        panic_threshold: f64,
-        on_panic: &str,
-        failover: &str,
-        overprovisioning_factor: f64,
+        #[pyo3(from_py_with = arguments::panic_threshold)] panic_threshold: f64,
+        #[pyo3(from_py_with = arguments::on_panic)] on_panic: &str,
+        #[pyo3(from_py_with = arguments::failover)] failover: &str,
+        #[pyo3(from_py_with = arguments::overprovisioning_factor)] overprovisioning_factor: f64,
         local_zone: Option<&Bound<'_, PyAny>>,
         zone_weights: Option<&Bound<'_, PyAny>>,
         latency: Option<PyRef<'_, Latency>>,
-        lease_timeout: Option<f64>,
+        #[pyo3(from_py_with = arguments::lease_timeout)] lease_timeout: Option<f64>,
         clock: Option<Bound<'_, PyAny>>,
-        seed: Option<u64>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
         shared: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Pool> {
         for (field, value) in [
@@ -257,12 +291,17 @@ impl Pool {
     }
 
     #[pyo3(signature = (id, /))]
-    fn remove(&self, py: Python<'_>, id: &str) -> PyResult<()> {
+    fn remove(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::id)] id: &str) -> PyResult<()> {
         self.change(py, |core| core.remove(id))
     }
 
     #[pyo3(signature = (id, weight, /))]
-    fn set_weight(&self, py: Python<'_>, id: &str, weight: f64) -> PyResult<()> {
+    fn set_weight(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::weight)] weight: f64,
+    ) -> PyResult<()> {
         let weight = crate::core::endpoints::endpoint::check_weight("weight", weight)?;
         let snapshot = self.core.snapshot();
         let old = snapshot
@@ -275,13 +314,24 @@ impl Pool {
     }
 
     #[pyo3(signature = (id, health, /))]
-    fn set_health(&self, py: Python<'_>, id: &str, health: &str) -> PyResult<()> {
+    fn set_health(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::health)] health: &str,
+    ) -> PyResult<()> {
         let health = self::health(health)?;
         self.change(py, |core| core.set_health(id, health))
     }
 
     #[pyo3(signature = (id, /, *, deadline=None, now=None))]
-    fn drain(&self, py: Python<'_>, id: &str, deadline: Option<f64>, now: Option<f64>) -> PyResult<()> {
+    fn drain(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::deadline)] deadline: Option<f64>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<()> {
         let until = match deadline {
             Some(after) => self.at(now)?.plus(seconds("deadline", after)?),
             None => Nanos::MAX,
@@ -290,18 +340,26 @@ impl Pool {
     }
 
     #[pyo3(signature = (id, /))]
-    fn undrain(&self, py: Python<'_>, id: &str) -> PyResult<()> {
+    fn undrain(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::id)] id: &str) -> PyResult<()> {
         self.change(py, |core| core.undrain(id))
     }
 
     #[pyo3(signature = (id, /, *, now=None))]
-    fn is_drained(&self, py: Python<'_>, id: &str, now: Option<f64>) -> PyResult<bool> {
+    fn is_drained(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<bool> {
         let now = self.at(now)?;
-        Ok(py.detach(|| self.core.is_drained(id, now))?)
+        Ok(detached(py, || self.core.is_drained(id, now))?)
     }
 
     #[pyo3(signature = (id, /))]
-    fn drained<'py>(slf: &Bound<'py, Self>, id: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn drained<'py>(
+        slf: &Bound<'py, Self>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         // Asks once, so that a wrong id is told at the call and not at the await.
         slf.get().is_drained(slf.py(), id, None)?;
         slf.py().import("aibalance.endpoints")?.call_method1("_wait_until_drained", (slf, id))
@@ -311,16 +369,16 @@ impl Pool {
     #[allow(clippy::too_many_arguments)]
     fn observe(
         &self,
-        id: &str,
-        inflight: Option<f64>,
-        queue: Option<f64>,
-        utilization: Option<f64>,
-        latency: Option<f64>,
-        gpu_memory: Option<f64>,
-        kv_cache: Option<f64>,
-        qps: Option<f64>,
-        eps: Option<f64>,
-        now: Option<f64>,
+        #[pyo3(from_py_with = arguments::id)] id: &str,
+        #[pyo3(from_py_with = arguments::inflight)] inflight: Option<f64>,
+        #[pyo3(from_py_with = arguments::queue)] queue: Option<f64>,
+        #[pyo3(from_py_with = arguments::utilization)] utilization: Option<f64>,
+        #[pyo3(from_py_with = arguments::latency)] latency: Option<f64>,
+        #[pyo3(from_py_with = arguments::gpu_memory)] gpu_memory: Option<f64>,
+        #[pyo3(from_py_with = arguments::kv_cache)] kv_cache: Option<f64>,
+        #[pyo3(from_py_with = arguments::qps)] qps: Option<f64>,
+        #[pyo3(from_py_with = arguments::eps)] eps: Option<f64>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<()> {
         let report = Report { inflight, queue, utilization, latency, gpu_memory, kv_cache, qps, eps };
         let now = self.at(now)?;
@@ -331,40 +389,41 @@ impl Pool {
     }
 
     #[pyo3(signature = (now=None))]
-    fn advance(&self, py: Python<'_>, now: Option<f64>) -> PyResult<()> {
+    fn advance(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
         let now = self.at(now)?;
         // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
-        py.detach(|| self.core.rebuild());
+        detached(py, || self.core.rebuild());
         self.core.expire(now);
         Ok(())
     }
 
     #[pyo3(signature = (now=None))]
-    fn stats(&self, py: Python<'_>, now: Option<f64>) -> PyResult<Vec<EndpointStats>> {
+    fn stats(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<Vec<EndpointStats>> {
         let now = self.at(now)?;
-        Ok(py.detach(|| self.core.stats(now)).into_iter().map(EndpointStats).collect())
+        Ok(detached(py, || self.core.stats(now)).into_iter().map(EndpointStats).collect())
     }
 
     #[pyo3(signature = (lease_id, /, outcome=None, *, status=None, latency=None, retry_after=None, now=None))]
     #[allow(clippy::too_many_arguments)]
     fn release(
         &self,
-        lease_id: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::lease_id)] lease_id: u64,
         outcome: Option<&Bound<'_, PyAny>>,
         status: Option<&Bound<'_, PyAny>>,
         latency: Option<&Bound<'_, PyAny>>,
         retry_after: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let id: u64 = lease_id
-            .extract()
-            .map_err(|_| PyErr::from(ConfigError::new("lease_id", shown(lease_id), "the int of a lease's id")))?;
         let ending = Ending::from_arguments(outcome, status, latency, retry_after, now)?;
-        Ok(self.end_entered(id, ending)?)
+        Ok(self.end_entered(lease_id, ending)?)
     }
 
     #[pyo3(signature = (lease_id, /))]
-    fn cancel(&self, lease_id: u64) -> PyResult<()> {
+    fn cancel(&self, #[pyo3(from_py_with = arguments::lease_id)] lease_id: u64) -> PyResult<()> {
         Ok(self.end_entered(lease_id, Ending::plain(Outcome::Cancelled))?)
     }
 
@@ -400,7 +459,7 @@ impl Pool {
     }
 
     fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
-        let states = py.detach(|| self.core.states());
+        let states = detached(py, || self.core.states());
         let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.is_some())).collect();
         Ok((self.endpoints(py)?, states))
     }
@@ -553,7 +612,11 @@ pub(crate) struct RetryBudget {
 impl RetryBudget {
     #[new]
     #[pyo3(signature = (*, ratio=0.2, min_per_second=10.0, max_attempts=3))]
-    fn new(ratio: f64, min_per_second: f64, max_attempts: i64) -> PyResult<RetryBudget> {
+    fn new(
+        #[pyo3(from_py_with = arguments::ratio)] ratio: f64,
+        #[pyo3(from_py_with = arguments::min_per_second)] min_per_second: f64,
+        #[pyo3(from_py_with = arguments::max_attempts)] max_attempts: i64,
+    ) -> PyResult<RetryBudget> {
         if !(1..=1_000_000).contains(&max_attempts) {
             return Err(ConfigError::new("max_attempts", max_attempts, "a whole number from 1 to 1000000").into());
         }

@@ -98,7 +98,9 @@ class Backend:
 
     def __init__(self, case: Record) -> None:
         self.known = True
+        self.all_backups = False
         self.balance: list[str] = []
+        self.converter: str | None = None
         self.options: dict[str, Any] = {}
         self.consistent = False
         for line in case.items("lines", str):
@@ -115,21 +117,24 @@ class Backend:
                     self.options["hash"] = named[0]
                 if len(rest) > 1:
                     self.options["avalanche"] = "avalanche" in rest
+            elif word == "option" and rest == ["allbackups"]:
+                self.all_backups = True
             elif word == "hash-balance-factor":
                 percent = _whole(case.where, word, rest[0] if rest else None)
                 if percent:
                     self.options["bounded_load"] = percent / 100
             else:
                 self.known = False
+        # The converters are followed by the hash function that needs no name.
+        self.known &= self.converter is None or "hash" not in self.options
         self._servers(case)
 
     def _balance(self, words: list[str]) -> None:
         if words[:1] == ["hash"]:
             converter = words[1].rpartition(",")[2] if len(words) > 1 else ""
             self.known &= converter in CONVERTERS
-            self.converter: str | None = converter
+            self.converter = converter
         else:
-            self.converter = None
             self.known &= words[:1] in (["hdr(x-key)"], ["url_param"], ["uri"], ["source"])
 
     def _servers(self, case: Record) -> None:
@@ -157,7 +162,8 @@ class Backend:
             elif "backup" in flags:
                 backups.append(i)
         # Without `option allbackups` only the first backup that is up is used.
-        self.down += backups[1:]
+        if not self.all_backups:
+            self.down += backups[1:]
 
     def picker(self) -> Any:
         pool = _pool(self.endpoints, self.down)
@@ -166,8 +172,6 @@ class Backend:
             options.pop("hash", None)  # it has no effect on addresses
             return aibalance.SourceHash(pool, ring="haproxy" if self.consistent else None, **options)
         if self.converter is not None:
-            if "hash" in options:
-                raise UnreadableError("balance hash with a converter and a named hash-type: not known")
             options["hash"] = self.converter
         if self.consistent:
             return aibalance.RingHash(pool, ring="haproxy", **options)
@@ -198,7 +202,7 @@ def _haproxy(document: dict[str, Any], door: Door, keys: str) -> Result:
             result.unsupported += len(expected)
             continue
         values = [backend.key(key) for key in asked[: len(expected)]]
-        _decide(result, case.where, expected, lambda b=backend, v=values: _ask(b.picker(), v, door))
+        _decide(result, case.where, expected, partial(_ask, backend.picker(), values, door))
     return result
 
 

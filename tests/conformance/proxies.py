@@ -138,7 +138,9 @@ def _envoy_picker(case: Record) -> Any:
     bounded_load = factor / 100 if factor else None
     if "maglev_lb_config" in case:
         config = case.record("maglev_lb_config")
-        picker = aibalance.Maglev(pool, table_size=config.integer("table_size", ENVOY_TABLE_SIZE), bounded_load=bounded_load)
+        picker = aibalance.Maglev(
+            pool, table_size=config.integer("table_size", ENVOY_TABLE_SIZE), bounded_load=bounded_load
+        )
     else:
         config = case.record("ring_hash_lb_config")
         function = config.text("hash_function", "XX_HASH")

@@ -29,7 +29,7 @@ pub struct Cell {
     pub shown: AtomicU64,
     /// Leases given out.
     pub picks: AtomicU64,
-    /// When a report about this endpoint stops counting; 0 when there is none.
+    /// When the correction of reports stops counting; 0 when there is none.
     pub report_until: AtomicU64,
     /// When the latency estimate was made.
     pub rtt_at: AtomicU64,
@@ -45,7 +45,7 @@ pub struct Cell {
     pub cancelled: AtomicU64,
     /// Leases that were dropped without a word.
     pub dropped: AtomicU64,
-    /// The last latency in seconds, as float bits.
+    /// The last latency in seconds, as float bits; 0 bits when there is none.
     pub last_latency: AtomicU64,
 }
 
@@ -77,13 +77,22 @@ impl Cell {
     #[inline(always)]
     pub fn take<M: Mode>(&self, units: u64, limit: u32) -> bool {
         let before = M::add(&self.inflight, 1);
-        if before >= u64::from(limit) {
+        // Between a pick's look and this, a drain may have found nothing in flight: whoever comes later sees its flag,
+        // since [`Cell::idle`] and this change one word.
+        if before >= u64::from(limit) || (M::SHARED && self.blocked.load(Ordering::Acquire) != 0) {
             M::sub(&self.inflight, 1);
             return false;
         }
         M::add(&self.load, units);
         M::add(&self.picks, 1);
         true
+    }
+
+    /// Whether nothing is in flight. With the flag set before, nothing new comes after a yes.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        // Not a load: a change that adds nothing is ordered with every take.
+        self.inflight.fetch_add(0, Ordering::AcqRel) == 0
     }
 
     /// Gives one request of this many units back.

@@ -88,9 +88,9 @@ impl View {
         if self.limited { self.limits.get(index as usize).copied().unwrap_or(0) } else { u32::MAX }
     }
 
-    /// Why nothing could be picked, when `excluded` endpoints were left out by the caller.
+    /// Why nothing could be picked among those that the caller allows, `excluded` being left out.
     #[must_use]
-    pub fn refusal(&self, excluded: usize) -> PickError {
+    pub fn refusal(&self, excluded: usize, allow: &dyn Fn(u32) -> bool) -> PickError {
         let Totals { total, unhealthy, draining, zero_weight } = self.totals;
         if total == 0 {
             PickError::NoEndpoints
@@ -98,8 +98,7 @@ impl View {
             .tiers
             .iter()
             .flatten()
-            .any(|m| self.block.cell(m.slot).is_some_and(|c| c.blocked.load(Ordering::Relaxed) == 0))
-            && excluded == 0
+            .any(|m| allow(m.index) && self.block.cell(m.slot).is_some_and(|c| c.blocked.load(Ordering::Relaxed) == 0))
         {
             PickError::Overloaded
         } else {

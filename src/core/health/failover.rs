@@ -65,12 +65,12 @@ pub fn tiers(candidates: &[Candidate], rules: &Rules) -> (Vec<Vec<Member>>, bool
             Health::Unhealthy => {}
         }
     }
-    // As in Envoy, panic is looked at only while the levels together cannot carry the whole load.
+    // As in Envoy, panic is looked at only while the levels together cannot carry the whole load, in whole percents.
     let available: f64 = ranks.iter().map(|level| level.availability(rules.overprovisioning_factor)).sum();
     let mut panic = false;
     let mut tiers = Vec::new();
     for level in ranks {
-        if available < 1.0 && level.in_panic(rules.panic_threshold) {
+        if available < 100.0 && level.in_panic(rules.panic_threshold) {
             panic = true;
             if rules.on_panic == OnPanic::All {
                 tiers.push(level.all);
@@ -99,7 +99,9 @@ impl Level {
     }
 
     fn availability(&self, factor: f64) -> f64 {
-        (factor * self.share(self.healthy.len())).min(1.0) + (factor * self.share(self.degraded.len())).min(1.0)
+        // The small number undoes what doubles make of a factor such as 1.4.
+        let percent = |part| (factor * 100.0 * self.share(part) + 1e-9).floor().min(100.0);
+        percent(self.healthy.len()) + percent(self.degraded.len())
     }
 
     fn in_panic(&self, threshold: f64) -> bool {

@@ -127,7 +127,9 @@ pub trait Policy: Clone + Send + Sync + 'static {
     const RAW: bool = false;
 
     /// What a key may be, for messages.
-    const KEYS: &'static str = "str, bytes, an int from -2**63 to 2**64-1, or Hashed";
+    fn keys(&self) -> &'static str {
+        hashing::ANYTHING
+    }
 
     /// The 64 bits that stand for a key of these bytes; `None` for a key that the policy cannot use.
     #[inline(always)]

@@ -1,6 +1,9 @@
-//! What a lease is in the core: a slot, units of work, and a start. The ledger keeps those that only an id names.
+//! What a lease is in the core: a slot, units of work, and a start. The ledger keeps those that only an id names; a
+//! [`LeaseCell`] is what a host holds that ends leases from several threads.
 
+use crate::core::endpoints::Cell;
 use crate::core::error::LeaseError;
+use crate::core::sync::{AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
 
 /// How a request ended.
@@ -20,6 +23,56 @@ pub enum Outcome {
     Dropped,
 }
 
+/// The work that a lease holds. Any number of threads may give it back; one does.
+#[derive(Debug)]
+pub struct LeaseCell {
+    /// One more than the units that it holds; zero when they have been given back.
+    held: AtomicU64,
+}
+
+impl LeaseCell {
+    /// A lease that holds this many units, taken from a cell with [`Cell::take`].
+    #[must_use]
+    pub fn new(units: u64) -> LeaseCell {
+        LeaseCell { held: AtomicU64::new(units.saturating_add(1)) }
+    }
+
+    /// The units that it holds; `None` once they have been given back.
+    #[must_use]
+    pub fn units(&self) -> Option<u64> {
+        self.held.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Gives the work back to its cell; false when that has happened already.
+    pub fn give<M: Mode>(&self, cell: &Cell) -> bool {
+        let units = M::replace(&self.held, 0).checked_sub(1);
+        if let Some(units) = units {
+            cell.give::<M>(units);
+        }
+        units.is_some()
+    }
+
+    /// Corrects the work that it holds.
+    ///
+    /// # Errors
+    /// [`LeaseError::Released`] when it holds none any more.
+    pub fn adjust<M: Mode>(&self, cell: &Cell, units: u64) -> Result<(), LeaseError> {
+        let mut before = self.held.load(Ordering::Acquire);
+        loop {
+            if before == 0 {
+                return Err(LeaseError::Released);
+            }
+            let after = units.saturating_add(1);
+            match self.held.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => before = now,
+            }
+        }
+        M::add(&cell.load, units.wrapping_sub(before - 1));
+        Ok(())
+    }
+}
+
 /// A lease in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -29,6 +82,8 @@ pub struct Entry {
     pub units: u64,
     /// When it was given out.
     pub start: Nanos,
+    /// Whether how long it lasts is a latency: not when nothing said when it began, nor after its first token.
+    pub measured: bool,
 }
 
 /// Leases that are known by id: place and generation, so that an old id never names a new lease.
@@ -84,6 +139,19 @@ impl Ledger {
         }
     }
 
+    /// From now on how long the lease lasts is no latency; whether it was before.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`] when no live lease has this id.
+    pub fn stop_measuring(&mut self, id: u64) -> Result<bool, LeaseError> {
+        match self.places.get_mut(id as u32 as usize) {
+            Some((generation, Some(entry))) if u64::from(*generation) == id >> 32 => {
+                Ok(std::mem::take(&mut entry.measured))
+            }
+            _ => Err(LeaseError::NotLive(id)),
+        }
+    }
+
     /// A live lease.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<Entry> {
@@ -118,16 +186,32 @@ impl Ledger {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::core::sync::Shared;
+
+    #[test]
+    fn a_lease_gives_back_what_it_holds_once() {
+        let (cell, lease) = (Cell::default(), LeaseCell::new(5));
+        assert!(cell.take::<Shared>(5, 1));
+        lease.adjust::<Shared>(&cell, 9).unwrap();
+        assert_eq!((lease.units(), cell.effective_load()), (Some(9), 9));
+        assert!(lease.give::<Shared>(&cell));
+        assert!(!lease.give::<Shared>(&cell));
+        assert_eq!(lease.adjust::<Shared>(&cell, 1), Err(LeaseError::Released));
+        assert_eq!((lease.units(), cell.effective_load()), (None, 0));
+    }
 
     #[test]
     fn an_id_works_once_and_never_names_another_lease() {
         let mut ledger = Ledger::default();
-        let entry = Entry { slot: 1, units: 2, start: Nanos(3) };
+        let entry = Entry { slot: 1, units: 2, start: Nanos(3), measured: true };
         let id = ledger.enter(entry);
-        assert_eq!(ledger.take(id), Ok(entry));
+        assert_eq!(ledger.stop_measuring(id), Ok(true));
+        assert_eq!(ledger.stop_measuring(id), Ok(false));
+        assert_eq!(ledger.take(id), Ok(Entry { measured: false, ..entry }));
+        assert!(ledger.stop_measuring(id).is_err());
         assert_eq!(ledger.take(id), Err(LeaseError::NotLive(id)));
         let other = ledger.enter(entry);
         assert_ne!(id, other);

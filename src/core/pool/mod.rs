@@ -4,10 +4,12 @@ pub mod budget;
 pub mod lease;
 pub mod options;
 pub mod picker;
+pub mod report;
 mod writer;
 
 pub use budget::RetryBudget;
-pub use lease::{Ledger, Outcome};
+pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::Options;
 pub use picker::{Filter, Picker, State, Taken};
-pub use writer::{EndpointStats, Pool, Report};
+pub use report::{EndpointStats, Report};
+pub use writer::Pool;

@@ -56,13 +56,12 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
     /// # Errors
     /// The reason when one of them cannot be made.
     pub fn fill(&self, policy: &L, cx: &Context<'_>, out: &mut [u32]) -> Result<(), PickError> {
-        let mut made = policy.fill::<M>(&self.first, cx, out);
-        while let Some(rest) = out.get_mut(made..).filter(|rest| !rest.is_empty()) {
-            let more = self.rest.iter().map(|index| policy.fill::<M>(index, cx, rest)).find(|&n| n > 0).unwrap_or(0);
-            if more == 0 {
-                return Err(cx.view.refusal(0));
-            }
-            made += more;
+        // In one go only where every pick would find somebody in the first rank: a pick that does not has drawn already.
+        let first = cx.view.tiers.first().is_some_and(|tier| tier.iter().any(|&member| cx.view.available(member)));
+        let made = if first { policy.fill::<M>(&self.first, cx, out) } else { 0 };
+        for place in out.get_mut(made..).unwrap_or_default() {
+            let key = if L::KEYED { policy.no_key::<M>(cx.draws) } else { 0 };
+            *place = self.pick(policy, cx, key).ok_or_else(|| cx.view.refusal(0, &|_| true))?.index;
         }
         Ok(())
     }
@@ -169,6 +168,11 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     #[inline(always)]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether the pool has changed since this state was built, because the rebuild waits for [`Pool::advance`].
+    pub fn behind(&self, state: &State<L, M, P>) -> bool {
+        !Arc::ptr_eq(&state.snapshot, &self.pool.snapshot())
     }
 
     /// What a pick on this state works with.

@@ -2,6 +2,7 @@
 
 use super::lease::{Entry, Ledger, Outcome};
 use super::options::Options;
+use super::report::{EndpointStats, Report};
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
 use crate::core::endpoints::{Averages, Block, Endpoint, Health, Member, Snapshot, View};
@@ -35,93 +36,6 @@ pub(super) trait Rebuild<P>: Send + Sync {
 /// [`Pool::advance`], and until then their picks skip what must not get work.
 const AT_ONCE: u64 = 20_000_000;
 
-/// What a report says of an endpoint. `None` is "not said".
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Report {
-    /// Requests in flight there, whoever sent them.
-    pub inflight: Option<f64>,
-    /// Requests waiting there.
-    pub queue: Option<f64>,
-    /// Utilization, 1 for full.
-    pub utilization: Option<f64>,
-    /// Latency in seconds.
-    pub latency: Option<f64>,
-    /// Share of GPU memory in use.
-    pub gpu_memory: Option<f64>,
-    /// Share of the KV cache in use.
-    pub kv_cache: Option<f64>,
-    /// Requests a second.
-    pub qps: Option<f64>,
-    /// Errors a second.
-    pub eps: Option<f64>,
-}
-
-impl Report {
-    fn check(&self) -> Result<(), MetricError> {
-        let fields = [
-            ("inflight", self.inflight),
-            ("queue", self.queue),
-            ("utilization", self.utilization),
-            ("latency", self.latency),
-            ("gpu_memory", self.gpu_memory),
-            ("kv_cache", self.kv_cache),
-            ("qps", self.qps),
-            ("eps", self.eps),
-        ];
-        for (name, value) in fields {
-            if let Some(v) = value
-                && !(v.is_finite() && (0.0..=1e12).contains(&v))
-            {
-                return Err(MetricError {
-                    name: name.into(),
-                    value: v.to_string(),
-                    allowed: "a finite number from 0 to 1e12".into(),
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// One endpoint's record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EndpointStats {
-    /// Its id.
-    pub id: Arc<str>,
-    /// Its weight.
-    pub weight: f64,
-    /// Its health.
-    pub health: Health,
-    /// Whether it is draining.
-    pub draining: bool,
-    /// Whether it may get work now.
-    pub eligible: bool,
-    /// Requests in flight.
-    pub inflight: u64,
-    /// The load that picks compare, in requests.
-    pub load: f64,
-    /// Leases given out.
-    pub picks: u64,
-    /// Leases that ended well.
-    pub successes: u64,
-    /// Leases that failed.
-    pub failures: u64,
-    /// Leases that timed out.
-    pub timeouts: u64,
-    /// Leases that were refused.
-    pub rejected: u64,
-    /// Leases that were given up.
-    pub cancelled: u64,
-    /// Leases that were dropped.
-    pub dropped: u64,
-    /// The latency estimate in seconds, when there is one.
-    pub latency: Option<f64>,
-    /// The last latency in seconds, when there is one.
-    pub last_latency: Option<f64>,
-    /// The last report, while it counts.
-    pub report: Option<Report>,
-}
-
 #[derive(Clone, Debug)]
 struct Place<P> {
     endpoint: Endpoint<P>,
@@ -146,8 +60,8 @@ pub struct Pool<M: Mode, P> {
     current: ArcSwap<Snapshot<P>>,
     writer: Mutex<Writer<P>>,
     ledger: Mutex<Ledger>,
-    /// Reports that count, by slot. Not the writer's: a pick that drops old ones must not wait for a rebuild.
-    reports: Mutex<HashMap<u32, Report>>,
+    /// Reports that count, by slot, and until when. Not the writer's: a pick that drops old ones must not wait for a rebuild.
+    reports: Mutex<HashMap<u32, (Report, Nanos)>>,
     options: Options,
     latencies: Averages,
     tracks_latency: AtomicBool,
@@ -279,8 +193,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         if publish.len() < writer.pickers.len() {
             self.deferred.store(true, Ordering::Release);
         }
-        publish.into_iter().for_each(|publish| publish());
+        // First, so that whoever gets an endpoint from a picker finds its slot here when it gives it back.
         self.current.store(snapshot);
+        publish.into_iter().for_each(|publish| publish());
         Ok(())
     }
 
@@ -390,8 +305,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let place = writer.places.iter().find(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
         let deadline =
             place.drain.ok_or_else(|| ConfigError::new("id", format!("{id:?}"), "an endpoint that is draining"))?;
-        let inflight = writer.block.cell(place.slot).map_or(0, |c| c.inflight.load(Ordering::Acquire));
-        Ok(inflight == 0 || now >= deadline)
+        Ok(now >= deadline || writer.block.cell(place.slot).is_none_or(|cell| cell.idle()))
     }
 
     /// Takes in what others saw of an endpoint. What is sent from here later is added to a reported load, until the
@@ -406,18 +320,20 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let place = snapshot.ids.get(id).and_then(|&i| view.slots.get(i as usize));
         let slot = *place.ok_or_else(|| Ok(unknown(id)))?;
         let until = now.plus(self.options.report_ttl);
+        let mut reports = self.reports.lock();
         if let Some(cell) = view.block.cell(slot) {
             if report.inflight.is_some() || report.queue.is_some() {
                 let told = ((report.inflight.unwrap_or(0.0) + report.queue.unwrap_or(0.0)) * UNITS).round() as u64;
                 cell.correct::<M>(Some(told));
+                // A later report that says nothing of the load does not make this one younger.
+                cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             }
             if let Some(seconds) = report.latency {
                 self.latencies.observe(cell, seconds, now);
             }
-            cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             self.next_change.fetch_min(until.0, Ordering::AcqRel);
         }
-        self.reports.lock().insert(slot, report);
+        reports.insert(slot, (report, until));
         Ok(())
     }
 
@@ -450,24 +366,30 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// The part of [`Pool::advance`] that changes counters: reports and leases that are too old by now.
     pub fn expire(&self, now: Nanos) {
         if let Some(timeout) = self.options.lease_timeout {
-            let expired = self.ledger.lock().expire(Nanos(now.0.saturating_sub(timeout.0)));
-            for entry in expired.into_iter().filter(|e| now.since(e.start) >= timeout) {
-                self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
+            // Before the first timeout has passed there is nothing that could be that old.
+            if let Some(until) = now.0.checked_sub(timeout.0) {
+                let expired = self.ledger.lock().expire(Nanos(until));
+                for entry in expired {
+                    self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
+                }
             }
         }
         let snapshot = self.current.load_full();
         let mut next = u64::MAX;
-        self.reports.lock().retain(|&slot, _| {
+        let mut reports = self.reports.lock();
+        reports.retain(|&slot, (_, until)| {
             let Some(cell) = snapshot.view.block.cell(slot) else { return false };
-            let until = cell.report_until.load(Ordering::Relaxed);
-            let counts = until > now.0;
-            if counts {
-                next = next.min(until);
-            } else {
+            let load_until = cell.report_until.load(Ordering::Relaxed);
+            if load_until > now.0 {
+                next = next.min(load_until);
+            } else if load_until > 0 {
                 cell.correct::<M>(None);
                 cell.report_until.store(0, Ordering::Relaxed);
             }
-            counts
+            if *until > now {
+                next = next.min(until.0);
+            }
+            *until > now || load_until > now.0
         });
         self.next_change.store(next, Ordering::Release);
     }
@@ -518,13 +440,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         hint: Option<f64>,
         now: Nanos,
     ) {
+        // Zero means "none", as for the estimate.
+        let last = seconds.max(1e-9).to_bits();
         match outcome {
             Outcome::Success => {
-                cell.last_latency.store(seconds.to_bits(), Ordering::Relaxed);
+                cell.last_latency.store(last, Ordering::Relaxed);
                 self.latencies.observe(cell, seconds, now);
             }
             Outcome::Failure | Outcome::Timeout | Outcome::Rejected => {
-                cell.last_latency.store(seconds.to_bits(), Ordering::Relaxed);
+                cell.last_latency.store(last, Ordering::Relaxed);
                 self.latencies.observe_failure(cell, seconds, hint, now);
             }
             Outcome::Cancelled | Outcome::Dropped => {}
@@ -565,6 +489,14 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.ledger.lock().take(id)
     }
 
+    /// From now on how long a lease of the ledger lasts is no latency; whether it was before.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLive`].
+    pub fn stop_measuring(&self, id: u64) -> Result<bool, LeaseError> {
+        self.ledger.lock().stop_measuring(id)
+    }
+
     /// Changes the work of a lease of the ledger.
     ///
     /// # Errors
@@ -578,7 +510,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// One record an endpoint, in order.
     pub fn stats(&self, now: Nanos) -> Vec<EndpointStats> {
         let writer = self.writer.lock();
-        let reports = self.reports.lock();
+        // A copy: a pick that drops old reports does not wait for the rest of this.
+        let reports = self.reports.lock().clone();
         let known = |bits: u64| (bits != 0).then(|| f64::from_bits(bits));
         writer
             .places
@@ -603,7 +536,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     dropped: read(&cell.dropped),
                     latency: self.latencies.estimate(cell, now),
                     last_latency: known(read(&cell.last_latency)),
-                    report: reports.get(&place.slot).copied().filter(|_| read(&cell.report_until) > now.0),
+                    report: reports.get(&place.slot).filter(|(_, until)| *until > now).map(|(report, _)| *report),
                 })
             })
             .collect()
@@ -642,7 +575,7 @@ impl<P: Clone> Writer<P> {
     }
 
     fn free_slot<M: Mode>(&mut self) -> u32 {
-        let idle = |slot: u32| self.block.cell(slot).is_some_and(|c| c.inflight.load(Ordering::Acquire) == 0);
+        let idle = |slot: u32| self.block.cell(slot).is_some_and(|cell| cell.idle());
         let at = self.retired.iter().position(|&slot| idle(slot));
         let slot = match at {
             Some(at) => self.retired.swap_remove(at),

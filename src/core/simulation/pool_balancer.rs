@@ -164,7 +164,13 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::pickers::{LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin, Start};
+    use crate::core::hash::KeyHash;
+    use crate::core::pickers::hashing::haproxy::{Keys, Lookup};
+    use crate::core::pickers::hashing::modulo::NginxHash;
+    use crate::core::pickers::hashing::nginx_ring::NginxRing;
+    use crate::core::pickers::{
+        Haproxy, IpHash, LeastRequest, Maglev, Modulo, PeakEwma, Rendezvous, Ring, RingHash, RoundRobin, Start,
+    };
 
     fn spec(weight: f64, max_inflight: Option<u32>) -> ServerSpec {
         ServerSpec { kind: "a".into(), weight, concurrency: 1, max_inflight, speed: 1.0 }
@@ -205,6 +211,15 @@ mod tests {
         live(PeakEwma);
         live(RingHash::default());
         live(Maglev::default());
+        live(Rendezvous::default());
+        live(IpHash);
+        live(Modulo::Nginx(NginxHash));
+        live(Ring::Nginx(NginxRing));
+        let ring = Lookup::Ring { bounded_load: None };
+        for lookup in [ring, Lookup::Map] {
+            live(Haproxy { keys: Keys::Bytes(KeyHash::Sdbm), avalanche: true, lookup });
+            live(Haproxy { keys: Keys::Source, avalanche: true, lookup });
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Lease: a small native object, with its memory reused.
 #![allow(unsafe_code)]
 
-use super::{CoreState, Raw, arguments, fast, guarded, none, plain, self_of, with_keywords};
+use super::{CoreState, Raw, UNTIMED, arguments, fast, guarded, none, plain, self_of, with_keywords};
 use crate::core::endpoints::Cell;
 use crate::core::error::{ConfigError, LeaseError};
 use crate::core::pickers::Policy;
@@ -128,7 +128,7 @@ impl LeaseObject {
             Stage::Live => {
                 self.stage = Stage::Done;
                 let pool = self.pool();
-                let measures = self.start != 0 && !self.token && pool.core.tracks_latency();
+                let measures = self.start != UNTIMED.0 && !self.token && pool.core.tracks_latency();
                 let (latency, now) = if ending.latency.is_some() || measures {
                     let now = ending.now.unwrap_or_else(|| pool.clock.now());
                     (ending.latency.or(Some(now.since(Nanos(self.start)).as_secs_f64())), now)
@@ -181,8 +181,11 @@ impl LeaseObject {
             Stage::Done => return Err(LeaseError::Released),
             Stage::Live => {
                 let pool = self.pool();
-                let start = if self.start == 0 { pool.clock.now() } else { Nanos(self.start) };
-                let id = pool.core.enter(Entry { slot: self.slot, units: self.units, start });
+                // A timeout counts from here when nobody looked at the clock before; a latency does not.
+                let timed = self.start != UNTIMED.0;
+                let start = if timed { Nanos(self.start) } else { pool.clock.now() };
+                let measured = timed && !self.token;
+                let id = pool.core.enter(Entry { slot: self.slot, units: self.units, start, measured });
                 self.id = id;
                 self.stage = Stage::Entered;
             }
@@ -403,14 +406,19 @@ unsafe extern "C" fn lease_first_token(slf: Raw, args: *const Raw, count: ffi::P
         let py = Python::assume_attached();
         guarded(py, || {
             let [_, now] = arguments(py, "first_token", args, count, kwnames, 0, ["", "now"])?;
+            // The pool lives as long as the lease does. Reading `now` may run any code, so it comes first.
+            let now = instant_or(LeaseObject::of(slf).pool(), now.as_ref())?;
             let lease = LeaseObject::of(slf);
             lease.held()?;
             let pool = lease.pool();
-            if lease.start != 0 && !lease.token && pool.core.tracks_latency() {
-                let now = instant_or(pool, now.as_ref())?;
+            let measured = match lease.stage {
+                Stage::Live => lease.start != UNTIMED.0 && !lease.token,
+                _ => pool.core.stop_measuring(lease.id)?,
+            };
+            if measured && pool.core.tracks_latency() {
                 pool.core.observe_latency(lease.slot, now.since(Nanos(lease.start)).as_secs_f64(), now);
             }
-            LeaseObject::of(slf).token = true;
+            lease.token = true;
             Ok(none())
         })
     }

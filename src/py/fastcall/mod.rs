@@ -21,7 +21,7 @@ use crate::py::door;
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
 use crate::py::keys::Prepared;
-use crate::py::pool::{Pool, instant_or};
+use crate::py::pool::{Pool, detached, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -40,6 +40,9 @@ pub(crate) use lease::register;
 
 /// The work of a request when nothing is said: one, in units.
 const ONE: u64 = 1024;
+
+/// When a lease began of which nobody needs to know. Not zero, which is where a manual clock starts.
+const UNTIMED: Nanos = Nanos::MAX;
 
 /// A picker with the state that it read last.
 pub(crate) struct Door<L: Policy> {
@@ -63,7 +66,7 @@ impl<L: Policy> Door<L> {
     pub fn new(py: Python<'_>, pool: Py<Pool>, policy: L) -> Door<L> {
         let core = &pool.get().core;
         // Detached: an update of the pool may hold its lock for a while, and nobody else should wait for that.
-        let picker = py.detach(|| Picker::new(core, policy));
+        let picker = detached(py, || Picker::new(core, policy));
         let version = picker.version();
         let state = picker.state();
         Door { picker, pool, cached: UnsafeCell::new(Cached { version, state }) }
@@ -88,7 +91,8 @@ impl<L: Policy> Door<L> {
         let old = unsafe { ptr::replace(self.cached.get(), fresh) };
         // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
         // cell once more. Nothing is borrowed meanwhile.
-        drop(old);
+        // Said to PyO3, which otherwise takes this raw call for a detached thread and puts the dropping off.
+        Python::attach(|_| drop(old));
         // SAFETY: attached; the borrow starts after that code has run.
         &unsafe { &*self.cached.get() }.state
     }
@@ -108,39 +112,57 @@ impl<L: Policy> Door<L> {
         now
     }
 
-    /// The time for an acquire: also needed when leases measure how long they last.
+    /// The time for an acquire: also needed when leases measure how long they last. UNTIMED when nothing needs it.
     #[inline(always)]
     fn acquire_time(&self, pool: &Pool) -> Nanos {
         let next = pool.core.next_change();
-        if L::TIMED || pool.core.tracks_latency() || next != Nanos::MAX { Self::look(pool, next) } else { Nanos::ZERO }
+        if L::TIMED || pool.core.tracks_latency() || next != Nanos::MAX { Self::look(pool, next) } else { UNTIMED }
     }
 
     /// Takes one request with all options given.
     pub fn take(
         &self,
         py: Python<'_>,
+        state: &CoreState<L>,
         key: Option<Key<'_>>,
         units: u64,
         filter: Filter,
         now: Nanos,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let state = self.picker.state();
         let taken = if filter.is_empty() {
-            self.picker.acquire(&state, key, units, now)
+            self.picker.acquire(state, key, units, now)
         } else {
-            self.picker.acquire_from(&state, key, units, now, filter)
+            self.picker.acquire_from(state, key, units, now, filter)
         };
         let Some(taken) = taken else { return Ok(None) };
         // SAFETY: attached; the state is held by an Arc.
-        let lease = unsafe { lease_of(py, &state, &self.pool, taken, now) };
+        let lease = unsafe { lease_of(py, state, &self.pool, taken, now) };
         // SAFETY: a new reference, or null with an error set.
         unsafe { Bound::from_owned_ptr_or_err(py, lease) }.map(|l| Some(l.unbind()))
     }
 
     /// Why nothing could be picked.
-    pub fn refusal(&self, filter: &Filter) -> PickError {
+    fn refusal(state: &CoreState<L>, filter: &Filter) -> PickError {
+        let left_out = filter.left_out(state.snapshot.payload.len());
+        state.snapshot.view.refusal(left_out, &|index| filter.allows(index))
+    }
+
+    /// The current state, built now if the pool has changed and the rebuild was put off: those whom the old one knows
+    /// may all be gone while others could be had.
+    pub fn latest(&self, py: Python<'_>) -> Arc<CoreState<L>> {
         let state = self.picker.state();
-        state.snapshot.view.refusal(filter.left_out(state.snapshot.payload.len()))
+        if !self.picker.behind(&state) {
+            return state;
+        }
+        let core = &self.pool.get().core;
+        detached(py, || core.rebuild());
+        self.picker.state()
+    }
+
+    /// An optional key as the policy sees it; a policy that has no use for one does not look at it.
+    pub fn key_of<'a>(&self, key: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<Prepared<'a>>> {
+        let key = key.filter(|k| L::KEYED && !k.is_none());
+        key.map(|key| Prepared::new(self.picker.policy(), key)).transpose()
     }
 }
 
@@ -167,7 +189,8 @@ where
 
 /// Runs a slow path: errors are raised, and a panic becomes InternalError.
 fn guarded(py: Python<'_>, body: impl FnOnce() -> PyResult<Raw>) -> Raw {
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    // Said to PyO3 as well, so that what is dropped in there is dropped at once.
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Python::attach(|_| body())));
     let error = match result {
         Ok(Ok(object)) => return object,
         Ok(Err(error)) => error,
@@ -261,10 +284,6 @@ unsafe fn str_key<'a, L: Policy>(policy: &L, key: Raw) -> Option<Key<'a>> {
     }
 }
 
-fn key_of<'a, L: Policy>(policy: &L, key: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<Prepared<'a>>> {
-    key.filter(|k| L::KEYED && !k.is_none()).map(|key| Prepared::new(policy, key)).transpose()
-}
-
 /// What a failing call does: raise, or give None.
 trait Refuse {
     const NAME: &'static str;
@@ -319,7 +338,7 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
             ffi::Py_INCREF(object);
             return object;
         }
-        guarded(py, || R::refuse(|| door.refusal(&Filter::default())))
+        pick_slowly::<C, R>(py, door, args, count, kwnames)
     }
 }
 
@@ -336,16 +355,21 @@ unsafe fn pick_slowly<C: PickerClass, R: Refuse>(
         // SAFETY: passed on from CPython.
         let [key, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, ["key", "now"])? };
         let pool = door.pool.get();
-        let prepared = key_of(door.picker.policy(), key.as_ref())?;
+        let prepared = door.key_of(key.as_ref())?;
         let key = prepared.as_ref().map(Prepared::key);
         let now = match now {
             Some(now) => instant_or(pool, Some(&now))?,
             None => door.time(pool),
         };
-        let state = door.picker.state();
-        match door.picker.pick(&state, key, now).and_then(|c| state.snapshot.payload.get(c.index as usize)) {
+        let mut state = door.picker.state();
+        let mut choice = door.picker.pick(&state, key, now);
+        if choice.is_none() && door.picker.behind(&state) {
+            state = door.latest(py);
+            choice = door.picker.pick(&state, key, now);
+        }
+        match choice.and_then(|c| state.snapshot.payload.get(c.index as usize)) {
             Some(payload) => Ok(payload.clone_ref(py).into_ptr()),
-            None => R::refuse(|| door.refusal(&Filter::default())),
+            None => R::refuse(|| Door::refusal(&state, &Filter::default())),
         }
     })
 }
@@ -379,7 +403,7 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         if let Some(taken) = door.picker.acquire(state, key, ONE, now) {
             return lease_of(py, state, &door.pool, taken, now);
         }
-        guarded(py, || R::refuse(|| door.refusal(&Filter::default())))
+        acquire_slowly::<C, R>(py, door, args, count, kwnames)
     }
 }
 
@@ -397,17 +421,26 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
         // SAFETY: passed on from CPython.
         let [key, cost, exclude, subset, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, names)? };
         let pool = door.pool.get();
-        let prepared = key_of(door.picker.policy(), key.as_ref())?;
+        let prepared = door.key_of(key.as_ref())?;
         let key = prepared.as_ref().map(Prepared::key);
         let units = cost.map_or(Ok(ONE), |cost| door::units(&cost, "cost"))?;
-        let filter = door::filter(exclude.as_ref(), subset.as_ref(), &door.picker.state().snapshot)?;
+        let names = door::Names::from_arguments(exclude.as_ref(), subset.as_ref())?;
         let now = match now {
             Some(now) => instant_or(pool, Some(&now))?,
             None => door.acquire_time(pool),
         };
-        match door.take(py, key, units, filter.clone(), now)? {
+        // Places in the pool mean nothing in another state, so the filter and the choice share one.
+        let mut state = door.picker.state();
+        let mut filter = names.places(&state.snapshot);
+        let mut lease = door.take(py, &state, key, units, filter.clone(), now)?;
+        if lease.is_none() && door.picker.behind(&state) {
+            state = door.latest(py);
+            filter = names.places(&state.snapshot);
+            lease = door.take(py, &state, key, units, filter.clone(), now)?;
+        }
+        match lease {
             Some(lease) => Ok(lease.into_ptr()),
-            None => R::refuse(|| door.refusal(&filter)),
+            None => R::refuse(|| Door::refusal(&state, &filter)),
         }
     })
 }

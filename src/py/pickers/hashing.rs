@@ -11,6 +11,7 @@ use crate::core::pickers::hashing::nginx_ring::NginxRing;
 use crate::core::pickers::hashing::rendezvous::Variant;
 use crate::core::pickers::hashing::ring::{PointHash, RingSize};
 use crate::core::pickers::{Modulo, Ring};
+use crate::py::arguments;
 use crate::py::door::shown;
 use crate::py::endpoint::Endpoint;
 use crate::py::fastcall::{Door, PickerClass};
@@ -64,14 +65,14 @@ picker_class!(
         #[allow(clippy::too_many_arguments)]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            ring: &str,
+            #[pyo3(from_py_with = arguments::ring)] ring: &str,
             points: Option<&Bound<'_, PyAny>>,
             min_size: Option<&Bound<'_, PyAny>>,
             max_size: Option<&Bound<'_, PyAny>>,
-            hash: Option<&str>,
-            avalanche: Option<bool>,
-            bounded_load: Option<f64>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::hash)] hash: Option<&str>,
+            #[pyo3(from_py_with = arguments::avalanche)] avalanche: Option<bool>,
+            #[pyo3(from_py_with = arguments::bounded_load)] bounded_load: Option<f64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             let sizes = [("points", points), ("min_size", min_size), ("max_size", max_size)];
@@ -182,10 +183,10 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, variant="nginx", hash=None, avalanche=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            variant: &str,
-            hash: Option<&str>,
-            avalanche: Option<bool>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::variant)] variant: &str,
+            #[pyo3(from_py_with = arguments::hash)] hash: Option<&str>,
+            #[pyo3(from_py_with = arguments::avalanche)] avalanche: Option<bool>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             let policy = match variant {
@@ -209,7 +210,11 @@ picker_class!(
 picker_class!(IpHash, pickers::IpHash, "nginx's hash of the client's address.", |py, _policy, kw| {}, {
     #[new]
     #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
-    fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let pool = Pool::from_argument(endpoints, seed, clock)?;
         Ok(IpHash { door: Door::new(endpoints.py(), pool, pickers::IpHash) })
     }
@@ -230,10 +235,10 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, ring=None, avalanche=None, bounded_load=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            ring: Option<&str>,
-            avalanche: Option<bool>,
-            bounded_load: Option<f64>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::own_ring)] ring: Option<&str>,
+            #[pyo3(from_py_with = arguments::avalanche)] avalanche: Option<bool>,
+            #[pyo3(from_py_with = arguments::bounded_load)] bounded_load: Option<f64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             let lookup = match ring {
@@ -271,9 +276,9 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, variant=None, bounded_load=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            variant: Option<&str>,
-            bounded_load: Option<f64>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::own_variant)] variant: Option<&str>,
+            #[pyo3(from_py_with = arguments::bounded_load)] bounded_load: Option<f64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             let variant = variant.map_or(Ok(Variant::Mixed), |name| choice("variant", name, &VARIANTS))?;
@@ -297,9 +302,9 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, table_size=65537, bounded_load=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            table_size: i64,
-            bounded_load: Option<f64>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::table_size)] table_size: i64,
+            #[pyo3(from_py_with = arguments::bounded_load)] bounded_load: Option<f64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             let table_size = u64::try_from(table_size).unwrap_or(0);

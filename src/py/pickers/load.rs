@@ -3,6 +3,7 @@
 use super::{Attempts, Picks, attempts, choice, name_of};
 use crate::core::pickers;
 use crate::core::pickers::least_request::Ties;
+use crate::py::arguments;
 use crate::py::endpoint::{Endpoint, not_yet};
 use crate::py::fastcall::{Door, PickerClass};
 use crate::py::pool::Pool;
@@ -38,15 +39,15 @@ picker_class!(
         #[allow(clippy::too_many_arguments)]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            choices: i64,
+            #[pyo3(from_py_with = arguments::choices)] choices: i64,
             full_scan: bool,
             replace: bool,
             schedule: Option<&Bound<'_, PyAny>>,
-            bias: f64,
-            score: &str,
-            ties: &str,
+            #[pyo3(from_py_with = arguments::bias)] bias: f64,
+            #[pyo3(from_py_with = arguments::score)] score: &str,
+            #[pyo3(from_py_with = arguments::ties)] ties: &str,
             start: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             not_yet("schedule", schedule, "None")?;
@@ -63,7 +64,11 @@ picker_class!(
 picker_class!(PeakEwma, pickers::PeakEwma, "Latency times requests in flight, best of two.", |py, _policy, kw| {}, {
     #[new]
     #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
-    fn new(endpoints: &Bound<'_, PyAny>, seed: Option<u64>, clock: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let pool = Pool::from_argument(endpoints, seed, clock)?;
         Ok(PeakEwma { door: Door::new(endpoints.py(), pool, pickers::PeakEwma) })
     }

@@ -2,14 +2,15 @@
 
 use crate::core::error::ConfigError;
 use crate::core::pickers::{Key, Policy};
-use crate::core::pool::Filter;
 use crate::core::time::Nanos;
-use crate::py::door::{filter, shown};
+use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
+use crate::py::errors::AnyPickError;
 use crate::py::fastcall::{Door, PickerClass, add_methods};
 use crate::py::keys::Prepared;
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyOverflowError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
@@ -34,7 +35,14 @@ impl Picks {
         self.indices.bind(py).len()
     }
 
-    fn __getitem__<'py>(&self, py: Python<'py>, at: isize) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(&self, py: Python<'py>, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let at: isize = at.extract().map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(py) {
+                PyIndexError::new_err("index out of range")
+            } else {
+                error
+            }
+        })?;
         let index: usize = self.indices.bind(py).as_any().get_item(at)?.extract()?;
         self.endpoints.bind(py).get_item(index)
     }
@@ -99,7 +107,7 @@ impl Attempts {
         let lease = match self.acquire.bind(py).call((self.key.as_ref(),), Some(&kw)) {
             Ok(lease) => lease,
             // The first attempt says why there is nobody; later ones end when everybody has been tried.
-            Err(_) if made > 0 => return Ok(None),
+            Err(error) if made > 0 && error.is_instance_of::<AnyPickError>(py) => return Ok(None),
             Err(error) => return Err(error),
         };
         tried.append(lease.getattr("endpoint")?)?;
@@ -141,16 +149,20 @@ fn each<L: Policy>(
     hashed: bool,
     mut take: impl FnMut(Key<'_>) -> PyResult<()>,
 ) -> PyResult<()> {
+    let refuse = |k: u64| PyErr::from(ConfigError::new("n_or_keys", k, policy.keys()));
+    let mut object = |key: Bound<'_, PyAny>| {
+        let key = if hashed { Prepared::ready(policy, &key)? } else { Prepared::new(policy, &key)? };
+        take(key.key())
+    };
     if let Ok(list) = keys.cast::<PyList>() {
-        return list.iter().try_for_each(|key| take(Prepared::new(policy, &key)?.key()));
+        return list.iter().try_for_each(object);
     }
     if let Ok(tuple) = keys.cast::<PyTuple>() {
-        return tuple.iter().try_for_each(|key| take(Prepared::new(policy, &key)?.key()));
+        return tuple.iter().try_for_each(&mut object);
     }
     let mut number = |k: u64| {
         let hash = if hashed { policy.ready_key(k) } else { policy.whole_key(k) };
-        let hash = hash.ok_or_else(|| ConfigError::new("n_or_keys", k, L::KEYS))?;
-        take(Key { hash, bytes: &k.to_le_bytes() })
+        take(Key { hash: hash.ok_or_else(|| refuse(k))?, bytes: &k.to_le_bytes() })
     };
     if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
         return array.as_array().iter().try_for_each(|&k| number(k));
@@ -170,7 +182,7 @@ fn each<L: Policy>(
 
 impl<L: Policy> Door<L> {
     fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
-        let state = self.picker.state();
+        let state = self.latest(py);
         let pool = self.pool.get();
         let now = if L::TIMED { pool.clock.now() } else { Nanos::ZERO };
         let count = if is_whole(n_or_keys) { Some(n_or_keys) } else { None };
@@ -179,7 +191,10 @@ impl<L: Policy> Door<L> {
             let n = count.extract::<usize>().ok().filter(|&n| n <= MOST_PICKS).ok_or_else(|| {
                 PyErr::from(ConfigError::new("n_or_keys", shown(count), "a number of picks from 0 to 2**32"))
             })?;
-            out = vec![0; n];
+            out = Vec::new();
+            // A request for more than there is must not end the process.
+            out.try_reserve_exact(n).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(format!("{n} picks")))?;
+            out.resize(n, 0);
             for slice in out.chunks_mut(SLICE) {
                 let cx = self.picker.context(&state, 1024, now);
                 state.fill(self.picker.policy(), &cx, slice)?;
@@ -192,7 +207,7 @@ impl<L: Policy> Door<L> {
             out = Vec::with_capacity(n_or_keys.len().unwrap_or(0));
             each(self.picker.policy(), n_or_keys, hashed, |key| {
                 let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                    return Err(state.snapshot.view.refusal(0).into());
+                    return Err(state.snapshot.view.refusal(0, &|_| true).into());
                 };
                 out.push(choice.index);
                 if out.len().is_multiple_of(SLICE) {
@@ -220,12 +235,12 @@ impl<L: Policy> Door<L> {
             .ok()
             .filter(|_| is_whole(k))
             .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
-        let state = self.picker.state();
-        let key = key.filter(|k| L::KEYED && !k.is_none());
-        let prepared = key.map(|key| Prepared::new(self.picker.policy(), key)).transpose()?;
+        let prepared = self.key_of(key)?;
         let key = prepared.as_ref().map(Prepared::key);
-        let filter: Filter = filter(exclude, subset, &state.snapshot)?;
+        let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
+        let state = self.latest(py);
+        let filter = names.places(&state.snapshot);
         let ranked = self.picker.ranked(&state, key, wanted, now, filter);
         Ok(ranked
             .into_iter()

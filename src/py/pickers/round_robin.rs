@@ -4,6 +4,7 @@ use super::{Attempts, Picks, attempts};
 use crate::core::error::ConfigError;
 use crate::core::pickers;
 use crate::core::pickers::Start;
+use crate::py::arguments;
 use crate::py::door::shown;
 use crate::py::endpoint::{Endpoint, is_whole};
 use crate::py::fastcall::{Door, PickerClass};
@@ -28,9 +29,9 @@ picker_class!(
         #[pyo3(signature = (endpoints, /, *, schedule="smooth", start=None, seed=None, clock=None))]
         fn new(
             endpoints: &Bound<'_, PyAny>,
-            schedule: &str,
+            #[pyo3(from_py_with = arguments::schedule)] schedule: &str,
             start: Option<&Bound<'_, PyAny>>,
-            seed: Option<u64>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
             clock: Option<&Bound<'_, PyAny>>,
         ) -> PyResult<Self> {
             if schedule != "smooth" {

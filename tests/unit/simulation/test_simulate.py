@@ -29,7 +29,17 @@ from aibalance.simulation import (
     simulate,
 )
 
-NATIVE = (aibalance.RoundRobin, aibalance.LeastRequest, aibalance.PeakEwma, aibalance.RingHash, aibalance.Maglev)
+NATIVE = (
+    aibalance.RoundRobin,
+    aibalance.LeastRequest,
+    aibalance.PeakEwma,
+    aibalance.RingHash,
+    aibalance.Maglev,
+    aibalance.ModuloHash,
+    aibalance.IpHash,
+    aibalance.SourceHash,
+    aibalance.Rendezvous,
+)
 
 
 def scenario(**changes: Any) -> Scenario:

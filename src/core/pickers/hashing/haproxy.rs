@@ -215,6 +215,13 @@ impl Policy for Haproxy {
     type Index<M: Mode> = Index;
     const KEYED: bool = true;
 
+    fn keys(&self) -> &'static str {
+        match self.keys {
+            Keys::Bytes(_) => super::ANYTHING,
+            Keys::Source => super::ADDRESSES,
+        }
+    }
+
     fn text_key(&self, text: &str) -> Option<u64> {
         match self.keys {
             Keys::Bytes(_) => self.bytes_key(text.as_bytes()),

@@ -40,7 +40,10 @@ impl IpHash {
 impl Policy for IpHash {
     type Index<M: Mode> = Line<M>;
     const KEYED: bool = true;
-    const KEYS: &'static str = super::ADDRESSES;
+
+    fn keys(&self) -> &'static str {
+        super::ADDRESSES
+    }
 
     fn text_key(&self, text: &str) -> Option<u64> {
         text.parse().ok().map(IpHash::address_key)

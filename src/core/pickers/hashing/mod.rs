@@ -14,6 +14,9 @@ pub mod variants;
 
 use std::net::IpAddr;
 
+/// What a key may be.
+pub(super) const ANYTHING: &str = "str, bytes, an int from -2**63 to 2**64-1, or Hashed";
+
 /// What a key may be where it is an address.
 const ADDRESSES: &str =
     "an IPv4 or IPv6 address: a str such as \"192.0.2.1\", its 4 or 16 bytes, or an int below 2**32 for IPv4";

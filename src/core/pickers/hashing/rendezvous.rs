@@ -66,10 +66,13 @@ impl Rendezvous {
                 best_of(index, score, wanted)
             }
             Variant::Caddy => {
+                // A request without a key brings a number instead of bytes.
+                let number = key.to_le_bytes();
+                let bytes = if key == 0 { cx.bytes } else { &number };
                 let score = |i: usize, _| {
                     let mut state = Xxh64::new(0);
                     state.update(text(i));
-                    state.update(cx.bytes);
+                    state.update(bytes);
                     state.digest()
                 };
                 best_of(index, score, wanted)
@@ -121,6 +124,17 @@ impl Policy for Rendezvous {
             Variant::Traefik => hash::fnv1a(hash::FNV1A_START, bytes),
             Variant::Caddy => 0,
         })
+    }
+
+    fn no_key<M: Mode>(&self, draws: &Draws) -> u64 {
+        draws.next::<M>() | 1
+    }
+
+    fn ready_key(&self, hash: u64) -> Option<u64> {
+        match self.variant {
+            Variant::Mixed | Variant::Traefik => Some(hash),
+            Variant::Caddy => self.whole_key(hash),
+        }
     }
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], _: &[&Index], _: &Draws) -> Index {

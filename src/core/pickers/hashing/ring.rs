@@ -82,6 +82,16 @@ impl RingHash {
         Ok(self)
     }
 
+    /// Points of a member of the least weight, and that weight; `None` where the size of the whole ring is the rule,
+    /// also where widely different weights would make the ring too large.
+    fn own_points(&self, members: &[Member]) -> Option<(f64, f64)> {
+        let RingSize::Points(points) = self.size else { return None };
+        let least = members.iter().map(|m| m.weight).fold(f64::INFINITY, f64::min);
+        let points = points as f64;
+        let sum: f64 = members.iter().map(|m| (points * (m.weight / least)).round()).sum();
+        (sum <= self.bounds(members.len()).1).then_some((points, least))
+    }
+
     fn bounds(&self, members: usize) -> (f64, f64) {
         let (min, max) = match self.size {
             RingSize::Points(points) => {
@@ -143,12 +153,18 @@ impl Policy for RingHash {
         // Envoy scales so that the least weight gets a whole number of points, in double arithmetic whose rounding
         // decides where fractions run over from one host to the next.
         let scale = ((least * min).ceil() / least).min(max);
-        let mut points = Vec::with_capacity(if scale.is_finite() { scale.ceil() as usize } else { 0 });
+        let own = self.own_points(members);
+        let room = if own.is_none() && scale.is_finite() { scale.ceil() as usize } else { 0 };
+        let mut points = Vec::with_capacity(room);
         let (mut current, mut target) = (0.0, 0.0);
         let mut text = String::new();
         for (place, member) in (0u32..).zip(members) {
             let key = view.hash_keys.get(member.index as usize).map_or("", |k| k);
-            target += scale * (member.weight / total);
+            target += match own {
+                // Each member's count is its own: another that comes or goes moves none of its points.
+                Some((points, least)) => (points * (member.weight / least)).round(),
+                None => scale * (member.weight / total),
+            };
             let mut i = 0u64;
             while current < target {
                 text.clear();

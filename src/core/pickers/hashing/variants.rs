@@ -10,7 +10,7 @@ use crate::core::sync::Mode;
 
 /// One enum of policies and one of their indexes; every call goes to the variant that both are of.
 macro_rules! one_of {
-    ($(#[$doc:meta])* $name:ident, $index:ident: $($variant:ident($policy:ty) = $text:literal),+) => {
+    ($(#[$doc:meta])* $name:ident, $index:ident, $first:ident: $($variant:ident($policy:ty) = $text:literal),+) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub enum $name {
@@ -22,9 +22,33 @@ macro_rules! one_of {
             $(#[doc = $text] $variant(<$policy as Policy>::Index<M>)),+
         }
 
+        // The first variant is the default and inlined into the caller; the others, in there with it, would make it slow.
+        impl $name {
+            #[inline(never)]
+            fn text_key_of_any(&self, text: &str) -> Option<u64> {
+                match self {
+                    $($name::$variant(policy) => policy.text_key(text)),+
+                }
+            }
+
+            #[inline(never)]
+            fn pick_of_any<M: Mode>(&self, index: &$index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
+                match (self, index) {
+                    $(($name::$variant(policy), $index::$variant(index)) => policy.pick::<M>(index, cx, key),)+
+                    _ => None,
+                }
+            }
+        }
+
         impl Policy for $name {
             type Index<M: Mode> = $index<M>;
             const KEYED: bool = true;
+
+            fn keys(&self) -> &'static str {
+                match self {
+                    $($name::$variant(policy) => policy.keys()),+
+                }
+            }
 
             #[inline(always)]
             fn bytes_key(&self, bytes: &[u8]) -> Option<u64> {
@@ -36,7 +60,8 @@ macro_rules! one_of {
             #[inline(always)]
             fn text_key(&self, text: &str) -> Option<u64> {
                 match self {
-                    $($name::$variant(policy) => policy.text_key(text)),+
+                    $name::$first(policy) => policy.text_key(text),
+                    _ => self.text_key_of_any(text),
                 }
             }
 
@@ -90,8 +115,8 @@ macro_rules! one_of {
             #[inline(always)]
             fn pick<M: Mode>(&self, index: &$index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
                 match (self, index) {
-                    $(($name::$variant(policy), $index::$variant(index)) => policy.pick::<M>(index, cx, key),)+
-                    _ => None,
+                    ($name::$first(policy), $index::$first(index)) => policy.pick::<M>(index, cx, key),
+                    _ => self.pick_of_any::<M>(index, cx, key),
                 }
             }
 
@@ -113,7 +138,7 @@ macro_rules! one_of {
 
 one_of!(
     /// A hash ring, by whose rule it is laid out and read.
-    Ring, RingIndex:
+    Ring, RingIndex, Envoy:
     Envoy(RingHash) = "Envoy's.",
     Nginx(NginxRing) = "nginx's.",
     Haproxy(Haproxy) = "HAProxy's."
@@ -121,7 +146,7 @@ one_of!(
 
 one_of!(
     /// A hash modulo the sum of weights, by whose rule.
-    Modulo, ModuloIndex:
+    Modulo, ModuloIndex, Nginx:
     Nginx(NginxHash) = "nginx's.",
     Haproxy(Haproxy) = "HAProxy's."
 );

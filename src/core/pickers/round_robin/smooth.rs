@@ -56,8 +56,11 @@ pub struct Index<M: Mode> {
     current: Vec<AtomicU64>,
     /// Picks since the last one that skipped somebody.
     calm: AtomicU64,
-    /// Current weights of slots that are in the pool and not in this rank: they keep still until they come back.
-    parked: HashMap<u32, i64>,
+    /// What one of `weights` is in the weights as given: a common divisor, or the inverse of the scale of fractions.
+    unit: f64,
+    /// Current weights, in weights as given, of slots that are in the pool and not in this rank: they keep still until
+    /// they come back.
+    parked: HashMap<u32, f64>,
     gate: M::Gate,
 }
 
@@ -105,18 +108,19 @@ impl<M: Mode> Index<M> {
     }
 }
 
-/// Weights as whole numbers, and their sum.
-fn whole(members: &[Member]) -> (Vec<i64>, i64) {
+/// Weights and current weights as whole numbers, and what one of them is in the weights as given. Only what divides
+/// all of them is taken out, so that nginx's numbers stay nginx's.
+fn whole(members: &[Member], current: &[f64]) -> (Vec<i64>, Vec<i64>, f64) {
     let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
     let as_is = most <= MAX_WHOLE && members.iter().all(|m| m.weight.fract() == 0.0);
     let scale = if as_is { 1.0 } else { 1_048_576.0 / most };
     let mut weights: Vec<i64> = members.iter().map(|m| ((m.weight * scale).round() as i64).max(1)).collect();
-    let divisor = weights.iter().fold(0, |a, &b| gcd(a, b));
+    let mut base: Vec<i64> = current.iter().map(|c| (c * scale).round() as i64).collect();
+    let divisor = weights.iter().chain(&base).fold(0, |a, &b| gcd(a, b.abs()));
     if divisor > 1 {
-        weights.iter_mut().for_each(|w| *w /= divisor);
+        weights.iter_mut().chain(&mut base).for_each(|w| *w /= divisor);
     }
-    let total = weights.iter().sum();
-    (weights, total)
+    (weights, base, divisor.max(1) as f64 / scale)
 }
 
 fn gcd(mut a: i64, mut b: i64) -> i64 {
@@ -221,15 +225,17 @@ impl Policy for RoundRobin {
     type Index<M: Mode> = Index<M>;
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
-        let (weights, total) = whole(members);
         // Those that stay keep their current weights, those that come start at zero.
-        let mut parked: HashMap<u32, i64> = before.iter().flat_map(|b| b.parked.clone()).collect();
+        let mut parked: HashMap<u32, f64> = before.iter().flat_map(|b| b.parked.clone()).collect();
         for old in before {
-            parked.extend(old.members.iter().map(|m| m.slot).zip(old.weights_now()));
+            let now = old.weights_now().into_iter().map(|current| current as f64 * old.unit);
+            parked.extend(old.members.iter().map(|m| m.slot).zip(now));
         }
-        let base: Vec<i64> = members.iter().map(|m| parked.remove(&m.slot).unwrap_or(0)).collect();
+        let current: Vec<f64> = members.iter().map(|m| parked.remove(&m.slot).unwrap_or(0.0)).collect();
         let present: HashSet<u32> = view.slots.iter().copied().collect();
-        parked.retain(|slot, current| *current != 0 && present.contains(slot));
+        parked.retain(|slot, current| *current != 0.0 && present.contains(slot));
+        let (weights, base, unit) = whole(members, &current);
+        let total: i64 = weights.iter().sum();
         let equal = weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
         let cycle = if equal {
             cycle_of_equals(&base, total)
@@ -258,6 +264,7 @@ impl Policy for RoundRobin {
             live: AtomicU64::new(live),
             current,
             calm: AtomicU64::new(0),
+            unit,
             parked,
             gate: M::Gate::default(),
         };
@@ -288,7 +295,7 @@ impl Policy for RoundRobin {
         if index.limited {
             return false;
         }
-        let equal = index.total as usize == index.members.len();
+        let equal = index.weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
         let short = (index.total as u64) <= MAX_PERIOD
             && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS;
         index.live.load(Ordering::Relaxed) != 0 && (equal || short)
@@ -397,10 +404,17 @@ mod tests {
     fn whole_numbers_keep_their_ratios_and_fractions_are_scaled() {
         let of = |weights: &[f64]| {
             let members: Vec<Member> = weights.iter().map(|&weight| Member { index: 0, slot: 0, weight }).collect();
-            whole(&members)
+            whole(&members, &[])
         };
-        assert_eq!(of(&[10.0, 10.0, 20.0]), (vec![1, 1, 2], 4));
-        assert_eq!(of(&[0.5, 1.0]), (vec![1, 2], 3));
+        assert_eq!(of(&[10.0, 10.0, 20.0]), (vec![1, 1, 2], vec![], 10.0));
+        assert_eq!(of(&[0.5, 1.0]), (vec![1, 2], vec![], 0.5));
         assert_eq!(of(&[1e15, 1.0]).0, vec![1_048_576, 1]);
+    }
+
+    #[test]
+    fn equals_that_are_a_whole_sum_apart_are_not_a_cycle() {
+        // The first takes two turns in a row here: 2, 0 and then 1, 1.
+        assert_eq!(cycle_of_equals(&[1, -1], 2), None);
+        assert_eq!(cycle_of_equals(&[0, 1], 2), Some(vec![1, 0]));
     }
 }
