@@ -23,6 +23,8 @@ from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, Retr
 from .pickers import (
     Hashed,
     IpHash,
+    JumpBackHash,
+    JumpHash,
     Lease,
     LeastRequest,
     Maglev,
@@ -46,6 +48,8 @@ __all__ = [
     "Hashed",
     "InternalError",
     "IpHash",
+    "JumpBackHash",
+    "JumpHash",
     "Latency",
     "Lease",
     "LeaseError",

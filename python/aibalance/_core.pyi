@@ -10,6 +10,8 @@ __all__ = [
     "EndpointStats",
     "Hashed",
     "IpHash",
+    "JumpBackHash",
+    "JumpHash",
     "Latency",
     "Lease",
     "LeastRequest",
@@ -674,9 +676,9 @@ class RingHash(_PickerMethods):
 
     `ring="haproxy"` is `hash-type consistent` (HAProxy 2.6 and 2.8): 16 nodes for a unit of weight (at most 4096:
     larger weights are scaled down together), placed by `hash_key`, a whole number being the server's id and any other
-    text hashed by XXH32; the nearest node on either side has the key. `hash` hashes keys: "sdbm" (default), "djb2", "wt6",
-    "crc32", or "xxh32", "xxh64", "xxh3" for HAProxy's converters of these names. `avalanche` is True unless one of the
-    first four is named.
+    text hashed by XXH32; the nearest node on either side has the key. `hash` hashes keys: "sdbm" (default), "djb2",
+    "wt6", "crc32", or "xxh32", "xxh64", "xxh3" for HAProxy's converters of these names. `avalanche` is True unless one
+    of the first four is named.
 
     `bounded_load` (for "envoy" and "haproxy") is a factor from 1 to 655.35 in whole percent: no endpoint gets more than
     that many times its share of the requests in flight. With "envoy" (`hash_balance_factor`) an endpoint may have one
@@ -800,6 +802,39 @@ class SourceHash(_PickerMethods):
         bounded_load: float | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class JumpHash(_PickerMethods):
+    """Jump hash: no table, even shares; only the last endpoint of the pool can go without moving the keys of others.
+
+    Endpoints are buckets in the pool's order, as many each as its weight after a common divisor. Those that are
+    unhealthy, draining or full keep their buckets: a key that meets one is hashed again. Removing any but the last
+    moves many keys, so it is for shards that never go.
+
+    Source: Lamping and Veach, "A fast, minimal memory, consistent hash algorithm", 2014.
+
+    >>> JumpHash([f"shard-{i}" for i in range(666)]).pick(Hashed(3735883980)).id
+    'shard-361'
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class JumpBackHash(_PickerMethods):
+    """JumpBackHash: as JumpHash, at a price that does not grow with the number of endpoints.
+
+    Source: Ertl, "JumpBackHash: say goodbye to the modulo operation to distribute keys uniformly to buckets", 2024,
+    over SplitMix64 as hash4j has it.
+
+    >>> JumpBackHash(["a", "b", "c"]).pick(Hashed(9184114998275508886)).id
+    'b'
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
     ) -> Self: ...
 
 @final

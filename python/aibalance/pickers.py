@@ -5,6 +5,8 @@ from __future__ import annotations
 from ._core import (
     Hashed,
     IpHash,
+    JumpBackHash,
+    JumpHash,
     Lease,
     LeastRequest,
     Maglev,
@@ -22,6 +24,8 @@ from ._core import (
 __all__ = [
     "Hashed",
     "IpHash",
+    "JumpBackHash",
+    "JumpHash",
     "Lease",
     "LeastRequest",
     "Maglev",

@@ -4,7 +4,8 @@
 use super::errors;
 use super::fastcall::PickerClass;
 use super::pickers::{
-    IpHash, LeastRequest, Maglev, ModuloHash, PeakEwma, Rendezvous, RingHash, RoundRobin, SourceHash,
+    IpHash, JumpBackHash, JumpHash, LeastRequest, Maglev, ModuloHash, PeakEwma, Rendezvous, RingHash, RoundRobin,
+    SourceHash,
 };
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
@@ -308,6 +309,8 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
         native::<IpHash>,
         native::<SourceHash>,
         native::<Rendezvous>,
+        native::<JumpHash>,
+        native::<JumpBackHash>,
     ];
     for make in known {
         if let Some(found) = make(given, own)? {

@@ -293,3 +293,25 @@ def traefik_hrw(document: dict[str, Any], door: Door = "pick") -> Result:
         picker = aibalance.Rendezvous(aibalance.Pool(endpoints), variant="traefik")
         _decide(result, case.where, expected, partial(_ask, picker, keys[: len(expected)], door))
     return result
+
+
+# Published algorithms
+
+JUMPS = {"jump": "JumpHash", "jumpback_splitmix64": "JumpBackHash"}
+
+
+def hash_vectors(document: dict[str, Any], door: Door = "pick") -> Result:
+    """Buckets of ready hashes. Memento's timeline and the fractions that move wait for a picker and a quality suite."""
+    result = Result()
+    for case in cases(document):
+        name = JUMPS.get(case.text("algo"))
+        if name is None:
+            result.unsupported += 1
+            continue
+        one = "key" in case
+        keys = [case.integer("key")] if one else [int(key) for key in case.items("keys", str)]
+        ref = case.record("ref")
+        expected = [ref.integer("bucket")] if one else ref.items("buckets", int)
+        picker = getattr(aibalance, name)(aibalance.Pool([str(i) for i in range(case.integer("n"))]))
+        _decide(result, case.where, expected, partial(_ask, picker, [aibalance.Hashed(k) for k in keys], door))
+    return result

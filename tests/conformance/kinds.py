@@ -88,6 +88,8 @@ def _theory(document: dict[str, Any]) -> Result:
         case.text("id")
     if all("weights" in case and "smooth" in case.record("ref") for case in found):
         return theory.wrr_sequences(document)
+    if all("algo" in case for case in found):
+        return hashing.hash_vectors(document)
     return Result(unsupported=len(found))
 
 

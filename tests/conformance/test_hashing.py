@@ -30,6 +30,7 @@ KEYED: dict[str, tuple[Callable[[Any, proxies.Door], Result], int]] = {
     "caddy-2.11.hash": (hashing.caddy_hash, 5118),
     "traefik-3.7.hrw": (hashing.traefik_hrw, 1500),
 }
+BUCKETS = 705
 SCRIPTS = {"haproxy-2.6.bounded_load": 357, "haproxy-2.8.bounded_load": 357, "envoy-1.40.bounded_load": 919}
 
 
@@ -40,7 +41,7 @@ def read(name: str) -> Any:
 @pytest.fixture
 def spied(monkeypatch: pytest.MonkeyPatch) -> type[Spy]:
     Spy.made = 0
-    for name in ("RingHash", "Maglev", "ModuloHash", "IpHash", "SourceHash", "Rendezvous"):
+    for name in ("RingHash", "Maglev", "ModuloHash", "IpHash", "SourceHash", "Rendezvous", "JumpHash", "JumpBackHash"):
         real = getattr(aibalance, name)
         monkeypatch.setattr(aibalance, name, lambda *a, real=real, **k: Spy(real(*a, **k)))
     return Spy
@@ -62,6 +63,14 @@ def test_aibalance_bounds_loads_as_the_system_did(name: str, spied: type[Spy]) -
     assert (result.matched, result.first_mismatch) == (SCRIPTS[name], None)
     assert result.total == spied.made == SCRIPTS[name]
     assert result.unsupported == 0
+
+
+@pytest.mark.parametrize("door", proxies.DOORS)
+def test_published_buckets(door: proxies.Door, spied: type[Spy]) -> None:
+    result = hashing.hash_vectors(load(VECTORS / "hash_vectors.json.gz"), door)
+    assert result.first_mismatch is None
+    assert result.matched == result.total == spied.made == BUCKETS
+    assert result.unsupported == 2, "Memento's timeline and the fractions that move"
 
 
 @pytest.mark.parametrize("name", KEYED)

@@ -18,6 +18,8 @@ EXPORTED: dict[str, set[str]] = {
         "Hashed",
         "InternalError",
         "IpHash",
+        "JumpBackHash",
+        "JumpHash",
         "Latency",
         "Lease",
         "LeaseError",

@@ -35,6 +35,8 @@ PICKERS = (
     "IpHash",
     "SourceHash",
     "Rendezvous",
+    "JumpHash",
+    "JumpBackHash",
 )
 """Names that `[[balancers]]` may use for `picker`."""
 

@@ -14,6 +14,7 @@ use crate::core::time::Nanos;
 
 pub use hashing::haproxy::Haproxy;
 pub use hashing::ip_hash::IpHash;
+pub use hashing::jump::Jump;
 pub use hashing::rendezvous::Rendezvous;
 pub use hashing::variants::{Modulo, Ring};
 pub use hashing::{maglev::Maglev, ring::RingHash};

@@ -169,7 +169,7 @@ mod tests {
     use crate::core::pickers::hashing::modulo::NginxHash;
     use crate::core::pickers::hashing::nginx_ring::NginxRing;
     use crate::core::pickers::{
-        Haproxy, IpHash, LeastRequest, Maglev, Modulo, PeakEwma, Rendezvous, Ring, RingHash, RoundRobin, Start,
+        Haproxy, IpHash, Jump, LeastRequest, Maglev, Modulo, PeakEwma, Rendezvous, Ring, RingHash, RoundRobin, Start,
     };
 
     fn spec(weight: f64, max_inflight: Option<u32>) -> ServerSpec {
@@ -213,6 +213,8 @@ mod tests {
         live(Maglev::default());
         live(Rendezvous::default());
         live(IpHash);
+        live(Jump::Jump);
+        live(Jump::JumpBack);
         live(Modulo::Nginx(NginxHash));
         live(Ring::Nginx(NginxRing));
         let ring = Lookup::Ring { bounded_load: None };

@@ -10,7 +10,7 @@ use crate::core::pickers::hashing::modulo::NginxHash;
 use crate::core::pickers::hashing::nginx_ring::NginxRing;
 use crate::core::pickers::hashing::rendezvous::Variant;
 use crate::core::pickers::hashing::ring::{PointHash, RingSize};
-use crate::core::pickers::{Modulo, Ring};
+use crate::core::pickers::{Jump, Modulo, Ring};
 use crate::py::arguments;
 use crate::py::door::shown;
 use crate::py::endpoint::Endpoint;
@@ -260,6 +260,32 @@ picker_class!(
     }
 );
 
+picker_class!(JumpHash, Jump, "Jump hash.", |py, _policy, kw| {}, {
+    #[new]
+    #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let pool = Pool::from_argument(endpoints, seed, clock)?;
+        Ok(JumpHash { door: Door::new(endpoints.py(), pool, Jump::Jump) })
+    }
+});
+
+picker_class!(JumpBackHash, Jump, "JumpBackHash.", |py, _policy, kw| {}, {
+    #[new]
+    #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let pool = Pool::from_argument(endpoints, seed, clock)?;
+        Ok(JumpBackHash { door: Door::new(endpoints.py(), pool, Jump::JumpBack) })
+    }
+});
+
 picker_class!(
     Rendezvous,
     pickers::Rendezvous,
@@ -322,5 +348,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     super::add::<ModuloHash>(m)?;
     super::add::<IpHash>(m)?;
     super::add::<SourceHash>(m)?;
-    super::add::<Rendezvous>(m)
+    super::add::<Rendezvous>(m)?;
+    super::add::<JumpHash>(m)?;
+    super::add::<JumpBackHash>(m)
 }

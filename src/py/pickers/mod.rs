@@ -354,7 +354,7 @@ mod hashing;
 mod load;
 mod round_robin;
 
-pub(crate) use hashing::{IpHash, Maglev, ModuloHash, Rendezvous, RingHash, SourceHash};
+pub(crate) use hashing::{IpHash, JumpBackHash, JumpHash, Maglev, ModuloHash, Rendezvous, RingHash, SourceHash};
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use round_robin::RoundRobin;
 

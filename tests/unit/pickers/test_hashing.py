@@ -30,6 +30,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "rendezvous": aibalance.Rendezvous,
     "rendezvous bounded": lambda pool, **k: aibalance.Rendezvous(pool, bounded_load=1.25, **k),
     "caddy": lambda pool, **k: aibalance.Rendezvous(pool, variant="caddy", **k),
+    "jump": aibalance.JumpHash,
+    "jump back": aibalance.JumpBackHash,
     "traefik": lambda pool, **k: aibalance.Rendezvous(pool, variant="traefik", **k),
 }
 KEYS = [f"10.{i}.{i * 7 % 256}.{i * 13 % 256}" for i in range(200)]  # good for those that take addresses only, too
@@ -257,8 +259,9 @@ def test_what_cannot_be_is_refused_by_name(make: Callable[[], Any], said: str) -
         make()
 
 
-def test_an_unhealthy_server_of_nginx_moves_no_key_of_the_others() -> None:
-    for make in (aibalance.IpHash, aibalance.ModuloHash, MAKERS["ring nginx"]):
+def test_an_unhealthy_server_that_keeps_its_place_moves_no_key_of_the_others() -> None:
+    nginx = (aibalance.IpHash, aibalance.ModuloHash, MAKERS["ring nginx"])
+    for make in (*nginx, aibalance.JumpHash, aibalance.JumpBackHash):
         pool = Pool(hosts(1, 1, 1, 1), panic_threshold=0)
         picker = make(pool)
         before = {key: picker.pick(key) for key in KEYS}
@@ -268,9 +271,10 @@ def test_an_unhealthy_server_of_nginx_moves_no_key_of_the_others() -> None:
         assert all(picker.pick(key) == home for key, home in before.items())
 
 
-def test_rendezvous_follows_the_weights() -> None:
+@pytest.mark.parametrize("make", [aibalance.Rendezvous, aibalance.JumpHash, aibalance.JumpBackHash])
+def test_weights_are_followed(make: Callable[..., Any]) -> None:
     n = 60_000
-    picks = aibalance.Rendezvous(hosts(5, 1, 3, 0.5)).pick_many(np.arange(n, dtype=np.uint64))
+    picks = make(hosts(5, 1, 3, 0.5)).pick_many(np.arange(n, dtype=np.uint64))
     for count, weight in zip(np.bincount(picks.indices, minlength=4), (5, 1, 3, 0.5), strict=True):
         p = weight / 9.5
         assert abs(count - n * p) < 4 * (n * p * (1 - p)) ** 0.5
@@ -284,3 +288,14 @@ def test_names_of_haproxy_that_are_no_numbers_keep_their_keys_when_others_go() -
     before = {key: picker.pick(key) for key in KEYS}
     pool.remove("a")
     assert all(picker.pick(key).id == home.id for key, home in before.items() if home.id != "a")
+
+
+@pytest.mark.parametrize("make", [aibalance.JumpHash, aibalance.JumpBackHash])
+def test_only_the_last_of_jump_goes_without_moving_others(make: Callable[..., Any]) -> None:
+    pool = Pool(["a", "b", "c", "d"])
+    picker = make(pool)
+    before = {key: picker.pick(key).id for key in KEYS}
+    pool.remove("d")
+    assert all(picker.pick(key).id == home for key, home in before.items() if home != "d")
+    pool.add("d")
+    assert {key: picker.pick(key).id for key in KEYS} == before

@@ -39,6 +39,8 @@ NATIVE = (
     aibalance.IpHash,
     aibalance.SourceHash,
     aibalance.Rendezvous,
+    aibalance.JumpHash,
+    aibalance.JumpBackHash,
 )
 
 

@@ -4,6 +4,7 @@ pub mod bounded;
 mod circle;
 pub mod haproxy;
 pub mod ip_hash;
+pub mod jump;
 pub mod maglev;
 pub mod modulo;
 pub mod nginx;

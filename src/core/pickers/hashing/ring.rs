@@ -142,6 +142,19 @@ impl Index {
     }
 }
 
+impl RingHash {
+    /// A pick that is not simply the key's home.
+    #[inline(never)]
+    fn slowly(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Option<Allow<'_>>) -> Option<Choice> {
+        let anybody = allow.unwrap_or(&|_| true);
+        let home = index.walk(index.circle.find(key), cx, anybody)?;
+        match self.bounded_load {
+            Some(bound) => Envoy { bound, members: &index.members, key, allow }.pick(home, cx),
+            None => Some(home),
+        }
+    }
+}
+
 impl Policy for RingHash {
     type Index<M: Mode> = Index;
     const KEYED: bool = true;
@@ -195,15 +208,11 @@ impl Policy for RingHash {
         if cx.view.available(member) && self.bounded_load.is_none() {
             return Some(member.into());
         }
-        self.choose::<M>(index, cx, key, &|_| true)
+        self.slowly(index, cx, key, None)
     }
 
     fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
-        let home = index.walk(index.circle.find(key), cx, allow)?;
-        match self.bounded_load {
-            Some(bound) => Envoy { bound, members: &index.members, key, allow: Some(allow) }.pick(home, cx),
-            None => Some(home),
-        }
+        self.slowly(index, cx, key, Some(allow))
     }
 }
 
