@@ -46,12 +46,12 @@ fn picks<L: Policy>(c: &mut Criterion, name: &str, policy: L, weighted: bool, ke
         let picker = Picker::new(&pool::<Exclusive>(n, weighted), policy.clone());
         let state = picker.state();
         group.bench_function(BenchmarkId::new("exclusive", n), |b| {
-            b.iter(|| picker.pick(&state, black_box(key), Nanos(1)));
+            b.iter(|| picker.pick(&state, black_box(key).map(Into::into), Nanos(1)));
         });
         let picker = Picker::new(&pool::<Shared>(n, weighted), policy.clone());
         let state = picker.state();
         group.bench_function(BenchmarkId::new("shared", n), |b| {
-            b.iter(|| picker.pick(&state, black_box(key), Nanos(1)));
+            b.iter(|| picker.pick(&state, black_box(key).map(Into::into), Nanos(1)));
         });
     }
     group.finish();

@@ -10,22 +10,28 @@ __all__ = [
     "EndpointStats",
     "First",
     "Hashed",
+    "IpHash",
     "JoinIdleQueue",
+    "JumpBackHash",
+    "JumpHash",
     "Latency",
     "Lease",
     "LeastConnections",
     "LeastRequest",
     "Maglev",
     "ManualClock",
+    "ModuloHash",
     "Observation",
     "PeakEwma",
     "Picks",
     "Pool",
     "Recommendation",
+    "Rendezvous",
     "RetryBudget",
     "RingHash",
     "RoundRobin",
     "ScalingEngine",
+    "SourceHash",
     "SystemClock",
     "WeightedRandom",
     "__version__",
@@ -786,12 +792,32 @@ class RingHash(_PickerMethods):
 
     `ring="envoy"` is Envoy's RING_HASH (1.40). `points` is the number of points of an endpoint of the least weight
     (default 512: max/mean at most 1.15 with 100 endpoints). `min_size` and `max_size` (defaults 1024 and 8388608 when
-    one of them is given) are Envoy's sizes of the whole ring and replace `points`. `hash` places the points: "xxh64" or
-    "murmur2". `avalanche` and `bounded_load` are known by name only in this version.
+    one of them is given) are Envoy's sizes of the whole ring and replace `points`. `hash` places the points: "xxh64"
+    (default) or "murmur2".
+
+    `ring="nginx"` is `hash ... consistent` (nginx 1.22 and 1.31): 160 points for a unit of weight, placed by the
+    endpoint's `hash_key`, which is the text of a `server` line; endpoints of one text share their keys by smooth round
+    robin. Endpoints that are unhealthy, draining or full keep their points: a key goes on to at most 20 more points,
+    and then to smooth round robin, as an empty key does at once.
+
+    `ring="haproxy"` is `hash-type consistent` (HAProxy 2.6 and 2.8): 16 nodes for a unit of weight (at most 4096:
+    larger weights are scaled down together), placed by `hash_key`, a whole number being the server's id and any other
+    text hashed by XXH32; the nearest node on either side has the key. `hash` hashes keys: "sdbm" (default), "djb2",
+    "wt6", "crc32", or "xxh32", "xxh64", "xxh3" for HAProxy's converters of these names. `avalanche` is True unless one
+    of the first four is named.
+
+    `bounded_load` (for "envoy" and "haproxy") is a factor from 1 to 655.35 in whole percent: no endpoint gets more than
+    that many times its share of the requests in flight. With "envoy" (`hash_balance_factor`) an endpoint may have one
+    request more, and a key that cannot go home goes to the others in an order that the key shuffles; with "haproxy"
+    (`hash-balance-factor`) it goes on along the ring. Only `acquire` counts as in flight.
+
+    Raises ConfigError for a value that cannot be, and for an option that the ring does not have.
 
     >>> picker = RingHash(["a", "b", "c"])
     >>> picker.pick("user-1") == picker.pick("user-1")
     True
+    >>> RingHash(["10.0.0.1:80", "10.0.0.2:80"], ring="nginx").pick("user-1").address
+    '10.0.0.1:80'
     """
 
     def __new__(
@@ -799,13 +825,13 @@ class RingHash(_PickerMethods):
         endpoints: Pool | _Endpoints,
         /,
         *,
-        ring: Literal["envoy"] = "envoy",
+        ring: Literal["envoy", "nginx", "haproxy"] = "envoy",
         points: int | None = None,
         min_size: int | None = None,
         max_size: int | None = None,
-        hash: Literal["xxh64", "murmur2"] = "xxh64",
-        avalanche: None = None,
-        bounded_load: None = None,
+        hash: Literal["xxh64", "murmur2", "sdbm", "djb2", "wt6", "crc32", "xxh32", "xxh3"] | None = None,
+        avalanche: bool | None = None,
+        bounded_load: float | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,
     ) -> Self: ...
@@ -815,7 +841,7 @@ class Maglev(_PickerMethods):
     """Maglev hashing: even shares, one look-up a pick; somewhat more keys move than on a ring when endpoints change.
 
     `table_size` is a prime up to 5000011 (default 65537), well above 100 times the number of endpoints.
-    `bounded_load` is known by name only in this version.
+    `bounded_load` is Envoy's `hash_balance_factor` as a factor from 1 to 655.35 in whole percent: see RingHash.
 
     Source: Eisenbud et al., "Maglev", NSDI 2016, with Envoy's weights and table (Envoy 1.40).
 
@@ -830,7 +856,141 @@ class Maglev(_PickerMethods):
         /,
         *,
         table_size: int = 65537,
-        bounded_load: None = None,
+        bounded_load: float | None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class ModuloHash(_PickerMethods):
+    """A hash of the key modulo the sum of weights: not consistent, nearly every key moves when endpoints change.
+
+    `variant="nginx"` is `hash key` (nginx 1.22 and 1.31). Endpoints that are unhealthy, draining or full keep their
+    part of the sum: a key that meets one is hashed again, 20 times at most, and then goes by smooth round robin, as an
+    empty key does at once. Weights that are not whole are scaled so that the largest is 256. `variant="haproxy"` is
+    `hash-type map-based` (HAProxy 2.6 and 2.8): a map of the endpoints that may be picked, with `hash` (default "sdbm")
+    and `avalanche` (default False) as in RingHash; a key that meets a full endpoint goes on along the map.
+
+    Raises ConfigError for a value that cannot be, and for an option that the variant does not have.
+
+    >>> ModuloHash(["a", "b", "c"]).pick("user-1").id
+    'c'
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        variant: Literal["nginx", "haproxy"] = "nginx",
+        hash: Literal["sdbm", "djb2", "wt6", "crc32", "xxh32", "xxh64", "xxh3"] | None = None,
+        avalanche: bool | None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class IpHash(_PickerMethods):
+    """nginx's ip_hash (1.22 and 1.31): by the first three bytes of an IPv4 address, or all of an IPv6 address.
+
+    The key is an address: a str, its 4 or 16 bytes, or an int below 2**32 for IPv4; anything else raises ConfigError.
+    Endpoints that may not be picked are treated as in ModuloHash.
+
+    >>> picker = IpHash(["a", "b", "c"])
+    >>> picker.pick("192.0.2.1") == picker.pick("192.0.2.200")
+    True
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class SourceHash(_PickerMethods):
+    """HAProxy's balance source (2.6 and 2.8): by all bytes of the client's address.
+
+    The key is an address: a str, its 4 or 16 bytes, an int below 2**32 for IPv4, or Hashed; anything else raises
+    ConfigError. `ring=None` looks it up in a map of the endpoints (`hash-type map-based`), `ring="haproxy"` on
+    HAProxy's ring, where `bounded_load` may limit loads as in RingHash. `avalanche` is True with a ring unless said
+    otherwise.
+
+    >>> SourceHash(["a", "b", "c"], ring="haproxy").pick("192.0.2.1") in SourceHash(["a", "b", "c"]).pool.endpoints
+    True
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        ring: Literal["haproxy"] | None = None,
+        avalanche: bool | None = None,
+        bounded_load: float | None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+
+@final
+class JumpHash(_PickerMethods):
+    """Jump hash: no table, even shares; only the last endpoint of the pool can go without moving the keys of others.
+
+    Endpoints are buckets in the pool's order, as many each as its weight after a common divisor. Those that are
+    unhealthy, draining or full keep their buckets: a key that meets one is hashed again. Removing any but the last
+    moves many keys, so it is for shards that never go.
+
+    Source: Lamping and Veach, "A fast, minimal memory, consistent hash algorithm", 2014.
+
+    >>> JumpHash([f"shard-{i}" for i in range(666)]).pick(Hashed(3735883980)).id
+    'shard-361'
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class JumpBackHash(_PickerMethods):
+    """JumpBackHash: as JumpHash, at a price that does not grow with the number of endpoints.
+
+    Source: Ertl, "JumpBackHash: say goodbye to the modulo operation to distribute keys uniformly to buckets", 2024,
+    over SplitMix64 as hash4j has it.
+
+    >>> JumpBackHash(["a", "b", "c"]).pick(Hashed(9184114998275508886)).id
+    'b'
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class Rendezvous(_PickerMethods):
+    """Rendezvous hashing (highest random weight): the endpoint that draws the best number from the key has it.
+
+    When an endpoint goes, only its own keys move, each to its second choice, and the price is a look at every endpoint.
+    Weights count exactly. `variant="caddy"` is Caddy 2.11's (XXH64 of `hash_key` and key; weights do not count),
+    `variant="traefik"` Traefik 3.7's (FNV-1a of key and `hash_key`, the server's URL: keys or names that differ only at
+    their end cluster, so take it only to agree with Traefik). `bounded_load` is a factor from 1
+    to 655.35 in whole percent: an endpoint with that many times its share of the requests in flight is passed over, and
+    a key goes to its next best.
+
+    Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998. Raises ConfigError for a
+    value that cannot be.
+
+    >>> picker = Rendezvous(["a", "b", "c"])
+    >>> home, second = picker.ranked("user-1", k=2)
+    >>> picker.pool.remove(home.id)
+    >>> picker.pick("user-1") == second
+    True
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        variant: Literal["caddy", "traefik"] | None = None,
+        bounded_load: float | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,
     ) -> Self: ...

@@ -59,9 +59,114 @@ pub fn murmur64a(bytes: &[u8], seed: u64) -> u64 {
 /// The seed that Envoy's MURMUR_HASH_2 takes from libstdc++.
 pub const ENVOY_MURMUR_SEED: u64 = 0xc70f_6907;
 
+/// CRC-32 (IEEE 802.3), as zlib, nginx and HAProxy compute it.
+#[inline]
+#[must_use]
+pub fn crc32(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}
+
+/// FNV-1a, 64 bits, going on from a state: [`FNV1A_START`] at first.
+#[inline]
+#[must_use]
+pub fn fnv1a(state: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(state, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Where FNV-1a starts.
+pub const FNV1A_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The key hashes of HAProxy, by the names that it has for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyHash {
+    /// sdbm, HAProxy's default.
+    #[default]
+    Sdbm,
+    /// djb2.
+    Djb2,
+    /// wt6.
+    Wt6,
+    /// CRC-32.
+    Crc32,
+    /// The converter `xxh32`: sdbm of its result, as a big-endian number of 8 bytes.
+    Xxh32,
+    /// The converter `xxh64`, likewise.
+    Xxh64,
+    /// The converter `xxh3`, likewise.
+    Xxh3,
+}
+
+impl KeyHash {
+    /// The 32-bit hash of a key.
+    #[must_use]
+    pub fn of(self, bytes: &[u8]) -> u32 {
+        match self {
+            KeyHash::Sdbm => sdbm(bytes),
+            KeyHash::Djb2 => bytes.iter().fold(5381, |h: u32, &b| h.wrapping_mul(33).wrapping_add(u32::from(b))),
+            KeyHash::Wt6 => wt6(bytes),
+            KeyHash::Crc32 => crc32(bytes),
+            KeyHash::Xxh32 => sdbm(&u64::from(xxh32(bytes)).to_be_bytes()),
+            KeyHash::Xxh64 => sdbm(&xxh64(bytes).to_be_bytes()),
+            KeyHash::Xxh3 => sdbm(&xxhash_rust::xxh3::xxh3_64(bytes).to_be_bytes()),
+        }
+    }
+}
+
+/// XXH32 with seed 0.
+#[must_use]
+pub fn xxh32(bytes: &[u8]) -> u32 {
+    xxhash_rust::xxh32::xxh32(bytes, 0)
+}
+
+fn sdbm(bytes: &[u8]) -> u32 {
+    // h * 65599 + b, written as the shifts it was published with.
+    bytes.iter().fold(0, |h: u32, &b| u32::from(b).wrapping_add(h << 6).wrapping_add(h << 16).wrapping_sub(h))
+}
+
+/// Two words that swap places with every byte, rotated by amounts that depend on both.
+fn wt6(bytes: &[u8]) -> u32 {
+    let (mut a, mut b) = (0xa53c_965a_u32, 0x5ca6_953a_u32);
+    let (mut left, mut right) = (6u32, 18u32);
+    for &byte in bytes {
+        a = !(a ^ u32::from(byte));
+        b = !b.wrapping_add(u32::from(byte));
+        (a, b) = (b.rotate_left(left), a.rotate_left(right));
+        let sum = ((a >> 16) ^ b) & 0xffff;
+        (left, right) = (sum & 31, sum >> 11);
+    }
+    a ^ b
+}
+
+/// HAProxy's full avalanche: Bob Jenkins' six steps for whole numbers, then a prime near three quarters of the circle.
+#[must_use]
+pub fn avalanche(mut h: u32) -> u32 {
+    h = h.wrapping_add(0x7ed5_5d16).wrapping_add(h << 12);
+    h = (h ^ 0xc761_c23c) ^ (h >> 19);
+    h = h.wrapping_add(0x1656_67b1).wrapping_add(h << 5);
+    h = h.wrapping_add(0xd3a2_646c) ^ (h << 9);
+    h = h.wrapping_add(0xfd70_46c5).wrapping_add(h << 3);
+    h = (h ^ 0xb55a_4f09) ^ (h >> 16);
+    h.wrapping_mul(3_221_225_473)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_avalanche_gives_the_values_that_haproxy_gives() {
+        assert_eq!([0, 1, 4096].map(avalanche), [0xab4e_d927, 0x3486_81b6, 0x49c2_008b]);
+    }
+
+    #[test]
+    fn hashes_of_texts_are_the_published_values() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(fnv1a(FNV1A_START, b"foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(fnv1a(fnv1a(FNV1A_START, b"foo"), b"bar"), 0x8594_4171_f739_67e8);
+        assert_eq!(KeyHash::Djb2.of(b"a"), 5381 * 33 + 97);
+        assert_eq!(KeyHash::Sdbm.of(b"ab"), 97 * 65_599 + 98);
+        assert_eq!(xxh32(b""), 0x02cc_5d05);
+    }
 
     #[test]
     fn xxh64_of_nothing_is_the_published_value() {

@@ -2,11 +2,61 @@
 
 use crate::core::error::ConfigError;
 use crate::core::hash;
+use crate::core::pickers::{Key, Policy};
 use crate::py::door::shown;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 const ALLOWED: &str = "str, bytes, an int from -2**63 to 2**64-1, or Hashed";
+
+/// A key as a policy sees it.
+pub(crate) struct Prepared<'a> {
+    hash: u64,
+    bytes: Bytes<'a>,
+}
+
+enum Bytes<'a> {
+    /// Read where they lie.
+    Lent(&'a [u8]),
+    /// Those of a number.
+    Number([u8; 8]),
+}
+
+impl<'a> Prepared<'a> {
+    /// From any key.
+    pub fn new<L: Policy>(policy: &L, key: &'a Bound<'_, PyAny>) -> PyResult<Prepared<'a>> {
+        let refuse = || PyErr::from(ConfigError::new("key", shown(key), policy.keys()));
+        let (hash, bytes) = if let Ok(text) = key.cast::<PyString>() {
+            let text = text.to_str().map_err(|_| refuse())?;
+            (policy.text_key(text), Bytes::Lent(text.as_bytes()))
+        } else if let Ok(bytes) = key.cast::<PyBytes>() {
+            (policy.bytes_key(bytes.as_bytes()), Bytes::Lent(bytes.as_bytes()))
+        } else if let Ok(ready) = key.cast::<Hashed>() {
+            (policy.ready_key(ready.get().0), Bytes::Number(ready.get().0.to_le_bytes()))
+        } else {
+            let number = whole(key).ok_or_else(refuse)?;
+            (policy.whole_key(number), Bytes::Number(number.to_le_bytes()))
+        };
+        Ok(Prepared { hash: hash.ok_or_else(refuse)?, bytes })
+    }
+
+    /// From a hash that the caller has already: an int, or Hashed.
+    pub fn ready<L: Policy>(policy: &L, key: &Bound<'_, PyAny>) -> PyResult<Prepared<'static>> {
+        let number = ready(key)?;
+        let refuse = || PyErr::from(ConfigError::new("key", shown(key), policy.keys()));
+        let hash = policy.ready_key(number).ok_or_else(refuse)?;
+        Ok(Prepared { hash, bytes: Bytes::Number(number.to_le_bytes()) })
+    }
+
+    /// The key.
+    pub fn key(&self) -> Key<'_> {
+        let bytes = match &self.bytes {
+            Bytes::Lent(bytes) => bytes,
+            Bytes::Number(bytes) => &bytes[..],
+        };
+        Key { hash: self.hash, bytes }
+    }
+}
 
 /// A ready 64-bit hash.
 #[pyclass(frozen, module = "aibalance", eq, ord)]

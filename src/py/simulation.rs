@@ -4,7 +4,8 @@
 use super::errors;
 use super::fastcall::PickerClass;
 use super::pickers::{
-    First, JoinIdleQueue, LeastConnections, LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin, WeightedRandom,
+    First, IpHash, JoinIdleQueue, JumpBackHash, JumpHash, LeastConnections, LeastRequest, Maglev, ModuloHash, PeakEwma,
+    Rendezvous, RingHash, RoundRobin, SourceHash, WeightedRandom,
 };
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
@@ -298,7 +299,7 @@ fn native<C: PickerClass>(given: &Bound<'_, PyAny>, seed: u64) -> PyResult<Optio
 /// still works, through Python, as any object that drives a pool does.
 fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(Box<dyn Balancer + Send>, bool)> {
     let own = crate::core::rng::stream(seed, streams::BALANCER);
-    for make in [
+    let known = [
         native::<RoundRobin>,
         native::<WeightedRandom>,
         native::<LeastRequest>,
@@ -308,7 +309,14 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
         native::<Maglev>,
         native::<LeastConnections>,
         native::<First>,
-    ] {
+        native::<ModuloHash>,
+        native::<IpHash>,
+        native::<SourceHash>,
+        native::<Rendezvous>,
+        native::<JumpHash>,
+        native::<JumpBackHash>,
+    ];
+    for make in known {
         if let Some(found) = make(given, own)? {
             return Ok((found, true));
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import cloud, proxies, sched, theory
+from . import cloud, hashing, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -30,6 +30,18 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("envoy", "LEAST_REQUEST, unequal weights"): sched.envoy_least_request_weighted,
     ("caddy", "weighted_round_robin, round_robin, first"): sched.caddy_sequences,
     ("traefik", "wrr"): sched.traefik_wrr,
+    ("nginx", "hash $arg_key;"): hashing.nginx_hash,
+    ("nginx", "hash $arg_key consistent;"): hashing.nginx_hash_consistent,
+    ("nginx", "ip_hash"): hashing.nginx_ip_hash,
+    ("haproxy", "hash-type map-based / consistent"): hashing.haproxy_hash,
+    ("haproxy", "balance source"): hashing.haproxy_source,
+    ("haproxy", "hash-type consistent with hash-balance-factor"): hashing.haproxy_bounded_load,
+    (
+        "envoy",
+        "RING_HASH / MAGLEV with common_lb_config.consistent_hashing_lb_config.hash_balance_factor",
+    ): hashing.envoy_bounded_load,
+    ("caddy", "rendezvous (highest random weight) policies"): hashing.caddy_hash,
+    ("traefik", "strategy hrw"): hashing.traefik_hrw,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
@@ -87,6 +99,8 @@ def _theory(document: dict[str, Any]) -> Result:
         case.text("id")
     if all("weights" in case and "smooth" in case.record("ref") for case in found):
         return theory.wrr_sequences(document)
+    if all("algo" in case for case in found):
+        return hashing.hash_vectors(document)
     return Result(unsupported=len(found))
 
 

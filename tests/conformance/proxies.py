@@ -136,9 +136,14 @@ def _envoy_picker(case: Record) -> Any:
     """The picker that a case's lb_config describes."""
     pool = aibalance.Pool(_endpoints(case))
     picker: Any
+    # Beside the policy's own configuration; whole percent, 0 or nothing for no bound.
+    factor = case.integer("hash_balance_factor", 0) if case.has("hash_balance_factor") else 0
+    bounded_load = factor / 100 if factor else None
     if "maglev_lb_config" in case:
         config = case.record("maglev_lb_config")
-        picker = aibalance.Maglev(pool, table_size=config.integer("table_size", ENVOY_TABLE_SIZE))
+        picker = aibalance.Maglev(
+            pool, table_size=config.integer("table_size", ENVOY_TABLE_SIZE), bounded_load=bounded_load
+        )
     else:
         config = case.record("ring_hash_lb_config")
         function = config.text("hash_function", "XX_HASH")
@@ -150,6 +155,7 @@ def _envoy_picker(case: Record) -> Any:
             min_size=config.integer("minimum_ring_size", ENVOY_MINIMUM_RING_SIZE),
             max_size=config.integer("maximum_ring_size", ENVOY_MAXIMUM_RING_SIZE),
             hash=ENVOY_HASHES[function],
+            bounded_load=bounded_load,
         )
     for i in case.items("unhealthy", int) if case.has("unhealthy") else []:
         if not 0 <= i < len(pool.endpoints):

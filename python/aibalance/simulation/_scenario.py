@@ -35,6 +35,12 @@ PICKERS = (
     "Maglev",
     "LeastConnections",
     "First",
+    "ModuloHash",
+    "IpHash",
+    "SourceHash",
+    "Rendezvous",
+    "JumpHash",
+    "JumpBackHash",
 )
 """Names that `[[balancers]]` may use for `picker`."""
 

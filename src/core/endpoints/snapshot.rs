@@ -43,6 +43,10 @@ pub struct View {
     pub limited: bool,
     /// Text that places each endpoint in a hash.
     pub hash_keys: Arc<[Arc<str>]>,
+    /// Weight of each endpoint, also of those that may not be picked.
+    pub weights: Vec<f64>,
+    /// Whether each endpoint is a backup.
+    pub backups: Vec<bool>,
     /// Ranks of endpoints: a rank is used only when nothing of the ranks before it can be had. Never empty.
     pub tiers: Vec<Vec<Member>>,
     /// Whether too few endpoints are healthy, so that health is ignored.

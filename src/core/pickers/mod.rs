@@ -12,11 +12,17 @@ mod sampler;
 mod scan;
 
 use crate::core::endpoints::{Averages, Cell, Member, Order, View};
+use crate::core::hash;
 use crate::core::rng;
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
 
 pub use first::First;
+pub use hashing::haproxy::Haproxy;
+pub use hashing::ip_hash::IpHash;
+pub use hashing::jump::Jump;
+pub use hashing::rendezvous::Rendezvous;
+pub use hashing::variants::{Modulo, Ring};
 pub use hashing::{maglev::Maglev, ring::RingHash};
 pub use idle_queue::JoinIdleQueue;
 pub use latency::PeakEwma;
@@ -67,6 +73,23 @@ impl Draws {
     }
 }
 
+/// A request's key: 64 bits that the policy itself made of it, and its bytes for policies that hash them together with
+/// every endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// What [`Policy::bytes_key`] or one of its sisters made of it.
+    pub hash: u64,
+    /// The bytes; looked at only where [`Policy::RAW`] is set.
+    pub bytes: &'a [u8],
+}
+
+impl From<u64> for Key<'_> {
+    #[inline(always)]
+    fn from(hash: u64) -> Self {
+        Key { hash, bytes: &[] }
+    }
+}
+
 /// What one pick works with.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -84,6 +107,8 @@ pub struct Context<'a> {
     pub units: u64,
     /// The instant of the pick; zero for policies that do not need it.
     pub now: Nanos,
+    /// The bytes of the key, where [`Policy::RAW`] is set.
+    pub bytes: &'a [u8],
 }
 
 impl Context<'_> {
@@ -113,6 +138,49 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// Whether a pick needs to know in which order endpoints gained and gave back requests.
     fn ordered(&self) -> bool {
         false
+    }
+
+    /// Whether a pick needs the bytes of its key.
+    const RAW: bool = false;
+
+    /// What a key may be, for messages.
+    fn keys(&self) -> &'static str {
+        hashing::ANYTHING
+    }
+
+    /// The 64 bits that stand for a key of these bytes; `None` for a key that the policy cannot use.
+    #[inline(always)]
+    fn bytes_key(&self, bytes: &[u8]) -> Option<u64> {
+        Some(hash::xxh64(bytes))
+    }
+
+    /// The same for a text.
+    #[inline(always)]
+    fn text_key(&self, text: &str) -> Option<u64> {
+        self.bytes_key(text.as_bytes())
+    }
+
+    /// The same for a whole number.
+    #[inline(always)]
+    fn whole_key(&self, number: u64) -> Option<u64> {
+        self.bytes_key(&number.to_le_bytes())
+    }
+
+    /// The same for a hash that the caller has already.
+    #[inline(always)]
+    fn ready_key(&self, hash: u64) -> Option<u64> {
+        Some(hash)
+    }
+
+    /// Stands for the key of a request that has none: any will do.
+    #[inline(always)]
+    fn no_key<M: Mode>(&self, draws: &Draws) -> u64 {
+        draws.next::<M>()
+    }
+
+    /// Whether a key is nothing but its XXH64, so that a batch of keys can be hashed without asking.
+    fn plain_keys(&self) -> bool {
+        !Self::RAW
     }
 
     /// Prepares an index for the members of one rank. `before` are the indexes of all ranks that it replaces; none at
@@ -151,7 +219,7 @@ pub trait Policy: Clone + Send + Sync + 'static {
     fn fill<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, out: &mut [u32]) -> usize {
         let mut made = 0;
         for place in out.iter_mut() {
-            match self.pick(index, cx, if Self::KEYED { cx.draws.next::<M>() } else { 0 }) {
+            match self.pick(index, cx, if Self::KEYED { self.no_key::<M>(cx.draws) } else { 0 }) {
                 Some(choice) => *place = choice.index,
                 None => break,
             }

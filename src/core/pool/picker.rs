@@ -3,7 +3,7 @@
 use super::writer::{Pool, Publish, Rebuild};
 use crate::core::endpoints::{Cell, Snapshot};
 use crate::core::error::PickError;
-use crate::core::pickers::{Allow, Choice, Context, Draws, Policy};
+use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy};
 use crate::core::rng;
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
@@ -60,7 +60,7 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
         let first = cx.view.tiers.first().is_some_and(|tier| tier.iter().any(|&member| cx.view.available(member)));
         let made = if first { policy.fill::<M>(&self.first, cx, out) } else { 0 };
         for place in out.get_mut(made..).unwrap_or_default() {
-            let key = if L::KEYED { cx.draws.next::<M>() } else { 0 };
+            let key = if L::KEYED { policy.no_key::<M>(cx.draws) } else { 0 };
             *place = self.pick(policy, cx, key).ok_or_else(|| cx.view.refusal(0, &|_| true))?.index;
         }
         Ok(())
@@ -206,32 +206,50 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             deferred: self.pool.deferred(),
             units,
             now,
+            bytes: &[],
         }
     }
 
     /// A key for a pick that has none: any endpoint will do.
     #[inline(always)]
-    pub fn key(&self, key: Option<u64>) -> u64 {
+    pub fn key<'a>(&self, key: Option<Key<'a>>) -> Key<'a> {
         match key {
             Some(key) => key,
-            None if L::KEYED => self.draws.next::<M>(),
-            None => 0,
+            None if L::KEYED => self.policy.no_key::<M>(&self.draws).into(),
+            None => Key::default(),
         }
+    }
+
+    /// What a pick by a key works with, and the key's 64 bits.
+    #[inline(always)]
+    fn by_key<'a>(
+        &'a self,
+        state: &'a State<L, M, P>,
+        key: Option<Key<'a>>,
+        units: u64,
+        now: Nanos,
+    ) -> (Context<'a>, u64) {
+        let mut cx = self.context(state, units, now);
+        let key = self.key(key);
+        if L::RAW {
+            cx.bytes = key.bytes;
+        }
+        (cx, key.hash)
     }
 
     /// Decides, and counts nothing but the policy's own rotation.
     #[inline(always)]
-    pub fn pick(&self, state: &State<L, M, P>, key: Option<u64>, now: Nanos) -> Option<Choice> {
-        let cx = self.context(state, 1024, now);
-        state.pick(&self.policy, &cx, self.key(key))
+    pub fn pick(&self, state: &State<L, M, P>, key: Option<Key<'_>>, now: Nanos) -> Option<Choice> {
+        let (cx, key) = self.by_key(state, key, 1024, now);
+        state.pick(&self.policy, &cx, key)
     }
 
     /// Decides, and takes the work of one request.
     #[inline(always)]
-    pub fn acquire(&self, state: &State<L, M, P>, key: Option<u64>, units: u64, now: Nanos) -> Option<Taken> {
-        let cx = self.context(state, units, now);
+    pub fn acquire(&self, state: &State<L, M, P>, key: Option<Key<'_>>, units: u64, now: Nanos) -> Option<Taken> {
         let key = self.key(key);
-        let choice = state.pick(&self.policy, &cx, key)?;
+        let (cx, hash) = self.by_key(state, Some(key), units, now);
+        let choice = state.pick(&self.policy, &cx, hash)?;
         let cell = cx.view.block.cell(choice.slot)?;
         if cell.take::<M>(units, cx.view.limit(choice.index)) {
             cx.order.note(choice.slot);
@@ -246,13 +264,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     pub fn acquire_from(
         &self,
         state: &State<L, M, P>,
-        key: Option<u64>,
+        key: Option<Key<'_>>,
         units: u64,
         now: Nanos,
         mut filter: Filter,
     ) -> Option<Taken> {
-        let cx = self.context(state, units, now);
-        let key = self.key(key);
+        let (cx, key) = self.by_key(state, key, units, now);
         loop {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
@@ -269,13 +286,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     pub fn ranked(
         &self,
         state: &State<L, M, P>,
-        key: Option<u64>,
+        key: Option<Key<'_>>,
         k: usize,
         now: Nanos,
         mut filter: Filter,
     ) -> Vec<Choice> {
-        let cx = self.context(state, 1024, now);
-        let key = self.key(key);
+        let (cx, key) = self.by_key(state, key, 1024, now);
         let mut out = Vec::new();
         while out.len() < k {
             let choice = if out.is_empty() && filter.is_empty() {

@@ -622,6 +622,8 @@ impl<P: Clone> Writer<P> {
                 limited: limits.iter().any(|&l| l != u32::MAX),
                 limits,
                 hash_keys: self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
+                weights: self.places.iter().map(|p| p.endpoint.weight).collect(),
+                backups: self.places.iter().map(|p| p.endpoint.backup).collect(),
                 tiers,
                 panic,
                 totals,

@@ -4,8 +4,7 @@ use super::{Balancer, Grant, Outcome, ServerSpec, SimulationError};
 use crate::core::endpoints::Endpoint;
 use crate::core::endpoints::counters::{MAX_COST, UNITS};
 use crate::core::error::ConfigError;
-use crate::core::hash;
-use crate::core::pickers::Policy;
+use crate::core::pickers::{Key, Policy};
 use crate::core::pool::{self, Options, Picker, Pool, State};
 use crate::core::sync::Exclusive;
 use crate::core::time::Nanos;
@@ -42,6 +41,11 @@ impl<L: Policy> PoolBalancer<L> {
         let version = picker.version();
         let state = picker.state();
         Ok(PoolBalancer { pool, picker, state, version, names: Vec::new(), endpoints: Vec::new(), pending: 0 })
+    }
+
+    fn hashed(&self, key: u64) -> Option<u64> {
+        let policy = self.picker.policy();
+        policy.whole_key(key).or_else(|| policy.whole_key(key & u64::from(u32::MAX)))
     }
 
     fn name(&self, server: u32) -> Result<&str, SimulationError> {
@@ -128,8 +132,10 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
         }
         // What a caller's `cost` becomes in a lease, cut to what a ticket holds.
         let units = ((cost.clamp(0.0, MAX_COST) * UNITS).round() as u64).min((1 << (64 - SLOT_BITS)) - 1);
-        // A table is looked up by the hash of the key; the others do not read it.
-        let key = if L::KEYED { key.map(hash::of_u64) } else { None };
+        // A key is a number; a policy that takes addresses only reads its low half as one. The others do not read it.
+        let bytes = key.unwrap_or_default().to_le_bytes();
+        let key = if L::KEYED { key.and_then(|key| self.hashed(key)) } else { None };
+        let key = key.map(|hash| Key { hash, bytes: &bytes });
         let Some(taken) = self.picker.acquire(&self.state, key, units, now) else { return Ok(None) };
         let choice = taken.choice;
         let server = self.state.snapshot.payload.get(choice.index as usize).copied();
@@ -158,7 +164,13 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::pickers::{LeastRequest, Maglev, PeakEwma, RingHash, RoundRobin};
+    use crate::core::hash::KeyHash;
+    use crate::core::pickers::hashing::haproxy::{Keys, Lookup};
+    use crate::core::pickers::hashing::modulo::NginxHash;
+    use crate::core::pickers::hashing::nginx_ring::NginxRing;
+    use crate::core::pickers::{
+        Haproxy, IpHash, Jump, LeastRequest, Maglev, Modulo, PeakEwma, Rendezvous, Ring, RingHash, RoundRobin,
+    };
 
     fn spec(weight: f64, max_inflight: Option<u32>) -> ServerSpec {
         ServerSpec { kind: "a".into(), weight, concurrency: 1, max_inflight, speed: 1.0 }
@@ -199,6 +211,17 @@ mod tests {
         live(PeakEwma);
         live(RingHash::default());
         live(Maglev::default());
+        live(Rendezvous::default());
+        live(IpHash);
+        live(Jump::Jump);
+        live(Jump::JumpBack);
+        live(Modulo::Nginx(NginxHash));
+        live(Ring::Nginx(NginxRing));
+        let ring = Lookup::Ring { bounded_load: None };
+        for lookup in [ring, Lookup::Map] {
+            live(Haproxy { keys: Keys::Bytes(KeyHash::Sdbm), avalanche: true, lookup });
+            live(Haproxy { keys: Keys::Source, avalanche: true, lookup });
+        }
     }
 
     #[test]

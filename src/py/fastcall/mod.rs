@@ -13,15 +13,14 @@
 #![allow(unsafe_code)]
 
 use crate::core::error::PickError;
-use crate::core::hash;
-use crate::core::pickers::Policy;
+use crate::core::pickers::{Key, Policy};
 use crate::core::pool::{Filter, Picker, State};
 use crate::core::time::Nanos;
 use crate::py::Counting;
 use crate::py::door;
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
-use crate::py::keys;
+use crate::py::keys::Prepared;
 use crate::py::pool::{Pool, detached, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -32,7 +31,7 @@ use std::ffi::{CStr, c_int};
 use std::ptr;
 use std::sync::Arc;
 
-type CoreState<L> = State<L, Counting, Payload>;
+pub(crate) type CoreState<L> = State<L, Counting, Payload>;
 type Raw = *mut ffi::PyObject;
 
 mod lease;
@@ -125,7 +124,7 @@ impl<L: Policy> Door<L> {
         &self,
         py: Python<'_>,
         state: &CoreState<L>,
-        key: Option<u64>,
+        key: Option<Key<'_>>,
         units: u64,
         filter: Filter,
         now: Nanos,
@@ -160,9 +159,10 @@ impl<L: Policy> Door<L> {
         self.picker.state()
     }
 
-    /// The hash of an optional key; a policy that has no use for one does not look at it.
-    pub fn key_of(&self, key: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
-        key.filter(|k| L::KEYED && !k.is_none()).map(keys::hashed).transpose()
+    /// An optional key as the policy sees it; a policy that has no use for one does not look at it.
+    pub fn key_of<'a>(&self, key: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<Prepared<'a>>> {
+        let key = key.filter(|k| L::KEYED && !k.is_none());
+        key.map(|key| Prepared::new(self.picker.policy(), key)).transpose()
     }
 }
 
@@ -260,10 +260,13 @@ unsafe fn arguments<'py, const N: usize>(
     Ok(out)
 }
 
-/// The hash of a key that is a str; `None` for anything else, and for None itself.
+/// The key that a str is to a policy; `None` for anything else, and for None itself.
+///
+/// # Safety
+/// Attached; `key` is a valid object that outlives the result.
 #[inline(always)]
-unsafe fn str_hash(key: Raw) -> Option<u64> {
-    // SAFETY: a valid object; the bytes live as long as the str, and are read at once.
+unsafe fn str_key<'a, L: Policy>(policy: &L, key: Raw) -> Option<Key<'a>> {
+    // SAFETY: a valid object; the bytes live as long as the str, and the interpreter says that they are UTF-8.
     unsafe {
         if ffi::PyUnicode_CheckExact(key) == 0 {
             return None;
@@ -275,11 +278,34 @@ unsafe fn str_hash(key: Raw) -> Option<u64> {
             ffi::PyErr_Clear();
             return None;
         }
-        Some(hash::xxh64(std::slice::from_raw_parts(data.cast::<u8>(), size as usize)))
+        let bytes = std::slice::from_raw_parts(data.cast::<u8>(), size as usize);
+        let hash = policy.text_key(std::str::from_utf8_unchecked(bytes))?;
+        Some(Key { hash, bytes })
     }
 }
 
-/// The hashes of the keys in a list.
+/// The XXH64 of a key that is a str; `None` for anything else.
+///
+/// # Safety
+/// Attached; a valid object.
+#[inline(always)]
+unsafe fn str_hash(key: Raw) -> Option<u64> {
+    // SAFETY: as for `str_key`; the bytes are read at once.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(key) == 0 {
+            return None;
+        }
+        let mut size: ffi::Py_ssize_t = 0;
+        let data = ffi::PyUnicode_AsUTF8AndSize(key, &mut size);
+        if data.is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        Some(crate::core::hash::xxh64(std::slice::from_raw_parts(data.cast::<u8>(), size as usize)))
+    }
+}
+
+/// The hashes of the keys in a list, for policies whose keys are plain.
 pub(crate) fn hashes_of(list: &Bound<'_, PyList>) -> PyResult<Vec<u64>> {
     let py = list.py();
     let most = list.len();
@@ -292,7 +318,7 @@ pub(crate) fn hashes_of(list: &Bound<'_, PyList>) -> PyResult<Vec<u64>> {
         let hash = match unsafe { str_hash(item) } {
             Some(hash) => hash,
             // SAFETY: a valid object, which gets a reference of its own.
-            None => keys::hashed(&unsafe { Bound::from_borrowed_ptr(py, item) })?,
+            None => crate::py::keys::hashed(&unsafe { Bound::from_borrowed_ptr(py, item) })?,
         };
         out.push(hash);
     }
@@ -351,8 +377,8 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
         } else if count == 0 {
             None
         } else if C::Policy::KEYED {
-            match str_hash(*args) {
-                Some(hash) => Some(hash),
+            match str_key(door.picker.policy(), *args) {
+                Some(key) => Some(key),
                 None => return pick_slowly::<C, R>(py, door, args, count, kwnames),
             }
         } else {
@@ -385,7 +411,8 @@ unsafe fn pick_slowly<C: PickerClass, R: Refuse>(
         // SAFETY: passed on from CPython.
         let [key, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, ["key", "now"])? };
         let pool = door.pool.get();
-        let key = door.key_of(key.as_ref())?;
+        let prepared = door.key_of(key.as_ref())?;
+        let key = prepared.as_ref().map(Prepared::key);
         let now = match now {
             Some(now) => instant_or(pool, Some(&now))?,
             None => door.time(pool),
@@ -420,8 +447,8 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         } else if count == 0 {
             None
         } else if C::Policy::KEYED {
-            match str_hash(*args) {
-                Some(hash) => Some(hash),
+            match str_key(door.picker.policy(), *args) {
+                Some(key) => Some(key),
                 None => return acquire_slowly::<C, R>(py, door, args, count, kwnames),
             }
         } else {
@@ -450,7 +477,8 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
         // SAFETY: passed on from CPython.
         let [key, cost, exclude, subset, now] = unsafe { arguments(py, &name, args, count, kwnames, 1, names)? };
         let pool = door.pool.get();
-        let key = door.key_of(key.as_ref())?;
+        let prepared = door.key_of(key.as_ref())?;
+        let key = prepared.as_ref().map(Prepared::key);
         let units = cost.map_or(Ok(ONE), |cost| door::units(&cost, "cost"))?;
         let names = door::Names::from_arguments(exclude.as_ref(), subset.as_ref())?;
         let now = match now {

@@ -1,13 +1,13 @@
 //! The picker classes: configuration in, and what is not worth a raw call.
 
 use crate::core::error::ConfigError;
-use crate::core::pickers::Policy;
+use crate::core::pickers::{Key, Policy};
 use crate::core::time::Nanos;
 use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
 use crate::py::errors::AnyPickError;
-use crate::py::fastcall::{Door, PickerClass, add_methods, hashes_of};
-use crate::py::keys;
+use crate::py::fastcall::{CoreState, Door, PickerClass, add_methods, hashes_of};
+use crate::py::keys::{self, Prepared};
 use crate::py::pool::{Pool, RetryBudget, instant_or};
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError};
@@ -187,6 +187,44 @@ impl<'py> Batch<'py> {
     }
 }
 
+/// Calls `take` with each key of a batch.
+fn each<L: Policy>(
+    policy: &L,
+    keys: &Bound<'_, PyAny>,
+    hashed: bool,
+    mut take: impl FnMut(Key<'_>) -> PyResult<()>,
+) -> PyResult<()> {
+    let refuse = |k: u64| PyErr::from(ConfigError::new("n_or_keys", k, policy.keys()));
+    let mut object = |key: Bound<'_, PyAny>| {
+        let key = if hashed { Prepared::ready(policy, &key)? } else { Prepared::new(policy, &key)? };
+        take(key.key())
+    };
+    if let Ok(list) = keys.cast::<PyList>() {
+        return list.iter().try_for_each(object);
+    }
+    if let Ok(tuple) = keys.cast::<PyTuple>() {
+        return tuple.iter().try_for_each(&mut object);
+    }
+    let mut number = |k: u64| {
+        let hash = if hashed { policy.ready_key(k) } else { policy.whole_key(k) };
+        take(Key { hash: hash.ok_or_else(|| refuse(k))?, bytes: &k.to_le_bytes() })
+    };
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u64>>() {
+        return array.as_array().iter().try_for_each(|&k| number(k));
+    }
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i64>>() {
+        return array.as_array().iter().try_for_each(|&k| number(k as u64));
+    }
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, u32>>() {
+        return array.as_array().iter().try_for_each(|&k| number(u64::from(k)));
+    }
+    if let Ok(array) = keys.extract::<PyReadonlyArray1<'_, i32>>() {
+        return array.as_array().iter().try_for_each(|&k| number(i64::from(k) as u64));
+    }
+    let allowed = "a number of picks, a list of keys, or a one-dimensional array of 32- or 64-bit integers";
+    Err(ConfigError::new("n_or_keys", shown(keys), allowed).into())
+}
+
 impl<L: Policy> Door<L> {
     fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
         let state = self.latest(py);
@@ -211,20 +249,39 @@ impl<L: Policy> Door<L> {
                 }
             }
         } else {
-            let batch = Batch::new(n_or_keys, hashed)?;
-            let n = batch.hashes().len();
-            out = vec![0; n];
-            for (slice, from) in out.chunks_mut(SLICE).zip((0..).step_by(SLICE)) {
-                let cx = self.picker.context(&state, 1024, now);
-                // Looked up anew for each slice: in between others may run.
-                let keys = batch.hashes().get(from..).unwrap_or(&[]);
-                state.fill_keys(self.picker.policy(), &cx, keys, slice)?;
-                if n > SLICE {
+            if self.picker.policy().plain_keys() {
+                let batch = Batch::new(n_or_keys, hashed)?;
+                let n = batch.hashes().len();
+                out = vec![0; n];
+                for (slice, from) in out.chunks_mut(SLICE).zip((0..).step_by(SLICE)) {
+                    let cx = self.picker.context(&state, 1024, now);
+                    // Looked up anew for each slice: in between others may run.
+                    let keys = batch.hashes().get(from..).unwrap_or(&[]);
+                    state.fill_keys(self.picker.policy(), &cx, keys, slice)?;
+                    if n > SLICE {
+                        py.check_signals()?;
+                        py.detach(|| {});
+                    }
+                }
+                return self.picks(py, &state, out);
+            }
+            out = Vec::with_capacity(n_or_keys.len().unwrap_or(0));
+            each(self.picker.policy(), n_or_keys, hashed, |key| {
+                let Some(choice) = self.picker.pick(&state, Some(key), now) else {
+                    return Err(state.snapshot.view.refusal(0, &|_| true).into());
+                };
+                out.push(choice.index);
+                if out.len().is_multiple_of(SLICE) {
                     py.check_signals()?;
                     py.detach(|| {});
                 }
-            }
+                Ok(())
+            })?;
         }
+        self.picks(py, &state, out)
+    }
+
+    fn picks(&self, py: Python<'_>, state: &CoreState<L>, out: Vec<u32>) -> PyResult<Picks> {
         let endpoints = PyTuple::new(py, state.snapshot.payload.iter().map(|p| p.clone_ref(py)))?.unbind();
         Ok(Picks { indices: PyArray1::from_vec(py, out).unbind(), endpoints })
     }
@@ -243,7 +300,8 @@ impl<L: Policy> Door<L> {
             .ok()
             .filter(|_| is_whole(k))
             .ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
-        let key = self.key_of(key)?;
+        let prepared = self.key_of(key)?;
+        let key = prepared.as_ref().map(Prepared::key);
         let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
         let state = self.latest(py);
@@ -365,7 +423,7 @@ mod round_robin;
 
 pub(crate) use chance::{JoinIdleQueue, WeightedRandom};
 pub(crate) use connections::{First, LeastConnections};
-pub(crate) use hashing::{Maglev, RingHash};
+pub(crate) use hashing::{IpHash, JumpBackHash, JumpHash, Maglev, ModuloHash, Rendezvous, RingHash, SourceHash};
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use round_robin::RoundRobin;
 

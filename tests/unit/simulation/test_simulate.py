@@ -37,6 +37,12 @@ NATIVE = (
     aibalance.PeakEwma,
     aibalance.RingHash,
     aibalance.Maglev,
+    aibalance.ModuloHash,
+    aibalance.IpHash,
+    aibalance.SourceHash,
+    aibalance.Rendezvous,
+    aibalance.JumpHash,
+    aibalance.JumpBackHash,
 )
 
 

@@ -1,6 +1,7 @@
 //! Envoy's Maglev table.
 
 use super::super::{Allow, Choice, Context, Draws, Policy, all_free, fill_places, fill_singly};
+use super::bounded::{Bound, Envoy};
 use crate::core::endpoints::{Member, View};
 use crate::core::error::ConfigError;
 use crate::core::hash;
@@ -17,11 +18,13 @@ const REHASHES: u64 = 32;
 pub struct Maglev {
     /// Entries of the table, a prime.
     pub table_size: u64,
+    /// Envoy's `hash_balance_factor`.
+    pub bounded_load: Option<Bound>,
 }
 
 impl Default for Maglev {
     fn default() -> Maglev {
-        Maglev { table_size: 65_537 }
+        Maglev { table_size: 65_537, bounded_load: None }
     }
 }
 
@@ -73,6 +76,19 @@ impl Index {
         let from = key.checked_rem(self.members.len() as u64)? as usize;
         let (head, tail) = (self.members.get(..from)?, self.members.get(from..)?);
         tail.iter().chain(head).find(|m| usable(m)).map(|&m| m.into())
+    }
+}
+
+impl Maglev {
+    /// A pick that is not simply the key's home.
+    #[inline(never)]
+    fn slowly(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Option<Allow<'_>>) -> Option<Choice> {
+        let anybody = allow.unwrap_or(&|_| true);
+        let home = index.walk(key, cx, anybody)?;
+        match self.bounded_load {
+            Some(bound) => Envoy { bound, members: &index.members, key, allow }.pick(home, cx),
+            None => Some(home),
+        }
     }
 }
 
@@ -155,20 +171,19 @@ impl Policy for Maglev {
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
         let member = index.owner(key)?;
-        if cx.view.available(member) {
+        if cx.view.available(member) && self.bounded_load.is_none() {
             return Some(member.into());
         }
-        index.walk(key, cx, &|_| true)
+        self.slowly(index, cx, key, None)
     }
 
     fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
-        index.walk(key, cx, allow)
+        self.slowly(index, cx, key, Some(allow))
     }
 
     fn fill_keys<M: Mode>(&self, index: &Index, cx: &Context<'_>, keys: &[u64], out: &mut [u32]) -> usize {
-        let Some(places) = all_free(cx, &index.members) else {
-            return fill_singly::<M, Self>(self, index, cx, keys, out);
-        };
+        let places = all_free(cx, &index.members).filter(|_| self.bounded_load.is_none());
+        let Some(places) = places else { return fill_singly::<M, Self>(self, index, cx, keys, out) };
         let Some(by) = Divisor::new(index.size) else { return 0 };
         let (narrow, wide) = (&index.narrow[..], &index.wide[..]);
         if wide.is_empty() {

@@ -1,6 +1,8 @@
 //! Envoy's ring.
 
 use super::super::{Allow, Choice, Context, Draws, Policy, all_free, fill_places, fill_singly};
+use super::bounded::{Bound, Envoy};
+use super::circle::{Circle, Point};
 use crate::core::endpoints::{Member, View};
 use crate::core::error::ConfigError;
 use crate::core::hash;
@@ -44,11 +46,13 @@ pub struct RingHash {
     pub size: RingSize,
     /// What places the points.
     pub hash: PointHash,
+    /// Envoy's `hash_balance_factor`.
+    pub bounded_load: Option<Bound>,
 }
 
 impl Default for RingHash {
     fn default() -> RingHash {
-        RingHash { size: RingSize::Points(512), hash: PointHash::Xxh64 }
+        RingHash { size: RingSize::Points(512), hash: PointHash::Xxh64, bounded_load: None }
     }
 }
 
@@ -100,62 +104,30 @@ impl RingHash {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Point {
-    hash: u64,
-    member: u32,
-}
-
-/// The sorted points, and for the leading bits of a hash the first point that may follow it.
+/// The members and their circle.
 #[derive(Debug, Default)]
 pub struct Index {
     members: Vec<Member>,
-    points: Vec<Point>,
-    first: Vec<u32>,
-    shift: u32,
+    circle: Circle,
 }
 
 impl Index {
-    /// The position of the first point at or after a hash, around the ring.
-    #[inline(always)]
-    fn find(&self, key: u64) -> usize {
-        let mut at = self.first.get((key >> self.shift) as usize).copied().unwrap_or(0) as usize;
-        while self.points.get(at).is_some_and(|point| point.hash < key) {
-            at += 1;
-        }
-        if at >= self.points.len() { 0 } else { at }
-    }
-
-    /// The same, of as many steps for nearly every hash: in bulk a branch that is hard to foresee costs more than a step.
-    #[inline(always)]
-    fn position(&self, key: u64) -> u32 {
-        let mut at = self.first.get((key >> self.shift) as usize).copied().unwrap_or(0) as usize;
-        let before = |at: usize| self.points.get(at).is_some_and(|point| point.hash < key);
-        at += usize::from(before(at));
-        at += usize::from(before(at));
-        while before(at) {
-            at += 1;
-        }
-        self.points.get(at).or(self.points.first()).map_or(0, |point| point.member)
-    }
-
     #[inline(always)]
     fn owner(&self, at: usize) -> Option<Member> {
-        self.members.get(self.points.get(at)?.member as usize).copied()
+        self.members.get(self.circle.owner(at)? as usize).copied()
     }
 
     /// Walks on from a position until an endpoint can be had. Every endpoint is asked once.
     #[inline(never)]
     fn walk(&self, from: usize, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
-        let (tail, head) = (self.points.get(from..)?, self.points.get(..from)?);
         let mut asked = vec![false; self.members.len()];
         let mut left = self.members.len();
-        for point in tail.iter().chain(head) {
-            let seen = asked.get_mut(point.member as usize)?;
+        for place in self.circle.from(from) {
+            let seen = asked.get_mut(place as usize)?;
             if std::mem::replace(seen, true) {
                 continue;
             }
-            let member = self.members.get(point.member as usize).copied()?;
+            let member = self.members.get(place as usize).copied()?;
             if cx.view.available(member) && allow(member.index) {
                 return Some(member.into());
             }
@@ -167,6 +139,19 @@ impl Index {
         // A member whose share is less than one point has no place on the ring, and is asked last.
         let rest = self.members.iter().zip(asked).filter(|&(_, asked)| !asked);
         rest.map(|(m, _)| *m).find(|&m| cx.view.available(m) && allow(m.index)).map(Choice::from)
+    }
+}
+
+impl RingHash {
+    /// A pick that is not simply the key's home.
+    #[inline(never)]
+    fn slowly(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Option<Allow<'_>>) -> Option<Choice> {
+        let anybody = allow.unwrap_or(&|_| true);
+        let home = index.walk(index.circle.find(key), cx, anybody)?;
+        match self.bounded_load {
+            Some(bound) => Envoy { bound, members: &index.members, key, allow }.pick(home, cx),
+            None => Some(home),
+        }
     }
 }
 
@@ -203,14 +188,12 @@ impl Policy for RingHash {
                     PointHash::Xxh64 => hash::xxh64(text.as_bytes()),
                     PointHash::Murmur2 => hash::murmur64a(text.as_bytes(), hash::ENVOY_MURMUR_SEED),
                 };
-                points.push(Point { hash, member: place });
+                points.push(Point { hash, owner: place });
                 i += 1;
                 current += 1.0;
             }
         }
-        points.sort_unstable();
-        let (first, shift) = lookup(&points);
-        Index { members: members.to_vec(), points, first, shift }
+        Index { members: members.to_vec(), circle: Circle::new(points) }
     }
 
     fn build_cost(&self, members: usize) -> u64 {
@@ -220,43 +203,29 @@ impl Policy for RingHash {
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
-        let at = index.find(key);
+        let at = index.circle.find(key);
         let member = index.owner(at)?;
-        if cx.view.available(member) {
+        if cx.view.available(member) && self.bounded_load.is_none() {
             return Some(member.into());
         }
-        index.walk(at, cx, &|_| true)
+        self.slowly(index, cx, key, None)
     }
 
     fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
-        index.walk(index.find(key), cx, allow)
+        self.slowly(index, cx, key, Some(allow))
     }
 
     fn fill_keys<M: Mode>(&self, index: &Index, cx: &Context<'_>, keys: &[u64], out: &mut [u32]) -> usize {
         match all_free(cx, &index.members) {
-            Some(places) if !index.points.is_empty() => fill_places(&places, keys, out, |key| index.position(key)),
+            Some(places) if index.circle.len() > 0 && self.bounded_load.is_none() => {
+                fill_places(&places, keys, out, |key| index.circle.owner_of(key))
+            }
             _ => fill_singly::<M, Self>(self, index, cx, keys, out),
         }
     }
 }
 
-/// For every value of the leading bits, the first point not below it. About one point a value, so that a search ends
-/// within a step or two.
-fn lookup(points: &[Point]) -> (Vec<u32>, u32) {
-    let bits = usize::BITS - points.len().max(1).leading_zeros();
-    let shift = 64 - bits;
-    let mut first = Vec::with_capacity(1 << bits);
-    let mut at = 0u32;
-    for lead in 0..(1u64 << bits) {
-        while points.get(at as usize).is_some_and(|p| p.hash < lead << shift) {
-            at += 1;
-        }
-        first.push(at);
-    }
-    (first, shift)
-}
-
-fn push_decimal(text: &mut String, n: u64) {
+pub(super) fn push_decimal(text: &mut String, n: u64) {
     if n >= 10 {
         push_decimal(text, n / 10);
     }
