@@ -40,9 +40,9 @@ fn work<L: Policy>(pool: &Pool<Shared, u32>, picker: &Picker<L, Shared, u32>, se
         let now = Nanos(round + 1);
         for _ in 0..16 {
             let key = Some(rng.next_u64());
-            picker.pick(&state, key, now);
+            picker.pick(&state, key.map(Into::into), now);
             done += 1;
-            let Some(taken) = picker.acquire(&state, key, 1024, now) else { continue };
+            let Some(taken) = picker.acquire(&state, key.map(Into::into), 1024, now) else { continue };
             let cell = picker.cell(&state, taken.choice).unwrap();
             match rng.below(4) {
                 0 => pool.settle_on(cell, taken.units, Outcome::Success, Some(0.1), None, now),
@@ -99,7 +99,7 @@ fn ten_million_operations_of_four_threads_leave_nothing_in_flight() {
     let least = Picker::new(&pool, LeastRequest::default());
     let robin = Picker::new(&pool, RoundRobin::default());
     let ewma = Picker::new(&pool, PeakEwma);
-    let maglev = Picker::new(&pool, Maglev { table_size: 251 });
+    let maglev = Picker::new(&pool, Maglev { table_size: 251, bounded_load: None });
     let rounds = total / 4 / 40;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -163,7 +163,7 @@ fn replay<L: Policy, M: Mode>(policy: L, weights: &[f64], steps: &[(u8, u32)], s
         let state = picker.state();
         let id = format!("e{}", n as usize % weights.len());
         match what {
-            0 => out.push(picker.pick(&state, Some(draw(u64::from(n), 0)), now).map(|c| c.index)),
+            0 => out.push(picker.pick(&state, Some(draw(u64::from(n), 0).into()), now).map(|c| c.index)),
             1 => {
                 let taken = picker.acquire(&state, None, u64::from(n), now);
                 out.push(taken.map(|t| t.choice.index));
@@ -175,7 +175,9 @@ fn replay<L: Policy, M: Mode>(policy: L, weights: &[f64], steps: &[(u8, u32)], s
             }
             3 => pool.set_weight(&id, f64::from(n % 4), |p| *p).unwrap(),
             4 => pool.set_health(&id, if n % 2 == 0 { Health::Healthy } else { Health::Unhealthy }).unwrap(),
-            _ => out.extend(picker.ranked(&state, Some(7), 3, now, Default::default()).iter().map(|c| Some(c.index))),
+            _ => out.extend(
+                picker.ranked(&state, Some(7.into()), 3, now, Default::default()).iter().map(|c| Some(c.index)),
+            ),
         }
     }
     out
@@ -205,7 +207,7 @@ proptest! {
         both(LeastRequest::default(), &weights, &steps, seed);
         both(LeastRequest { full_scan: true, ..LeastRequest::default() }, &weights, &steps, seed);
         both(PeakEwma, &weights, &steps, seed);
-        both(Maglev { table_size: 101 }, &weights, &steps, seed);
+        both(Maglev { table_size: 101, bounded_load: None }, &weights, &steps, seed);
         both(RingHash { size: aibalance::core::pickers::hashing::ring::RingSize::Points(8), ..RingHash::default() }, &weights, &steps, seed);
     }
 

@@ -4,6 +4,7 @@ use super::{Balancer, Grant, Outcome, ServerSpec, SimulationError};
 use crate::core::endpoints::Endpoint;
 use crate::core::endpoints::counters::{MAX_COST, UNITS};
 use crate::core::error::ConfigError;
+use crate::core::hash;
 use crate::core::pickers::{Key, Policy};
 use crate::core::pool::{self, Options, Picker, Pool, State};
 use crate::core::sync::Exclusive;
@@ -43,9 +44,13 @@ impl<L: Policy> PoolBalancer<L> {
         Ok(PoolBalancer { pool, picker, state, version, names: Vec::new(), endpoints: Vec::new(), pending: 0 })
     }
 
+    /// A policy that takes no large number takes addresses: a client's is drawn from its key.
     fn hashed(&self, key: u64) -> Option<u64> {
         let policy = self.picker.policy();
-        policy.whole_key(key).or_else(|| policy.whole_key(key & u64::from(u32::MAX)))
+        match policy.whole_key(u64::MAX) {
+            Some(_) => policy.whole_key(key),
+            None => policy.whole_key(hash::of_u64(key) & u64::from(u32::MAX)),
+        }
     }
 
     fn name(&self, server: u32) -> Result<&str, SimulationError> {
@@ -132,7 +137,7 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
         }
         // What a caller's `cost` becomes in a lease, cut to what a ticket holds.
         let units = ((cost.clamp(0.0, MAX_COST) * UNITS).round() as u64).min((1 << (64 - SLOT_BITS)) - 1);
-        // A key is a number; a policy that takes addresses only reads its low half as one. The others do not read it.
+        // A policy without keys does not read it.
         let bytes = key.unwrap_or_default().to_le_bytes();
         let key = if L::KEYED { key.and_then(|key| self.hashed(key)) } else { None };
         let key = key.map(|hash| Key { hash, bytes: &bytes });
