@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
             code = 2
             continue
         waiting = f", {result.unsupported} not yet supported" if result.unsupported else ""
-        print(f"{file}: matched {result.matched} of {result.total}{waiting}", flush=True)
+        bound = f" ({result.bound})" if result.bound else ""
+        print(f"{file}: matched {result.matched} of {result.total}{waiting}{bound}", flush=True)
         if result.first_mismatch is not None:
             mismatches.append(f"{file}: {result.first_mismatch}")
         if result.matched < result.total or result.unsupported:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import cloud, proxies, theory
+from . import chance, cloud, proxies, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -19,6 +19,8 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("envoy", "RING_HASH"): proxies.envoy_keyed,
     ("envoy", "MAGLEV"): proxies.envoy_keyed,
     ("envoy", "two header hash policies"): proxies.envoy_hash_policies,
+    ("envoy", "RANDOM, LEAST_REQUEST without concurrency"): chance.envoy_random,
+    ("nginx", "random; random two least_conn"): chance.nginx_random,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record

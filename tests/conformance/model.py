@@ -14,6 +14,8 @@ class Result:
     unsupported: int = 0
     """Records of the file that aibalance does not decide yet: never counted as matched."""
     first_mismatch: str | None = None
+    bound: str | None = None
+    """How a statistical comparison was made."""
 
     def check(self, where: str, expected: object, got: object) -> bool:
         """Count one decision; keep the first that differs."""
