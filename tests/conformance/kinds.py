@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import cloud, hashing, proxies, sched, theory
+from . import chance, cloud, hashing, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -42,6 +42,8 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ): hashing.envoy_bounded_load,
     ("caddy", "rendezvous (highest random weight) policies"): hashing.caddy_hash,
     ("traefik", "strategy hrw"): hashing.traefik_hrw,
+    ("envoy", "RANDOM, LEAST_REQUEST without concurrency"): chance.envoy_random,
+    ("nginx", "random; random two least_conn"): chance.nginx_random,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
