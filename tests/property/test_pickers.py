@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from aibalance import (
     AibalanceError,
     Endpoint,
+    First,
     InternalError,
+    LeastConnections,
     LeastRequest,
     Maglev,
     ManualClock,

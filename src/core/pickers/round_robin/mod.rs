@@ -197,7 +197,7 @@ impl Policy for RoundRobin {
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
         if let Index::Smooth(index) = index
-            && let Some(choice) = index.from_cycle(cx)
+            && let Some(choice) = index.next_in_cycle(cx)
         {
             return Some(choice);
         }

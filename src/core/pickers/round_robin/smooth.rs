@@ -71,7 +71,7 @@ impl<M: Mode> Index<M> {
 
     /// The next of the cycle; `None` when the cycle is not in use, or that one cannot be had and `live` must take over.
     #[inline(always)]
-    pub(super) fn from_cycle(&self, cx: &Context<'_>) -> Option<Choice> {
+    pub(super) fn next_in_cycle(&self, cx: &Context<'_>) -> Option<Choice> {
         if self.live.load(Ordering::Relaxed) != 0 || self.limited {
             return None;
         }
@@ -291,7 +291,7 @@ impl Policy for Smooth {
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
-        index.from_cycle(cx).or_else(|| live::<M>(index, cx, &|_| true))
+        index.next_in_cycle(cx).or_else(|| live::<M>(index, cx, &|_| true))
     }
 
     fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
