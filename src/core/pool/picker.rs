@@ -37,7 +37,8 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
         match policy.pick::<M>(&self.first, cx, key) {
             Some(choice) => Some(choice),
             None if self.rest.is_empty() => None,
-            None => self.pick_rest(policy, cx, key),
+            // A copy, so that only this way needs the context in memory.
+            None => self.pick_rest(policy, &{ *cx }, key),
         }
     }
 
@@ -252,11 +253,19 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         let choice = state.pick(&self.policy, &cx, hash)?;
         let cell = cx.view.block.cell(choice.slot)?;
         if cell.take::<M>(units, cx.view.limit(choice.index)) {
-            cx.order.note(choice.slot);
+            self.note(choice);
             return Some(Taken { choice, units });
         }
         // Somebody else took its last place between the look and the taking.
         self.acquire_from(state, Some(key), units, now, Filter::default())
+    }
+
+    /// A request was taken. What pickers of other policies take is seen at the next look, which is soon enough.
+    #[inline(always)]
+    fn note(&self, choice: Choice) {
+        if self.policy.ordered() {
+            self.pool.order().note(choice.slot);
+        }
     }
 
     /// Decides among those allowed, and takes the work of one request.
@@ -274,7 +283,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
             if cell.take::<M>(units, cx.view.limit(choice.index)) {
-                cx.order.note(choice.slot);
+                self.note(choice);
                 return Some(Taken { choice, units });
             }
             filter.forbid(choice.index);

@@ -174,16 +174,21 @@ pub struct Index {
 }
 
 impl Index {
+    /// Whose turn it is. A shared counter runs on beyond the last.
+    fn at(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed).checked_rem(self.members.len() as u64).unwrap_or(0)
+    }
+
     pub(super) fn build(start: Start, members: &[Member], before: &[&Index], draws: &Draws) -> Index {
         let old = heir_of(before, members, |old| &old.members);
         let members = members.to_vec();
         let begin = || start.picks(draws);
         if equal(&members) {
-            let turn = old.map_or_else(begin, |old| old.turn.load(Ordering::Relaxed));
+            let turn = old.map_or_else(begin, Index::at);
             let turn = turn.checked_rem(members.len() as u64).unwrap_or(0);
             return Index { members, turn: AtomicU64::new(turn), schedule: None };
         }
-        let turn = old.map_or(0, |old| old.turn.load(Ordering::Relaxed));
+        let turn = old.map_or(0, Index::at);
         let carried = old.and_then(|old| Some(old.schedule.as_ref()?.lock().carried(&old.members, &members)));
         let schedule = carried.unwrap_or_else(|| {
             let weights: Vec<f64> = members.iter().map(|m| m.weight).collect();

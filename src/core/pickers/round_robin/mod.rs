@@ -150,6 +150,9 @@ impl<M: Mode> Index<M> {
 
     #[inline(never)]
     fn turn_available(&self, cx: &Context<'_>) -> Option<Choice> {
+        if let Index::Smooth(index) = self {
+            return smooth::live(index, cx, &|_| true);
+        }
         self.turn(&|member| cx.view.available(member))
     }
 }
@@ -192,11 +195,14 @@ impl Policy for RoundRobin {
     }
 
     #[inline(always)]
-    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
-        match index {
-            Index::Smooth(index) => self.smooth().pick(index, cx, key),
-            other => other.turn_available(cx),
+    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
+        if let Index::Smooth(index) = index
+            && let Some(choice) = index.next_in_cycle(cx)
+        {
+            return Some(choice);
         }
+        // A copy, so that only this way needs the context in memory.
+        index.turn_available(&{ *cx })
     }
 
     fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {

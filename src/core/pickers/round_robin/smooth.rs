@@ -69,6 +69,22 @@ impl<M: Mode> Index<M> {
         raised.zip(&self.members).map(|(current, m)| current - taken(m)).collect()
     }
 
+    /// The next of the cycle; `None` when the cycle is not in use, or that one cannot be had and `live` must take over.
+    #[inline(always)]
+    pub(super) fn next_in_cycle(&self, cx: &Context<'_>) -> Option<Choice> {
+        if self.live.load(Ordering::Relaxed) != 0 || self.limited {
+            return None;
+        }
+        let at = M::rotate(&self.at, self.cycle.len() as u64);
+        let choice = self.cycle.get(at as usize).copied()?;
+        if cx.view.may_take(choice.index, choice.slot) {
+            return Some(choice);
+        }
+        // Somebody is skipped: this pick is taken again, live, from where it started.
+        self.at.store(at, Ordering::Relaxed);
+        None
+    }
+
     /// One live step over the members that can be had. Holds the gate.
     fn step(&self, usable: &dyn Fn(Member) -> bool) -> Option<Choice> {
         if self.live.load(Ordering::Acquire) == 0 {
@@ -275,17 +291,7 @@ impl Policy for Smooth {
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
-        if index.live.load(Ordering::Relaxed) == 0 && !index.limited {
-            let at = M::rotate(&index.at, index.cycle.len() as u64);
-            if let Some(&choice) = index.cycle.get(at as usize) {
-                if cx.view.may_take(choice.index, choice.slot) {
-                    return Some(choice);
-                }
-                // Somebody is skipped: this pick is taken again, live, from where it started.
-                index.at.store(at, Ordering::Relaxed);
-            }
-        }
-        live::<M>(index, cx, &|_| true)
+        index.next_in_cycle(cx).or_else(|| live::<M>(index, cx, &|_| true))
     }
 
     fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
@@ -327,7 +333,7 @@ impl Policy for Smooth {
 }
 
 #[inline(never)]
-fn live<M: Mode>(index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+pub(super) fn live<M: Mode>(index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
     let _gate = M::enter(&index.gate);
     if index.live.load(Ordering::Relaxed) == 0 {
         // From here on every pick walks all members, until a rebuild finds a cycle again.

@@ -81,7 +81,9 @@ impl Index {
     pub(super) fn build(start: Start, members: &[Member], before: &[&Index], draws: &Draws) -> Index {
         let old = heir_of(before, members, |old| &old.members);
         let map = map(&fitting(members));
-        let at = old.map_or_else(|| start.picks(draws), |old| old.at.load(Ordering::Relaxed));
+        // A shared counter runs on beyond the end.
+        let place = |old: &Index| old.at.load(Ordering::Relaxed).checked_rem(old.map.len() as u64).unwrap_or(0);
+        let at = old.map_or_else(|| start.picks(draws), place);
         let at = AtomicU64::new(at.checked_rem(map.len() as u64).unwrap_or(0));
         Index { members: members.to_vec(), map, at }
     }
