@@ -88,15 +88,11 @@ def table() -> str:
         ours, least = figures[o.name], figures.get(f"floor: {o.floor}")
         must = "" if o.must is None else f"{o.must:,}"
         goal = "" if o.goal is None else f"{o.goal:,}"
-        verdict = (
-            ""
-            if o.must is None or o.goal is None
-            else "goal"
-            if ours <= o.goal
-            else "ok"
-            if ours <= o.must
-            else "TOO MANY"
-        )
+        verdict = ""
+        if o.must is not None:
+            verdict = "TOO MANY" if ours > o.must else "ok"
+        if o.goal is not None and ours <= o.goal:
+            verdict = "goal"
         lines.append(
             f"| {o.name} | {ours:,.0f} | {'' if least is None else f'{least:,.0f}'} | {must} | {goal} | {verdict} |"
         )

@@ -44,6 +44,11 @@ def test_the_gate_sees_growth_beyond_five_per_cent_and_nothing_else() -> None:
 @pytest.mark.parametrize("operation", OURS, ids=lambda o: o.name)
 def test_every_measured_operation_runs(operation: Operation) -> None:
     operation.loop()(itertools.repeat(None, 10))
-    assert operation.must is not None
-    assert operation.goal is not None
-    assert operation.goal < operation.must
+    # The design has no figure for some operations, and no goal beside the limit for others.
+    if operation.must is not None and operation.goal is not None:
+        assert operation.goal < operation.must
+
+
+def test_what_the_gate_watches_has_figures() -> None:
+    with_figures = {o.name for o in OURS if o.must is not None and o.goal is not None}
+    assert set(instructions.GATED) <= with_figures

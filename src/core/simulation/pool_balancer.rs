@@ -44,13 +44,10 @@ impl<L: Policy> PoolBalancer<L> {
         Ok(PoolBalancer { pool, picker, state, version, names: Vec::new(), endpoints: Vec::new(), pending: 0 })
     }
 
-    /// A policy that takes no large number takes addresses: a client's is drawn from its key.
+    /// The key as the policy takes it. One that takes no large number takes addresses: a client's is drawn from its key.
     fn hashed(&self, key: u64) -> Option<u64> {
         let policy = self.picker.policy();
-        match policy.whole_key(u64::MAX) {
-            Some(_) => policy.whole_key(key),
-            None => policy.whole_key(hash::of_u64(key) & u64::from(u32::MAX)),
-        }
+        policy.whole_key(key).or_else(|| policy.whole_key(hash::of_u64(key) & u64::from(u32::MAX)))
     }
 
     fn name(&self, server: u32) -> Result<&str, SimulationError> {
