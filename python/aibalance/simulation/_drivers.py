@@ -29,6 +29,7 @@ class PoolDriver:
         self._now = 0.0
         self._pool: Any = None
         self._acquire: Any = None
+        self._addresses = False
         self._ids: dict[str, int] = {}
 
     def _to(self, now: float) -> None:
@@ -48,6 +49,7 @@ class PoolDriver:
                 if not callable(getattr(picker, method, None)):
                     raise check.wrong("picker", picker, f"an object with a method {method!r}")
             self._acquire = picker.acquire
+            self._addresses = isinstance(picker, (_aibalance("IpHash"), _aibalance("SourceHash")))
         else:
             self._pool.add(endpoint)
 
@@ -65,6 +67,9 @@ class PoolDriver:
         if self._acquire is None:
             return None
         self._to(now)
+        if self._addresses:
+            # As in the engine: a client's address is drawn from its key.
+            key = int(_aibalance("envoy_hash")(key)) & 0xFFFFFFFF
         try:
             lease = self._acquire(key, cost=cost)
         except PickError:

@@ -47,7 +47,11 @@ impl<L: Policy> PoolBalancer<L> {
     /// The key as the policy takes it. One that takes no large number takes addresses: a client's is drawn from its key.
     fn hashed(&self, key: u64) -> Option<u64> {
         let policy = self.picker.policy();
-        policy.whole_key(key).or_else(|| policy.whole_key(hash::of_u64(key) & u64::from(u32::MAX)))
+        match policy.whole_key(u64::MAX) {
+            Some(_) => policy.whole_key(key),
+            // Keys count up from zero, and nginx hashes only the leading bytes of an address.
+            None => policy.whole_key(hash::of_u64(key) & u64::from(u32::MAX)),
+        }
     }
 
     fn name(&self, server: u32) -> Result<&str, SimulationError> {

@@ -24,6 +24,7 @@ use crate::py::keys::Prepared;
 use crate::py::pool::{Pool, detached, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 use std::cell::UnsafeCell;
@@ -81,6 +82,19 @@ impl<L: Policy> Door<L> {
         // SAFETY: the caller is attached, so nothing else touches the cell now.
         let cached = unsafe { &*self.cached.get() };
         if cached.version == self.picker.version() { &cached.state } else { self.refresh() }
+    }
+
+    /// Shows the collector the endpoints that nothing but this picker's old state holds: it keeps that state until its
+    /// next pick. Those that something else holds too are left out, since none may be shown twice.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs attached, and showing runs no Python code.
+        let state = unsafe { &(*self.cached.get()).state };
+        if Arc::strong_count(state) == 1 && Arc::strong_count(&state.snapshot) == 1 {
+            for payload in state.snapshot.payload.iter().filter(|payload| Arc::strong_count(payload) == 1) {
+                visit.call(&**payload)?;
+            }
+        }
+        Ok(())
     }
 
     #[cold]

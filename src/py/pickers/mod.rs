@@ -389,7 +389,8 @@ macro_rules! picker_class {
             }
 
             fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-                visit.call(&self.door.pool)
+                visit.call(&self.door.pool)?;
+                self.door.traverse(&visit)
             }
         }
     };

@@ -174,3 +174,30 @@ def test_latency_options() -> None:
     ):
         with pytest.raises(ConfigError, match=f"latency.{next(iter(kw))}"):
             Latency(**kw)
+
+
+def test_a_picker_that_has_not_picked_since_an_update_is_collected() -> None:
+    box: dict[str, Any] = {}
+    pool = Pool([Endpoint("a", data=box), Endpoint("b", data=box)])
+    picker = LeastRequest(pool)
+    box["all"] = [pool, picker]
+    picker.pick()
+    pool.update(pool.endpoints)
+    gone = weakref.ref(pool)
+    del pool, picker, box
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_collector_leaves_what_is_in_use() -> None:
+    data = [["kept"]]
+    pool = Pool([Endpoint("a", data=data[0])])
+    pickers = [LeastRequest(pool), RingHash(pool, points=8)]
+    old = [picker.pick() for picker in pickers]
+    pool.update([Endpoint("a", data=["new"])])
+    gc.collect()
+    assert [e.data for e in old] == [["kept"], ["kept"]]
+    assert pickers[0].pick().data == ["new"]
+    gc.collect()
+    assert pickers[1].pick().data == ["new"]
+    assert old[0].data == ["kept"]
