@@ -21,7 +21,6 @@ from ._core import (
     RoundRobin,
     SourceHash,
     WeightedRandom,
-    _picks,
     envoy_hash,
 )
 
@@ -46,5 +45,3 @@ __all__ = [
     "WeightedRandom",
     "envoy_hash",
 ]
-
-_ = _picks

@@ -329,11 +329,8 @@ impl Latency {
 
 /// Whether a Python object is a whole number, and not a truth value.
 pub(crate) fn is_whole(item: &Bound<'_, PyAny>) -> bool {
-    let number = item.is_instance_of::<PyInt>() && !item.is_instance_of::<pyo3::types::PyBool>();
+    let has = |name| item.hasattr(name).unwrap_or(false);
     // numpy's integers are no int; an array has __index__ too, and a length.
-    let like_one = |item: &Bound<'_, PyAny>| {
-        let has = |name| item.hasattr(name).unwrap_or(false);
-        !item.is_instance_of::<pyo3::types::PyBool>() && has("__index__") && !has("__len__")
-    };
-    number || like_one(item)
+    !item.is_instance_of::<pyo3::types::PyBool>()
+        && (item.is_instance_of::<PyInt>() || (has("__index__") && !has("__len__")))
 }

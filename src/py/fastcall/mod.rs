@@ -274,12 +274,12 @@ unsafe fn arguments<'py, const N: usize>(
     Ok(out)
 }
 
-/// The key that a str is to a policy; `None` for anything else, and for None itself.
+/// The text of a str; `None` for anything else, and for a str with lone surrogates, which the slow path tells.
 ///
 /// # Safety
 /// Attached; `key` is a valid object that outlives the result.
 #[inline(always)]
-unsafe fn str_key<'a, L: Policy>(policy: &L, key: Raw) -> Option<Key<'a>> {
+unsafe fn text_of<'a>(key: Raw) -> Option<&'a str> {
     // SAFETY: a valid object; the bytes live as long as the str, and the interpreter says that they are UTF-8.
     unsafe {
         if ffi::PyUnicode_CheckExact(key) == 0 {
@@ -288,35 +288,22 @@ unsafe fn str_key<'a, L: Policy>(policy: &L, key: Raw) -> Option<Key<'a>> {
         let mut size: ffi::Py_ssize_t = 0;
         let data = ffi::PyUnicode_AsUTF8AndSize(key, &mut size);
         if data.is_null() {
-            // Lone surrogates: the slow path says so.
             ffi::PyErr_Clear();
             return None;
         }
-        let bytes = std::slice::from_raw_parts(data.cast::<u8>(), size as usize);
-        let hash = policy.text_key(std::str::from_utf8_unchecked(bytes))?;
-        Some(Key { hash, bytes })
+        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast::<u8>(), size as usize)))
     }
 }
 
-/// The XXH64 of a key that is a str; `None` for anything else.
+/// The key that a str is to a policy; `None` for anything else, and for None itself.
 ///
 /// # Safety
-/// Attached; a valid object.
+/// As for [`text_of`].
 #[inline(always)]
-unsafe fn str_hash(key: Raw) -> Option<u64> {
-    // SAFETY: as for `str_key`; the bytes are read at once.
-    unsafe {
-        if ffi::PyUnicode_CheckExact(key) == 0 {
-            return None;
-        }
-        let mut size: ffi::Py_ssize_t = 0;
-        let data = ffi::PyUnicode_AsUTF8AndSize(key, &mut size);
-        if data.is_null() {
-            ffi::PyErr_Clear();
-            return None;
-        }
-        Some(crate::core::hash::xxh64(std::slice::from_raw_parts(data.cast::<u8>(), size as usize)))
-    }
+unsafe fn str_key<'a, L: Policy>(policy: &L, key: Raw) -> Option<Key<'a>> {
+    // SAFETY: as the caller promises.
+    let text = unsafe { text_of::<'a>(key) }?;
+    Some(Key { hash: policy.text_key(text)?, bytes: text.as_bytes() })
 }
 
 /// The hashes of the keys in a list, for policies whose keys are plain.
@@ -329,8 +316,8 @@ pub(crate) fn hashes_of(list: &Bound<'_, PyList>) -> PyResult<Vec<u64>> {
         // SAFETY: attached, and the place is in the list; the item lives in it while its hash is made.
         let item = unsafe { item_of(list, out.len()) };
         // SAFETY: as above.
-        let hash = match unsafe { str_hash(item) } {
-            Some(hash) => hash,
+        let hash = match unsafe { text_of(item) } {
+            Some(text) => crate::core::hash::xxh64(text.as_bytes()),
             // SAFETY: a valid object, which gets a reference of its own.
             None => crate::py::keys::hashed(&unsafe { Bound::from_borrowed_ptr(py, item) })?,
         };

@@ -60,7 +60,7 @@ impl Picks {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let make = py.import("aibalance.pickers")?.getattr("_picks")?;
+        let make = py.import("aibalance._core")?.getattr("_picks")?;
         Ok((make, PyTuple::new(py, [self.indices.bind(py).as_any(), self.endpoints.bind(py).as_any()])?))
     }
 }
