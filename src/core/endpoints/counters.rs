@@ -233,7 +233,8 @@ impl Block {
         }
     }
 
-    #[inline(never)]
+    // Not a call: a pick that called something would have to save its registers first.
+    #[inline(always)]
     fn cell_beyond(&self, slot: u32) -> Option<&Cell> {
         let mask = (1usize << self.shift) - 1;
         self.rest.get(((slot >> self.shift) as usize).checked_sub(1)?)?.get(slot as usize & mask)

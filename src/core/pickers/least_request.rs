@@ -195,6 +195,11 @@ impl LeastRequest {
 }
 
 impl LeastRequest {
+    #[inline(never)]
+    fn pick_slowly<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) -> Option<Choice> {
+        self.choose::<M>(index, cx, 0, &|_| true)
+    }
+
     /// Envoy's schedule for these members, when they have one.
     fn deadlines<M: Mode>(&self, sampler: &Sampler, before: &[&Index<M>], draws: &Draws) -> Option<Mutex<Deadlines>> {
         let start = self.edf.filter(|_| sampler.weighted())?;
@@ -276,17 +281,27 @@ impl Policy for LeastRequest {
     }
 
     #[inline(always)]
-    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
+    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        self.quick(index, cx, key).or_else(|| self.go_on(index, cx, key))
+    }
+
+    const QUICK: bool = true;
+
+    #[inline(always)]
+    fn quick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
+        if index.way != Way::TwoEqual {
+            return None;
+        }
+        let (a, b) = index.sampler.two_equal::<M>(cx.draws);
+        let (a, b) = (index.sampler.get(a)?, index.sampler.get(b)?);
+        let (ca, cb) = (cx.cell(a)?, cx.cell(b)?);
+        let (member, cell) = if cb.signed_load() < ca.signed_load() { (b, cb) } else { (a, ca) };
+        cx.view.free(cell, member.index).then(|| member.into())
+    }
+
+    #[inline(always)]
+    fn go_on<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
         match index.way {
-            Way::TwoEqual => {
-                let (a, b) = index.sampler.two_equal::<M>(cx.draws);
-                let (a, b) = (index.sampler.get(a)?, index.sampler.get(b)?);
-                let (ca, cb) = (cx.cell(a)?, cx.cell(b)?);
-                let (member, cell) = if cb.signed_load() < ca.signed_load() { (b, cb) } else { (a, ca) };
-                if cx.view.free(cell, member.index) {
-                    return Some(member.into());
-                }
-            }
             Way::Two => {
                 let (a, b) = index.sampler.two::<M>(cx.draws);
                 let member = self.better(cx, index.sampler.get(a)?, index.sampler.get(b)?);
@@ -299,7 +314,7 @@ impl Policy for LeastRequest {
                     return Some(choice);
                 }
             }
-            Way::Other => {}
+            Way::TwoEqual | Way::Other => {}
         }
         self.pick_slowly::<M>(index, cx)
     }
@@ -345,12 +360,5 @@ impl Policy for LeastRequest {
             made += 1;
         }
         made
-    }
-}
-
-impl LeastRequest {
-    #[inline(never)]
-    fn pick_slowly<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) -> Option<Choice> {
-        self.choose::<M>(index, cx, 0, &|_| true)
     }
 }

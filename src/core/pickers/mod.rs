@@ -211,6 +211,22 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// Chooses; `None` when no member can take the request.
     fn pick<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, key: u64) -> Option<Choice>;
 
+    /// Whether [`Policy::quick`] and [`Policy::go_on`] are the two halves of [`Policy::pick`].
+    const QUICK: bool = false;
+
+    /// The way that most picks go: it calls nothing, so that whoever goes it has nothing to save. `None` where it does
+    /// not lead to a choice.
+    #[inline(always)]
+    fn quick<M: Mode>(&self, _index: &Self::Index<M>, _cx: &Context<'_>, _key: u64) -> Option<Choice> {
+        None
+    }
+
+    /// Chooses once [`Policy::quick`] has not.
+    #[inline(always)]
+    fn go_on<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        self.pick(index, cx, key)
+    }
+
     /// Chooses among those that the caller allows.
     fn choose<M: Mode>(&self, index: &Self::Index<M>, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice>;
 

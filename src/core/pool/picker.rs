@@ -42,6 +42,16 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
         }
     }
 
+    /// Chooses once the quick way has led nowhere.
+    #[inline(always)]
+    fn go_on(&self, policy: &L, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        match policy.go_on::<M>(&self.first, cx, key) {
+            Some(choice) => Some(choice),
+            None if self.rest.is_empty() => None,
+            None => self.pick_rest(policy, &{ *cx }, key),
+        }
+    }
+
     #[inline(never)]
     fn pick_rest(&self, policy: &L, cx: &Context<'_>, key: u64) -> Option<Choice> {
         self.rest.iter().find_map(|index| policy.pick::<M>(index, cx, key))
@@ -243,6 +253,20 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     pub fn pick(&self, state: &State<L, M, P>, key: Option<Key<'_>>, now: Nanos) -> Option<Choice> {
         let (cx, key) = self.by_key(state, key, 1024, now);
         state.pick(&self.policy, &cx, key)
+    }
+
+    /// The first half of [`Picker::pick`], for policies that have one: see [`Policy::quick`].
+    #[inline(always)]
+    pub fn quick(&self, state: &State<L, M, P>, key: Key<'_>) -> Option<Choice> {
+        let (cx, key) = self.by_key(state, Some(key), 1024, Nanos::ZERO);
+        self.policy.quick::<M>(&state.first, &cx, key)
+    }
+
+    /// The second half.
+    #[inline(always)]
+    pub fn go_on(&self, state: &State<L, M, P>, key: Key<'_>) -> Option<Choice> {
+        let (cx, key) = self.by_key(state, Some(key), 1024, Nanos::ZERO);
+        state.go_on(&self.policy, &cx, key)
     }
 
     /// Decides, and takes the work of one request.

@@ -274,6 +274,30 @@ unsafe fn arguments<'py, const N: usize>(
     Ok(out)
 }
 
+/// The text of a str whose text lies within it as UTF-8, as that of an ASCII one does; `None` for anything else.
+///
+/// # Safety
+/// Attached; `key` is a valid object that outlives the result.
+#[inline(always)]
+unsafe fn ascii_of<'a>(key: Raw) -> Option<&'a str> {
+    #[cfg(not(any(feature = "abi3", Py_3_14)))]
+    // SAFETY: a valid object; what a compact ASCII str holds follows its head, for as long as the str lives.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(key) != 0 && ffi::PyUnicode_IS_COMPACT_ASCII(key) != 0 {
+            let head = key.cast::<ffi::PyASCIIObject>();
+            let bytes = std::slice::from_raw_parts(head.add(1).cast::<u8>(), (*head).length as usize);
+            return Some(std::str::from_utf8_unchecked(bytes));
+        }
+        None
+    }
+    // The layout of a str is not ours to know.
+    #[cfg(any(feature = "abi3", Py_3_14))]
+    // SAFETY: as the caller promises.
+    unsafe {
+        text_of(key)
+    }
+}
+
 /// The text of a str; `None` for anything else, and for a str with lone surrogates, which the slow path tells.
 ///
 /// # Safety
@@ -361,8 +385,77 @@ impl Refuse for GiveNone {
     }
 }
 
-/// `pick(key=None, /, *, now=None)` and `try_pick`.
+/// `pick(key=None, /, *, now=None)` and `try_pick`: the way that most go. It leaves by its last call wherever it does
+/// not lead to a choice, so that there is nothing to save before.
 unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
+    slf: Raw,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+) -> Raw {
+    // SAFETY: CPython calls this attached, with self of the class it is registered on and valid arguments.
+    unsafe {
+        if !C::Policy::QUICK || !kwnames.is_null() || count > 1 {
+            return pick_fully::<C, R>(slf, args, count, kwnames);
+        }
+        let py = Python::assume_attached();
+        let door = self_of::<C>(py, &slf).door();
+        let key = if !C::Policy::KEYED {
+            Key::default()
+        } else if count == 1
+            && let Some(text) = ascii_of(*args)
+            && let Some(hash) = door.picker.policy().text_key(text)
+        {
+            Key { hash, bytes: text.as_bytes() }
+        } else {
+            return pick_fully::<C, R>(slf, args, count, kwnames);
+        };
+        let cached = &*door.cached.get();
+        if cached.version != door.picker.version() || door.pool.get().core.next_change() != Nanos::MAX {
+            return pick_fully::<C, R>(slf, args, count, kwnames);
+        }
+        if let Some(choice) = door.picker.quick(&cached.state, key)
+            && let Some(payload) = cached.state.snapshot.payload.get(choice.index as usize)
+        {
+            let object = payload.as_ptr();
+            ffi::Py_INCREF(object);
+            return object;
+        }
+        pick_on::<C, R>(slf, args, count, kwnames)
+    }
+}
+
+/// Goes on where the quick way ended.
+#[inline(never)]
+unsafe extern "C" fn pick_on<C: PickerClass, R: Refuse>(
+    slf: Raw,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+) -> Raw {
+    // SAFETY: as for `pick`, which passes on what it got; nothing has run since that could change the state or the key.
+    unsafe {
+        let py = Python::assume_attached();
+        let door = self_of::<C>(py, &slf).door();
+        let key = match C::Policy::KEYED {
+            true => str_key(door.picker.policy(), *args).unwrap_or_default(),
+            false => Key::default(),
+        };
+        let state = door.state();
+        if let Some(choice) = door.picker.go_on(state, key)
+            && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
+        {
+            let object = payload.as_ptr();
+            ffi::Py_INCREF(object);
+            return object;
+        }
+        pick_slowly::<C, R>(py, door, args, count, kwnames)
+    }
+}
+
+/// A pick that is not quick: of another policy, with another key, at a time that matters, or the first after an update.
+#[inline(never)]
+unsafe extern "C" fn pick_fully<C: PickerClass, R: Refuse>(
     slf: Raw,
     args: *const Raw,
     count: ffi::Py_ssize_t,

@@ -170,10 +170,21 @@ impl Policy for Maglev {
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
+        self.quick::<M>(index, cx, key).or_else(|| self.go_on::<M>(index, cx, key))
+    }
+
+    const QUICK: bool = true;
+
+    #[inline(always)]
+    fn quick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
         let member = index.owner(key)?;
         if cx.view.available(member) && self.bounded_load.is_none() {
             return Some(member.into());
         }
+        None
+    }
+
+    fn go_on<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
         self.slowly(index, cx, key, None)
     }
 

@@ -10,7 +10,7 @@ use crate::core::sync::Mode;
 
 /// One enum of policies and one of their indexes; every call goes to the variant that both are of.
 macro_rules! one_of {
-    ($(#[$doc:meta])* $name:ident, $index:ident, $first:ident: $($variant:ident($policy:ty) = $text:literal),+) => {
+    ($(#[$doc:meta])* $name:ident, $index:ident, $first:ident($quick:ty): $($variant:ident($policy:ty) = $text:literal),+) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub enum $name {
@@ -141,6 +141,23 @@ macro_rules! one_of {
                 }
             }
 
+            const QUICK: bool = <$quick as Policy>::QUICK;
+
+            #[inline(always)]
+            fn quick<M: Mode>(&self, index: &$index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
+                match (self, index) {
+                    ($name::$first(policy), $index::$first(index)) => policy.quick::<M>(index, cx, key),
+                    _ => None,
+                }
+            }
+
+            fn go_on<M: Mode>(&self, index: &$index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
+                match (self, index) {
+                    ($name::$first(policy), $index::$first(index)) => policy.go_on::<M>(index, cx, key),
+                    _ => self.pick_of_any::<M>(index, cx, key),
+                }
+            }
+
             fn choose<M: Mode>(
                 &self,
                 index: &$index<M>,
@@ -159,7 +176,7 @@ macro_rules! one_of {
 
 one_of!(
     /// A hash ring, by whose rule it is laid out and read.
-    Ring, RingIndex, Envoy:
+    Ring, RingIndex, Envoy(RingHash):
     Envoy(RingHash) = "Envoy's.",
     Nginx(NginxRing) = "nginx's.",
     Haproxy(Haproxy) = "HAProxy's."
@@ -167,7 +184,7 @@ one_of!(
 
 one_of!(
     /// A hash modulo the sum of weights, by whose rule.
-    Modulo, ModuloIndex, Nginx:
+    Modulo, ModuloIndex, Nginx(NginxHash):
     Nginx(NginxHash) = "nginx's.",
     Haproxy(Haproxy) = "HAProxy's."
 );

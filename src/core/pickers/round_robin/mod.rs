@@ -195,14 +195,23 @@ impl Policy for RoundRobin {
     }
 
     #[inline(always)]
-    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
-        if let Index::Smooth(index) = index
-            && let Some(choice) = index.next_in_cycle(cx)
-        {
-            return Some(choice);
-        }
+    fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, key: u64) -> Option<Choice> {
         // A copy, so that only this way needs the context in memory.
-        index.turn_available(&{ *cx })
+        self.quick(index, cx, key).or_else(|| self.go_on(index, &{ *cx }, key))
+    }
+
+    const QUICK: bool = true;
+
+    #[inline(always)]
+    fn quick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
+        match index {
+            Index::Smooth(index) => index.next_in_cycle(cx),
+            _ => None,
+        }
+    }
+
+    fn go_on<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
+        index.turn_available(cx)
     }
 
     fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
