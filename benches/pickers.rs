@@ -33,6 +33,8 @@ fn pool<M: Mode>(n: usize, weighted: bool) -> Arc<Pool<M, ()>> {
             hash_key: id,
             weight: if weighted { WEIGHTS.get(i % 8).copied().unwrap_or(1.0) } else { 1.0 },
             backup: false,
+            priority: 0,
+            zone: "".into(),
             max_inflight: u32::MAX,
             payload: (),
         }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use aibalance::core::endpoints::{Health, Member};
-use aibalance::core::health::failover::{Candidate, OnPanic, Rules, tiers};
+use aibalance::core::health::failover::{Candidate, Failover, OnPanic, Plan, Rules};
 use proptest::prelude::*;
 
 fn candidate() -> impl Strategy<Value = Candidate> {
@@ -14,6 +14,8 @@ fn candidate() -> impl Strategy<Value = Candidate> {
             health,
             draining,
             backup,
+            priority: 0,
+            zone: "".into(),
         })
 }
 
@@ -26,6 +28,7 @@ proptest! {
         threshold in 0u64..=100,
         factor in 100u64..300,
         fail: bool,
+        gradual: bool,
     ) {
         for (i, c) in (0u32..).zip(&mut candidates) {
             c.member.index = i;
@@ -35,8 +38,13 @@ proptest! {
             panic_threshold: threshold as f64 / 100.0,
             on_panic: if fail { OnPanic::Fail } else { OnPanic::All },
             overprovisioning_factor: factor as f64 / 100.0,
+            failover: if gradual { Failover::Overflow } else { Failover::Backup },
+            ..Rules::default()
         };
-        let (ranks, panic, totals) = tiers(&candidates, &rules);
+        let Plan { tiers, panic, totals } = Plan::new(&candidates, &rules);
+        let percent: u32 = tiers.iter().map(|tier| tier.percent).sum();
+        prop_assert!(percent == 100 || percent == 0 && tiers.iter().all(|tier| tier.is_empty()), "{percent}");
+        let ranks: Vec<Vec<Member>> = tiers.iter().map(|tier| tier.members().copied().collect()).collect();
         prop_assert!(!ranks.is_empty());
         prop_assert!(ranks.len() == 1 || ranks.iter().all(|rank| !rank.is_empty()));
         prop_assert_eq!(totals.total, candidates.len());
@@ -62,14 +70,23 @@ proptest! {
                 available += (factor * count(level, health) / level.len() as u64).min(100);
             }
         }
-        let mut expected_panic = false;
+        let (mut expected_panic, mut primaries_panic) = (false, false);
         for level in levels.iter().filter(|l| !l.is_empty()) {
             let good = count(level, Health::Healthy) + count(level, Health::Degraded);
             // 100.0 * good / all < threshold, as doubles would have it with whole percents.
             let panics = available < 100 && 100 * good < threshold * level.len() as u64;
             expected_panic |= panics;
             let picked = ranks.iter().flatten().filter(|m| at(m).backup == level[0].backup).count() as u64;
-            prop_assert_eq!(picked, if !panics { good } else if fail { 0 } else { level.len() as u64 });
+            // Backups get requests when no primary can be had; only then their panic lends unhealthy ones.
+            let backup = level[0].backup;
+            let primaries: u64 = [Health::Healthy, Health::Degraded].map(|h| count(&levels[0], h)).iter().sum();
+            let asked = !backup || (primaries == 0 && (fail || !primaries_panic));
+            prop_assert_eq!(picked, match (panics, fail) {
+                (true, true) => 0,
+                (true, false) if asked => level.len() as u64,
+                _ => good,
+            });
+            primaries_panic |= panics && !backup;
         }
         prop_assert_eq!(panic, expected_panic);
     }

@@ -19,13 +19,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn endpoint(id: String, weight: f64) -> Endpoint<u32> {
-    Endpoint { hash_key: id.as_str().into(), id: id.into(), weight, backup: false, max_inflight: u32::MAX, payload: 0 }
+    Endpoint {
+        hash_key: id.as_str().into(),
+        id: id.into(),
+        weight,
+        backup: false,
+        priority: 0,
+        zone: "".into(),
+        max_inflight: u32::MAX,
+        payload: 0,
+    }
 }
 
 fn endpoints(n: u32) -> Vec<Endpoint<u32>> {
     (0..n)
         .map(|i| Endpoint {
             backup: i % 5 == 4,
+            priority: 0,
+            zone: "".into(),
             max_inflight: if i % 3 == 0 { 20 } else { u32::MAX },
             ..endpoint(format!("10.0.0.{i}:80"), f64::from(1 + i % 3))
         })
@@ -74,13 +85,15 @@ fn change(pool: &Pool<Shared, u32>, stop: &AtomicBool) -> u64 {
         let id = format!("10.0.0.{}:80", rng.below(40));
         // Unknown ids are refused, which is part of it.
         match rng.below(9) {
-            0 => pool.update(endpoints(4 + rng.below(40))).unwrap(),
-            1 => drop(pool.add(endpoint(id, 1.0))),
+            0 => pool.update(endpoints(4 + rng.below(40)), Nanos::ZERO).unwrap(),
+            1 => drop(pool.add(endpoint(id, 1.0), Nanos::ZERO)),
             2 if pool.snapshot().payload.len() > 3 => drop(pool.remove(&id)),
             3 => drop(pool.set_weight(&id, f64::from(rng.below(3)), |p| *p)),
-            4 => drop(
-                pool.set_health(&id, [Health::Healthy, Health::Degraded, Health::Unhealthy][rng.below(3) as usize]),
-            ),
+            4 => drop(pool.set_health(
+                &id,
+                [Health::Healthy, Health::Degraded, Health::Unhealthy][rng.below(3) as usize],
+                Nanos::ZERO,
+            )),
             5 => drop(pool.drain(&id, Nanos::MAX)),
             6 => drop(pool.undrain(&id)),
             7 => drop(pool.observe(&id, Report { inflight: Some(3.0), ..Report::default() }, Nanos(made))),
@@ -136,7 +149,7 @@ fn a_release_by_slot_finds_it_as_soon_as_a_pick_does() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for i in 0..40 {
-                pool.update((0..2 + i * 8).map(|j| endpoint(format!("{i}/{j}"), 1.0)).collect()).unwrap();
+                pool.update((0..2 + i * 8).map(|j| endpoint(format!("{i}/{j}"), 1.0)).collect(), Nanos::ZERO).unwrap();
             }
             stop.store(true, Ordering::Relaxed);
         });
@@ -174,7 +187,9 @@ fn replay<L: Policy, M: Mode>(policy: L, weights: &[f64], steps: &[(u8, u32)], s
                 pool.settle(taken.choice.slot, taken.units, Outcome::Success, Some(f64::from(n) / 1e3), None, now);
             }
             3 => pool.set_weight(&id, f64::from(n % 4), |p| *p).unwrap(),
-            4 => pool.set_health(&id, if n % 2 == 0 { Health::Healthy } else { Health::Unhealthy }).unwrap(),
+            4 => {
+                pool.set_health(&id, if n % 2 == 0 { Health::Healthy } else { Health::Unhealthy }, Nanos::ZERO).unwrap()
+            }
             _ => out.extend(
                 picker.ranked(&state, Some(7.into()), 3, now, Default::default()).iter().map(|c| Some(c.index)),
             ),

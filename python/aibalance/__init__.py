@@ -19,7 +19,7 @@ from ._errors import (
     SimulationError,
 )
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
-from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SystemClock
+from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
 from .pickers import (
     First,
     Hashed,
@@ -79,6 +79,7 @@ __all__ = [
     "RingHash",
     "RoundRobin",
     "SimulationError",
+    "SlowStart",
     "SourceHash",
     "Step",
     "StepScaling",

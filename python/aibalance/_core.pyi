@@ -100,7 +100,8 @@ class Endpoint:
     address) and must be unique in the pool. `weight` is its share relative to the others, any finite number from 0 to
     1e15; 0 means no new work. `zone` and `tags` are labels of yours. `backup=True` keeps it idle until no primary can
     be had. `max_inflight` limits the requests in flight. `hash_key` places it in hash rings and tables (default: the
-    address). `data` is any object of yours. `priority` and `passive` are known by name only in this version.
+    address). `data` is any object of yours. `priority` (0 first, to 128) says in which order endpoints are used,
+    see `Pool`. `passive` is known by name only in this version.
 
     Raises ConfigError, naming the field, for a value that cannot be.
 
@@ -207,6 +208,12 @@ class EndpointStats:
     def weight(self) -> float:
         """Its weight."""
     @property
+    def effective_weight(self) -> float:
+        """The weight that counts now: less than `weight` while the endpoint starts slowly."""
+    @property
+    def share(self) -> float:
+        """The part of all requests that it is due by weight, priority, zone and health while nobody is full: 0 to 1."""
+    @property
     def health(self) -> _Health:
         """Its health."""
     @property
@@ -253,18 +260,100 @@ class EndpointStats:
         """What `observe` was told last, while it counts."""
 
 @final
+class SlowStart:
+    """How an endpoint that has just become usable gets its share: by and by over `window` seconds.
+
+    `ramp` names the rule for the part of its weight that it has t seconds after it was added, or after `set_health`
+    said that it is unhealthy no longer:
+
+    - `"envoy"`: (t / window) ** (1 / `aggression`), and at least `min_weight` (defaults 1.0 and 0.1);
+    - `"alb"`: a straight line, 30 to 900 s; an endpoint starts at once when nobody else in the pool is warm;
+    - `"haproxy"`: sixteenths, (16 t + window) // window of them, by whole seconds;
+    - `"work"`: its successful requests over `requests`, and at least `min_weight`; `window` is the longest it may take.
+
+    The endpoints that a pool is made of start at once. Pickers by key (rings, tables) take no part: a ramp would move
+    keys to and fro. Pickers follow in a hundred steps, HAProxy's in its own.
+
+    Raises ConfigError, naming the parameter. Sources: Envoy 1.40 (slow start mode), AWS Application Load Balancer
+    (slow start duration), HAProxy 2.8 (`slowstart`).
+
+    >>> pool = Pool(["a", "b"], slow_start=SlowStart(60), clock=ManualClock(0.0), seed=1)
+    >>> pool.add("c")
+    >>> pool.clock.advance(30)
+    >>> pool.advance()
+    >>> [s.share for s in pool.stats()]
+    [0.4, 0.4, 0.2]
+    """
+
+    def __new__(
+        cls,
+        window: float,
+        /,
+        *,
+        ramp: Literal["envoy", "alb", "haproxy", "work"] = "envoy",
+        aggression: float | None = None,
+        min_weight: float | None = None,
+        requests: int | None = None,
+    ) -> Self: ...
+    @property
+    def window(self) -> float:
+        """Seconds."""
+    @property
+    def ramp(self) -> Literal["envoy", "alb", "haproxy", "work"]:
+        """The rule."""
+    @property
+    def aggression(self) -> float | None:
+        """How steep the beginning is, 1 for a straight line; None where the rule has none."""
+    @property
+    def min_weight(self) -> float | None:
+        """The least part of the weight; None where the rule has none."""
+    @property
+    def requests(self) -> int | None:
+        """How many successful requests make an endpoint warm; None where the rule has none."""
+    def factor(self, elapsed: float, /, *, done: int = 0) -> float:
+        """The part of its weight after so many seconds and successful requests, as the rule has it.
+
+        >>> SlowStart(60, aggression=2.0).factor(15)
+        0.5
+        """
+    def requests_while_warming(self, others: int, /) -> float:
+        """How many requests an endpoint gets over the window beside `others` warm ones of its weight, at one request a
+        second for all: the integral of its share.
+
+        >>> round(SlowStart(10, min_weight=0).requests_while_warming(9), 4)
+        0.5176
+        """
+    def __hash__(self) -> int: ...
+
+@final
 class Pool:
     """A set of endpoints with their counters. Pickers on it share both.
 
     `endpoints` are Endpoint objects or addresses. When fewer than `panic_threshold` (a share; 0 for never) of the
     endpoints are healthy, health is ignored and all share the load (`on_panic="all"`) or nothing is picked (`"fail"`).
-    While backups can carry the load there is no panic; how far healthy endpoints are trusted beyond their share is
-    `overprovisioning_factor`. `latency` says how latencies are averaged, and turns measuring on; a PeakEwma picker
-    turns it on too. A detached lease that nobody gives back is taken back after `lease_timeout` seconds. `clock`
-    answers whenever no `now=` is given. The same `seed` gives the same picks; None draws anew in each process, also
-    after a fork. The other parameters are known by name only in this version.
+    While backups can carry the load there is no panic.
 
-    Source of the panic rule: Envoy 1.40. Draining endpoints and those of weight 0 count on neither side.
+    `failover` says how requests move on from the lowest `priority`. `"overflow"` (Envoy): the healthy endpoints of a
+    priority carry up to `overprovisioning_factor` times their share of the load, so that 1.4 sends the first request
+    away when 71 % are left; what they cannot carry goes to the next priority, then to degraded endpoints, in order.
+    `"backup"` (nginx): a priority is used when nobody of those before can be had. `"first_backup"` (HAProxy): the same,
+    and of the backups only the first that can be had. Backups come after all priorities in each of them. Where a tier
+    shares requests, a keyed picker draws the tier by the key's hash.
+
+    `zone_weights` maps zones to their parts of the load; a zone that has lost endpoints loses weight with them once
+    `overprovisioning_factor` is used up (Envoy's locality weights; zones not named get nothing). With `local_zone` the
+    caller's own zone keeps what its share of the healthy weight can carry, and only the rest goes to zones that have
+    more than their callers need; `zone_weights` then says how many callers are in each zone (default: equally many).
+    Keyed pickers know `zone_weights` but no `local_zone`: a key belongs to one endpoint, whoever asks.
+
+    `slow_start` gives endpoints that have just become usable their share by and by. `latency` says how latencies are
+    averaged, and turns measuring on; a PeakEwma picker turns it on too. A detached lease that nobody gives back is
+    taken back after `lease_timeout` seconds. `clock` answers whenever no `now=` is given. The same `seed` gives the
+    same picks; None draws anew in each process, also after a fork. The other parameters are known by name only in
+    this version.
+
+    Source of panic, overflow and locality weights: Envoy 1.40, replayed. Draining endpoints and those of weight 0 count
+    on neither side.
 
     Raises ConfigError, naming the field.
 
@@ -282,14 +371,14 @@ class Pool:
         /,
         *,
         passive: None = None,
-        slow_start: None = None,
+        slow_start: SlowStart | None = None,
         circuit_breaker: None = None,
         panic_threshold: float = 0.5,
         on_panic: Literal["all", "fail"] = "all",
-        failover: Literal["overflow"] = "overflow",
+        failover: Literal["overflow", "backup", "first_backup"] = "overflow",
         overprovisioning_factor: float = 1.4,
-        local_zone: None = None,
-        zone_weights: None = None,
+        local_zone: str | None = None,
+        zone_weights: Mapping[str, float] | None = None,
         latency: Latency | None = None,
         lease_timeout: float | None = None,
         clock: _Clock | None = None,
@@ -302,19 +391,20 @@ class Pool:
     @property
     def clock(self) -> _Clock:
         """What answers when no `now=` is given."""
-    def update(self, endpoints: _Endpoints, /) -> None:
-        """Replaces the endpoints in one step. Those whose id stays keep counters, health and drain.
+    def update(self, endpoints: _Endpoints, /, *, now: float | None = None) -> None:
+        """Replaces the endpoints in one step. Those whose id stays keep counters, health and drain; new ones start
+        slowly where the pool has a `slow_start`.
 
         Raises ConfigError for an id that occurs twice; then nothing has changed.
         """
-    def add(self, endpoint: Endpoint | str, /) -> None:
+    def add(self, endpoint: Endpoint | str, /, *, now: float | None = None) -> None:
         """Adds one endpoint at the end. Raises ConfigError when its id is in the pool."""
     def remove(self, id: str, /) -> None:
         """Takes one endpoint out; leases on it go on. Raises ConfigError for an unknown id."""
     def set_weight(self, id: str, weight: float, /) -> None:
         """Changes a weight. Hash tables that take long to build follow at the next `advance()`."""
-    def set_health(self, id: str, health: _Health, /) -> None:
-        """Says how an endpoint is. A degraded one gets work only when no healthy one of its rank can take it."""
+    def set_health(self, id: str, health: _Health, /, *, now: float | None = None) -> None:
+        """Says how an endpoint is. A degraded one gets what the healthy ones cannot carry (see `failover`)."""
     def drain(self, id: str, /, *, deadline: float | None = None, now: float | None = None) -> None:
         """Gives an endpoint no new work. Requests in flight go on; after `deadline` seconds it counts as drained."""
     def undrain(self, id: str, /) -> None:

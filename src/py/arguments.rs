@@ -52,16 +52,17 @@ macro_rules! optional {
 }
 
 required!(text -> &'a str: address "address", id "id", zone "zone", health "health", on_panic "on_panic",
-    failover "failover", schedule "schedule", variant "variant", score "score", ties "ties", ring "ring");
+    failover "failover", ramp "ramp", schedule "schedule", variant "variant", score "score", ties "ties", ring "ring");
 required!(number -> f64: weight "weight", panic_threshold "panic_threshold",
     overprovisioning_factor "overprovisioning_factor", bias "bias", decay "latency.decay",
     failure_penalty "latency.failure_penalty", ratio "ratio", min_per_second "min_per_second", start "start",
-    step "seconds");
-required!(whole -> i64: priority "priority", choices "choices", table_size "table_size", max_attempts "max_attempts");
+    step "seconds", window "window", elapsed "elapsed");
+required!(whole -> i64: priority "priority", choices "choices", table_size "table_size", max_attempts "max_attempts",
+    done "done", others "others");
 optional!(text -> &'a str: own_id "id", hash "hash", own_ring "ring", own_variant "variant");
 optional!(truth -> bool: avalanche "avalanche");
-optional!(whole -> i64: max_inflight "max_inflight");
-optional!(number -> f64: bounded_load "bounded_load", lease_timeout "lease_timeout", default_rtt "latency.default_rtt", deadline "deadline",
+optional!(whole -> i64: max_inflight "max_inflight", requests "requests");
+optional!(number -> f64: aggression "aggression", min_weight "min_weight", bounded_load "bounded_load", lease_timeout "lease_timeout", default_rtt "latency.default_rtt", deadline "deadline",
     now "now", inflight "inflight", queue "queue", utilization "utilization", latency "latency",
     gpu_memory "gpu_memory", kv_cache "kv_cache", qps "qps", eps "eps");
 

@@ -10,6 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use std::sync::Arc;
 
+/// The largest priority, Envoy's own.
+const MAX_PRIORITY: u32 = 128;
+
 /// The Python object of an endpoint, shared by all snapshots that have it. Holding it behind one more pointer lets
 /// snapshots be copied without touching reference counts, which only an attached thread may.
 pub(crate) type Payload = Arc<Py<Endpoint>>;
@@ -102,9 +105,13 @@ impl Endpoint {
             return Err(ConfigError::new("id", "\"\"", "a text that is not empty").into());
         }
         check_weight("weight", weight)?;
-        if priority != 0 {
-            return Err(ConfigError::new("priority", priority, "0: this version has no priority levels yet").into());
-        }
+        let priority = match u32::try_from(priority) {
+            Ok(priority) if priority <= MAX_PRIORITY => priority,
+            _ => {
+                let allowed = format!("a whole number from 0 (first) to {MAX_PRIORITY}");
+                return Err(ConfigError::new("priority", priority, allowed).into());
+            }
+        };
         let max_inflight = match max_inflight {
             None => None,
             Some(n) if (1..i64::from(u32::MAX)).contains(&n) => Some(n as u32),
@@ -127,7 +134,7 @@ impl Endpoint {
             address: address.unbind(),
             weight,
             zone: PyString::new(py, zone).unbind(),
-            priority: 0,
+            priority,
             backup,
             max_inflight,
             hash_key,
@@ -165,6 +172,9 @@ impl Endpoint {
         }
         if !self.zone.bind(py).to_str()?.is_empty() {
             out += &format!(", zone={}", self.zone.bind(py).repr()?);
+        }
+        if self.priority != 0 {
+            out += &format!(", priority={}", self.priority);
         }
         if self.backup {
             out += ", backup=True";
@@ -211,6 +221,7 @@ impl Endpoint {
         kw.set_item("id", &self.id)?;
         kw.set_item("weight", self.weight)?;
         kw.set_item("zone", &self.zone)?;
+        kw.set_item("priority", self.priority)?;
         kw.set_item("backup", self.backup)?;
         kw.set_item("max_inflight", self.max_inflight)?;
         kw.set_item("hash_key", self.hash_key.clone())?;
@@ -264,6 +275,8 @@ impl Endpoint {
             id,
             hash_key,
             weight: this.weight,
+            priority: this.priority,
+            zone: this.zone.bind(py).to_str()?.into(),
             backup: this.backup,
             max_inflight: this.max_inflight.unwrap_or(u32::MAX),
             payload: Arc::new(object.unbind()),

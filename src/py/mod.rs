@@ -8,11 +8,13 @@ mod clock;
 mod door;
 mod endpoint;
 mod errors;
+mod failover;
 mod fastcall;
 mod keys;
 mod pickers;
 mod pool;
 mod simulation;
+mod stats;
 
 /// How counters are counted here: one thread at a time is attached to the interpreter, and the module asks for the GIL.
 pub(crate) type Counting = crate::core::sync::Exclusive;
@@ -25,10 +27,11 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<clock::ManualClock>()?;
     m.add_class::<endpoint::Endpoint>()?;
     m.add_class::<endpoint::Latency>()?;
+    m.add_class::<failover::SlowStart>()?;
     m.add_class::<keys::Hashed>()?;
     m.add_function(wrap_pyfunction!(keys::envoy_hash, m)?)?;
     m.add_class::<pool::Pool>()?;
-    m.add_class::<pool::EndpointStats>()?;
+    m.add_class::<stats::EndpointStats>()?;
     m.add_class::<pool::RetryBudget>()?;
     m.add_function(wrap_pyfunction!(pool::_before_fork, m)?)?;
     m.add_function(wrap_pyfunction!(pool::_after_fork, m)?)?;

@@ -2,8 +2,8 @@
 
 use crate::core::endpoints::Health;
 use crate::core::error::ConfigError;
-use crate::core::health::failover::{OnPanic, Rules};
-use crate::core::pool::{EndpointStats as CoreStats, Options, Outcome, Pool as CorePool, Report};
+use crate::core::health::failover::Rules;
+use crate::core::pool::{Options, Outcome, Pool as CorePool, Report};
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
 use crate::py::Counting;
@@ -11,6 +11,8 @@ use crate::py::arguments;
 use crate::py::clock::{Clock, seconds};
 use crate::py::door::{Ending, instant, shown};
 use crate::py::endpoint::{Endpoint, Latency, Payload, not_yet};
+use crate::py::failover::{self, SlowStart};
+use crate::py::stats::EndpointStats;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -72,6 +74,7 @@ pub(crate) struct Pool {
     seed: Option<u64>,
     lease_timeout: Option<f64>,
     latency: Option<Latency>,
+    slow_start: Option<SlowStart>,
     /// The endpoints of the current snapshot. The collector visits these and nothing else, and they change only while
     /// attached, so that it never sees one object twice or half of a change.
     visible: Lock<Vec<Payload>>,
@@ -83,14 +86,6 @@ fn entropy(py: Python<'_>) -> PyResult<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn on_panic(value: &str) -> Result<OnPanic, ConfigError> {
-    match value {
-        "all" => Ok(OnPanic::All),
-        "fail" => Ok(OnPanic::Fail),
-        other => Err(ConfigError::new("on_panic", format!("{other:?}"), "\"all\" or \"fail\"")),
-    }
-}
-
 fn health(value: &str) -> Result<Health, ConfigError> {
     match value {
         "healthy" => Ok(Health::Healthy),
@@ -100,7 +95,7 @@ fn health(value: &str) -> Result<Health, ConfigError> {
     }
 }
 
-fn health_text(health: Health) -> &'static str {
+pub(crate) fn health_text(health: Health) -> &'static str {
     match health {
         Health::Healthy => "healthy",
         Health::Degraded => "degraded",
@@ -214,22 +209,20 @@ impl Pool {
         #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
         shared: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Pool> {
-        for (field, value) in [
-            ("passive", passive),
-            ("slow_start", slow_start),
-            ("circuit_breaker", circuit_breaker),
-            ("local_zone", local_zone),
-            ("zone_weights", zone_weights),
-            ("shared", shared),
-        ] {
+        for (field, value) in [("passive", passive), ("circuit_breaker", circuit_breaker), ("shared", shared)] {
             not_yet(field, value, "None")?;
         }
-        if failover != "overflow" {
-            return Err(ConfigError::new("failover", format!("{failover:?}"), "\"overflow\" in this version").into());
-        }
+        let slow_start = failover::slow_start(slow_start)?;
         let latency = latency.map(|l| Latency(l.0));
         let options = Options {
-            rules: Rules { panic_threshold, on_panic: self::on_panic(on_panic)?, overprovisioning_factor },
+            rules: Rules {
+                panic_threshold,
+                on_panic: failover::on_panic(on_panic)?,
+                overprovisioning_factor,
+                failover: failover::failover(failover)?,
+                zones: failover::zones(local_zone, zone_weights)?,
+            },
+            slow_start: slow_start.as_ref().map(|s| s.core),
             latency: latency.as_ref().map(|l| l.0).unwrap_or_default(),
             lease_timeout: lease_timeout.map(|t| seconds("lease_timeout", t)).transpose()?,
             seed: match seed {
@@ -254,6 +247,7 @@ impl Pool {
             seed,
             lease_timeout,
             latency,
+            slow_start,
             visible: Lock::new(Vec::new()),
             rebuilt: AtomicU64::new(0),
         };
@@ -278,16 +272,28 @@ impl Pool {
         }
     }
 
-    #[pyo3(signature = (endpoints, /))]
-    fn update(&self, py: Python<'_>, endpoints: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (endpoints, /, *, now=None))]
+    fn update(
+        &self,
+        py: Python<'_>,
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<()> {
         let endpoints = endpoints_of(endpoints)?;
-        self.change(py, |core| core.update(endpoints))
+        let now = self.at(now)?;
+        self.change(py, |core| core.update(endpoints, now))
     }
 
-    #[pyo3(signature = (endpoint, /))]
-    fn add(&self, py: Python<'_>, endpoint: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (endpoint, /, *, now=None))]
+    fn add(
+        &self,
+        py: Python<'_>,
+        endpoint: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<()> {
         let endpoint = Endpoint::to_core(endpoint, "endpoint")?;
-        self.change(py, |core| core.add(endpoint))
+        let now = self.at(now)?;
+        self.change(py, |core| core.add(endpoint, now))
     }
 
     #[pyo3(signature = (id, /))]
@@ -313,15 +319,17 @@ impl Pool {
         self.change(py, |core| core.set_weight(id, weight, |_| fresh))
     }
 
-    #[pyo3(signature = (id, health, /))]
+    #[pyo3(signature = (id, health, /, *, now=None))]
     fn set_health(
         &self,
         py: Python<'_>,
         #[pyo3(from_py_with = arguments::id)] id: &str,
         #[pyo3(from_py_with = arguments::health)] health: &str,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<()> {
         let health = self::health(health)?;
-        self.change(py, |core| core.set_health(id, health))
+        let now = self.at(now)?;
+        self.change(py, |core| core.set_health(id, health, now))
     }
 
     #[pyo3(signature = (id, /, *, deadline=None, now=None))]
@@ -445,10 +453,15 @@ impl Pool {
     }
 
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
-        let rules = self.core.options().rules;
+        let rules = &self.core.options().rules;
+        let (local_zone, zone_weights) = failover::zone_arguments(py, &rules.zones)?;
         let kw = PyDict::new(py);
         kw.set_item("panic_threshold", rules.panic_threshold)?;
-        kw.set_item("on_panic", if rules.on_panic == OnPanic::All { "all" } else { "fail" })?;
+        kw.set_item("on_panic", failover::on_panic_text(rules.on_panic))?;
+        kw.set_item("failover", failover::failover_text(rules.failover))?;
+        kw.set_item("local_zone", local_zone)?;
+        kw.set_item("zone_weights", zone_weights)?;
+        kw.set_item("slow_start", self.slow_start.clone())?;
         kw.set_item("overprovisioning_factor", rules.overprovisioning_factor)?;
         kw.set_item("latency", self.latency.clone())?;
         kw.set_item("lease_timeout", self.lease_timeout)?;
@@ -466,11 +479,12 @@ impl Pool {
 
     fn __setstate__(&self, py: Python<'_>, state: Saved<'_>) -> PyResult<()> {
         let (endpoints, states) = state;
-        self.update(py, endpoints.as_any())?;
+        let core_endpoints = endpoints_of(endpoints.as_any())?;
+        self.change(py, |core| core.fill(core_endpoints))?;
         for (endpoint, (health, draining)) in endpoints.iter().zip(states) {
             let id = endpoint.cast::<Endpoint>()?.get().id(py).to_str()?.to_owned();
             if health != "healthy" {
-                self.set_health(py, &id, &health)?;
+                self.set_health(py, &id, &health, None)?;
             }
             if draining {
                 self.drain(py, &id, None, None)?;
@@ -486,113 +500,6 @@ impl Pool {
             }
         }
         visit.call(&self.clock_object)
-    }
-}
-
-/// What a pool knows of one endpoint.
-#[pyclass(frozen, module = "aibalance")]
-pub(crate) struct EndpointStats(CoreStats);
-
-#[pymethods]
-impl EndpointStats {
-    #[getter]
-    fn id(&self) -> &str {
-        &self.0.id
-    }
-    #[getter]
-    fn weight(&self) -> f64 {
-        self.0.weight
-    }
-    #[getter]
-    fn health(&self) -> &'static str {
-        health_text(self.0.health)
-    }
-    #[getter]
-    fn draining(&self) -> bool {
-        self.0.draining
-    }
-    #[getter]
-    fn eligible(&self) -> bool {
-        self.0.eligible
-    }
-    #[getter]
-    fn inflight(&self) -> u64 {
-        self.0.inflight
-    }
-    #[getter]
-    fn load(&self) -> f64 {
-        self.0.load
-    }
-    #[getter]
-    fn picks(&self) -> u64 {
-        self.0.picks
-    }
-    #[getter]
-    fn successes(&self) -> u64 {
-        self.0.successes
-    }
-    #[getter]
-    fn failures(&self) -> u64 {
-        self.0.failures
-    }
-    #[getter]
-    fn timeouts(&self) -> u64 {
-        self.0.timeouts
-    }
-    #[getter]
-    fn rejected(&self) -> u64 {
-        self.0.rejected
-    }
-    #[getter]
-    fn cancelled(&self) -> u64 {
-        self.0.cancelled
-    }
-    #[getter]
-    fn dropped(&self) -> u64 {
-        self.0.dropped
-    }
-    #[getter]
-    fn latency(&self) -> Option<f64> {
-        self.0.latency
-    }
-    #[getter]
-    fn last_latency(&self) -> Option<f64> {
-        self.0.last_latency
-    }
-
-    #[getter]
-    fn report<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(r) = self.0.report else { return Ok(None) };
-        let out = PyDict::new(py);
-        for (name, value) in [
-            ("inflight", r.inflight),
-            ("queue", r.queue),
-            ("utilization", r.utilization),
-            ("latency", r.latency),
-            ("gpu_memory", r.gpu_memory),
-            ("kv_cache", r.kv_cache),
-            ("qps", r.qps),
-            ("eps", r.eps),
-        ] {
-            if let Some(value) = value {
-                out.set_item(name, value)?;
-            }
-        }
-        Ok(Some(out))
-    }
-
-    fn __repr__(&self) -> String {
-        let s = &self.0;
-        format!(
-            "EndpointStats(id={:?}, health={:?}, inflight={}, load={}, picks={}, successes={}, failures={})",
-            s.id,
-            health_text(s.health),
-            s.inflight,
-            s.load,
-            s.picks,
-            s.successes,
-            s.failures
-        )
     }
 }
 

@@ -17,6 +17,7 @@ from aibalance.autoscaling import (
     warm_metric,
 )
 
+from . import health
 from .model import Result
 
 Case = dict[str, Any]
@@ -217,6 +218,9 @@ ADAPTERS: dict[str, Adapter] = {
         warmup_scale_in_block,
         step_cooldown_inflight,
         weighted_no_action,
+        health.slow_start_share,
+        health.slow_start_distribution,
+        health.slow_start_rules,
     )
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import chance, cloud, hashing, proxies, sched, theory
+from . import chance, cloud, hashing, health, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -44,6 +44,10 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("traefik", "strategy hrw"): hashing.traefik_hrw,
     ("envoy", "RANDOM, LEAST_REQUEST without concurrency"): chance.envoy_random,
     ("nginx", "random; random two least_conn"): chance.nginx_random,
+    ("envoy", "panic threshold, health_status, fail_traffic_on_panic"): health.envoy_panic,
+    ("envoy", "degraded hosts, priorities with overprovisioning factor, locality weights"): health.envoy_priority,
+    ("envoy", "slow start"): health.envoy_slow_start,
+    ("haproxy", "server slowstart, effective weight over time"): health.haproxy_slowstart,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
@@ -101,6 +105,8 @@ def _theory(document: dict[str, Any]) -> Result:
         case.text("id")
     if all("weights" in case and "smooth" in case.record("ref") for case in found):
         return theory.wrr_sequences(document)
+    if all("window" in case for case in found):
+        return health.slow_start_theory(document)
     if all("algo" in case for case in found):
         return hashing.hash_vectors(document)
     return Result(unsupported=len(found))

@@ -76,6 +76,11 @@ class Record:
     def __contains__(self, name: str) -> bool:
         return name in self._fields
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What it holds, as it is."""
+        return self._fields
+
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self._fields.get(name) is not None

@@ -48,6 +48,7 @@ EXPORTED: dict[str, set[str]] = {
         "SourceHash",
         "Step",
         "StepScaling",
+        "SlowStart",
         "SystemClock",
         "TargetTracking",
         "WeightedRandom",

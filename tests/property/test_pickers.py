@@ -178,19 +178,29 @@ one = st.fixed_dictionaries(
 
 
 def ranks(state: list[dict[str, Any]], threshold: float) -> list[set[int]]:
-    """Who may be picked, best rank first, by Envoy's rule in whole percents."""
+    """Who may be picked, best rank first, by Envoy's rule in whole percents: first all who are asked for a part of the
+    requests, then those who help out."""
     levels = []
     for backup in (False, True):
         all_ = [i for i, e in enumerate(state) if e["backup"] is backup and e["weight"] > 0 and not e["draining"]]
         levels.append((all_, *({i for i in all_ if state[i]["health"] == h} for h in ("healthy", "degraded"))))
-    available = sum(min(100, 140 * len(part) // len(a)) for a, h, d in levels if a for part in (h, d))
-    out: list[set[int]] = []
-    for all_, healthy, degraded in levels:
-        if all_ and available < 100 and 100 * (len(healthy) + len(degraded)) / len(all_) < 100 * threshold:
-            out.append(set(all_))
+    able = [[min(100, 140 * len(part) // len(a)) if a else 0 for part in (h, d)] for a, h, d in levels]
+    available = sum(map(sum, able))
+    panics = [bool(a) and available < 100 and 100 * (len(h) + len(d)) / len(a) < 100 * threshold for a, h, d in levels]
+    # Backups are asked when no primary can be had, and no panic makes them had.
+    asked = 0 if sum(able[0]) or panics[0] else 1
+    asked_first, rest = set[int](), list[set[int]]()
+    for i, (all_, healthy, degraded) in enumerate(levels):
+        if i == asked and panics[i]:
+            asked_first |= set(all_)
+        elif i == asked and sum(able[i]):
+            share = min(100, able[i][0] * 100 // min(100, sum(able[i])))
+            asked_first |= healthy | (degraded if share < 100 else set())
+            if not degraded <= asked_first:
+                rest.append(degraded)
         else:
-            out += [healthy, degraded]
-    return out
+            rest += [healthy, degraded]
+    return [asked_first, *rest]
 
 
 @settings(max_examples=300, deadline=None)

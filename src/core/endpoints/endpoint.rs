@@ -27,6 +27,10 @@ pub struct Endpoint<P> {
     pub hash_key: Arc<str>,
     /// Its share relative to the others; 0 means no new work.
     pub weight: f64,
+    /// Lower ones get requests first.
+    pub priority: u32,
+    /// Where it stands; empty when that is not known.
+    pub zone: Arc<str>,
     /// Used only when no primary can be had.
     pub backup: bool,
     /// The most requests it may have in flight; `u32::MAX` for any number.

@@ -5,9 +5,11 @@ pub mod endpoint;
 pub mod latency;
 pub mod order;
 pub mod snapshot;
+pub mod tiers;
 
 pub use counters::{Block, Cell};
 pub use endpoint::{Endpoint, Health};
 pub use latency::{Averages, Latency};
 pub use order::Order;
 pub use snapshot::{Member, Snapshot, Totals, View};
+pub use tiers::{Group, Tier, Zones};

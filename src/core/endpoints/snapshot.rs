@@ -1,6 +1,7 @@
 //! The immutable picture of a pool that every pick reads.
 
 use super::counters::{Block, Cell};
+use super::tiers::Tier;
 use crate::core::error::PickError;
 use crate::core::sync::Ordering;
 use std::collections::HashMap;
@@ -45,10 +46,14 @@ pub struct View {
     pub hash_keys: Arc<[Arc<str>]>,
     /// Weight of each endpoint, also of those that may not be picked.
     pub weights: Vec<f64>,
+    /// The part of its weight that each endpoint has so far; empty when all have all of it.
+    pub warmth: Vec<f64>,
+    /// Changes with everything but [`View::warmth`]: what an index that does not go by that is built from.
+    pub generation: u64,
     /// Whether each endpoint is a backup.
     pub backups: Vec<bool>,
-    /// Ranks of endpoints: a rank is used only when nothing of the ranks before it can be had. Never empty.
-    pub tiers: Vec<Vec<Member>>,
+    /// Who is asked for a request, and in which order. Never empty.
+    pub tiers: Vec<Tier>,
     /// Whether too few endpoints are healthy, so that health is ignored.
     pub panic: bool,
     /// Counts by state.
@@ -104,7 +109,7 @@ impl View {
         } else if self
             .tiers
             .iter()
-            .flatten()
+            .flat_map(Tier::members)
             .any(|m| allow(m.index) && self.block.cell(m.slot).is_some_and(|c| c.blocked.load(Ordering::Relaxed) == 0))
         {
             PickError::Overloaded

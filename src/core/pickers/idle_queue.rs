@@ -89,7 +89,16 @@ mod tests {
     fn pool(weights: &[f64]) -> Arc<Pool<Shared, ()>> {
         let made = |(i, &weight): (usize, &f64)| {
             let id: Arc<str> = format!("e{i}").into();
-            Endpoint { id: id.clone(), hash_key: id, weight, backup: false, max_inflight: u32::MAX, payload: () }
+            Endpoint {
+                id: id.clone(),
+                hash_key: id,
+                weight,
+                backup: false,
+                priority: 0,
+                zone: "".into(),
+                max_inflight: u32::MAX,
+                payload: (),
+            }
         };
         Pool::new(weights.iter().enumerate().map(made).collect(), Options::default()).unwrap()
     }

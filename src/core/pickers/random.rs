@@ -53,7 +53,16 @@ mod tests {
         let weights = [5.0, 1.0, 3.0, 0.5, 1e6];
         let made = |(i, &weight): (usize, &f64)| {
             let id: Arc<str> = format!("e{i}").into();
-            Endpoint { id: id.clone(), hash_key: id, weight, backup: false, max_inflight: u32::MAX, payload: () }
+            Endpoint {
+                id: id.clone(),
+                hash_key: id,
+                weight,
+                backup: false,
+                priority: 0,
+                zone: "".into(),
+                max_inflight: u32::MAX,
+                payload: (),
+            }
         };
         let endpoints = weights.iter().enumerate().map(made).collect();
         let pool = Pool::<Exclusive, ()>::new(endpoints, Options::default()).unwrap();

@@ -281,7 +281,16 @@ mod tests {
 
     fn endpoint(i: u64, weight: f64, max_inflight: u32) -> Endpoint<()> {
         let id: Arc<str> = format!("e{i}").into();
-        Endpoint { id: id.clone(), hash_key: id, weight, backup: false, max_inflight, payload: () }
+        Endpoint {
+            id: id.clone(),
+            hash_key: id,
+            weight,
+            backup: false,
+            priority: 0,
+            zone: "".into(),
+            max_inflight,
+            payload: (),
+        }
     }
 
     /// Mixed operations; after each the pick is one that a look at every endpoint finds among the best.
@@ -305,7 +314,7 @@ mod tests {
                     let ids: Vec<_> = pool.stats(Nanos(0)).into_iter().map(|s| s.id).collect();
                     pool.remove(&ids[below(ids.len() as u32) as usize]).unwrap();
                 }
-                (0..5).for_each(|i| pool.add(made(1000 + step * 5 + i)).unwrap());
+                (0..5).for_each(|i| pool.add(made(1000 + step * 5 + i), Nanos::ZERO).unwrap());
                 last = 0;
             }
             let state = picker.state();
@@ -313,7 +322,7 @@ mod tests {
             let units = if step % 7 == 0 { 3000 } else { 1024 };
             let cx = picker.context(&state, units, Nanos(0));
             let score = |m: Member| (cx.cell(m).unwrap().effective_load() + units) as f64 / m.weight;
-            let able: Vec<Member> = view.tiers[0].iter().copied().filter(|&m| view.available(m)).collect();
+            let able: Vec<Member> = view.tiers[0].members().copied().filter(|&m| view.available(m)).collect();
             let least = able.iter().map(|&m| score(m)).fold(f64::INFINITY, f64::min);
             let best: Vec<Member> = able.into_iter().filter(|&m| score(m) == least).collect();
             let expected: Option<Choice> = match ties {

@@ -5,6 +5,8 @@ pub mod lease;
 pub mod options;
 pub mod picker;
 pub mod report;
+mod split;
+mod warmth;
 mod writer;
 
 pub use budget::RetryBudget;

@@ -3,13 +3,16 @@
 use crate::core::endpoints::Latency;
 use crate::core::error::ConfigError;
 use crate::core::health::failover::Rules;
+use crate::core::health::slow_start::SlowStart;
 use crate::core::time::Nanos;
 
 /// The configuration of a pool.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Panic and ranks.
     pub rules: Rules,
+    /// How endpoints that have just become usable get their share; at once when `None`.
+    pub slow_start: Option<SlowStart>,
     /// How latencies are averaged.
     pub latency: Latency,
     /// How long a report about load counts.
@@ -24,6 +27,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             rules: Rules::default(),
+            slow_start: None,
             latency: Latency::default(),
             report_ttl: Nanos(10_000_000_000),
             lease_timeout: None,
@@ -38,11 +42,11 @@ impl Options {
     /// # Errors
     /// [`ConfigError`] naming the parameter.
     pub fn check(self) -> Result<Options, ConfigError> {
-        let Rules { panic_threshold, overprovisioning_factor, .. } = self.rules;
-        if !(0.0..=1.0).contains(&panic_threshold) {
+        let Rules { panic_threshold, overprovisioning_factor, .. } = &self.rules;
+        if !(0.0..=1.0).contains(panic_threshold) {
             return Err(ConfigError::new("panic_threshold", panic_threshold, "a share from 0 to 1 (0 means never)"));
         }
-        if !(overprovisioning_factor.is_finite() && overprovisioning_factor >= 1.0) {
+        if !(overprovisioning_factor.is_finite() && *overprovisioning_factor >= 1.0) {
             return Err(ConfigError::new(
                 "overprovisioning_factor",
                 overprovisioning_factor,
@@ -52,6 +56,7 @@ impl Options {
         if self.lease_timeout == Some(Nanos::ZERO) {
             return Err(ConfigError::new("lease_timeout", 0, "a positive number of seconds, or None"));
         }
+        self.slow_start.map(SlowStart::check).transpose()?;
         self.latency.check()?;
         Ok(self)
     }

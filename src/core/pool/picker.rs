@@ -1,7 +1,8 @@
 //! A picker: a policy on a pool, publishing one pointer to the snapshot and its own index.
 
+use super::split::Split;
 use super::writer::{Pool, Publish, Rebuild};
-use crate::core::endpoints::{Cell, Snapshot};
+use crate::core::endpoints::{Cell, Member, Snapshot, Tier};
 use crate::core::error::PickError;
 use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy};
 use crate::core::rng;
@@ -16,19 +17,32 @@ pub struct State<L: Policy, M: Mode, P> {
     pub snapshot: Arc<Snapshot<P>>,
     first: L::Index<M>,
     rest: Vec<L::Index<M>>,
+    split: Option<Split>,
 }
 
 impl<L: Policy, M: Mode, P> State<L, M, P> {
-    fn build(policy: &L, snapshot: Arc<Snapshot<P>>, before: &[&L::Index<M>], draws: &Draws) -> State<L, M, P> {
+    fn build(policy: &L, snapshot: Arc<Snapshot<P>>, before: Option<&State<L, M, P>>, draws: &Draws) -> State<L, M, P> {
         let view = &snapshot.view;
-        let mut tiers = view.tiers.iter().map(|members| policy.build::<M>(view, members, before, draws));
-        let first = tiers.next().unwrap_or_else(|| policy.build::<M>(view, &[], before, draws));
-        let rest = tiers.collect();
-        State { snapshot, first, rest }
+        let split = Split::new(&view.tiers, L::KEYED, before.and_then(|state| state.split.as_ref()));
+        let indexes = before.map(State::indexes).unwrap_or_default();
+        let make = |members: &[Member]| policy.build::<M>(view, members, &indexes, draws);
+        let mut rest: Vec<L::Index<M>> = if L::KEYED {
+            view.tiers.iter().map(|tier| make(&tier.merged(&view.weights))).collect()
+        } else {
+            view.tiers.iter().flat_map(|tier| &tier.groups).map(|group| make(&group.members)).collect()
+        };
+        // Where requests are shared the first index has nobody, so that the way that most picks go stays as short as it is.
+        let first = if split.is_some() || rest.is_empty() { make(&[]) } else { rest.remove(0) };
+        State { snapshot, first, rest, split }
     }
 
     fn indexes(&self) -> Vec<&L::Index<M>> {
         std::iter::once(&self.first).chain(&self.rest).collect()
+    }
+
+    /// The index that a request asks first, where requests are shared.
+    fn drawn(&self, policy: &L, cx: &Context<'_>, key: u64) -> Option<&L::Index<M>> {
+        self.rest.get(self.split.as_ref()?.draw::<L, M>(policy, cx.draws, key))
     }
 
     /// Chooses from the first rank that has somebody.
@@ -54,12 +68,14 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
 
     #[inline(never)]
     fn pick_rest(&self, policy: &L, cx: &Context<'_>, key: u64) -> Option<Choice> {
-        self.rest.iter().find_map(|index| policy.pick::<M>(index, cx, key))
+        let drawn = self.drawn(policy, cx, key).and_then(|index| policy.pick::<M>(index, cx, key));
+        drawn.or_else(|| self.rest.iter().find_map(|index| policy.pick::<M>(index, cx, key)))
     }
 
     /// Chooses among those allowed.
     pub fn choose(&self, policy: &L, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
-        self.indexes().into_iter().find_map(|index| policy.choose::<M>(index, cx, key, allow))
+        let drawn = self.drawn(policy, cx, key).and_then(|index| policy.choose::<M>(index, cx, key, allow));
+        drawn.or_else(|| self.indexes().into_iter().find_map(|index| policy.choose::<M>(index, cx, key, allow)))
     }
 
     /// Makes many picks.
@@ -68,7 +84,8 @@ impl<L: Policy, M: Mode, P> State<L, M, P> {
     /// The reason when one of them cannot be made.
     pub fn fill(&self, policy: &L, cx: &Context<'_>, out: &mut [u32]) -> Result<(), PickError> {
         // In one go only where every pick would find somebody in the first rank: a pick that does not has drawn already.
-        let first = cx.view.tiers.first().is_some_and(|tier| tier.iter().any(|&member| cx.view.available(member)));
+        let somebody = |tier: &Tier| tier.members().any(|&member| cx.view.available(member));
+        let first = self.split.is_none() && cx.view.tiers.first().is_some_and(somebody);
         let made = if first { policy.fill::<M>(&self.first, cx, out) } else { 0 };
         for place in out.get_mut(made..).unwrap_or_default() {
             let key = if L::KEYED { policy.no_key::<M>(cx.draws) } else { 0 };
@@ -156,7 +173,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     pub fn new(pool: &Arc<Pool<M, P>>, policy: L) -> Arc<Picker<L, M, P>> {
         pool.register(|snapshot, stream, seed| {
             let draws = Draws::new(rng::stream(seed, stream));
-            let state = State::build(&policy, snapshot, &[], &draws);
+            let state = State::build(&policy, snapshot, None, &draws);
             let picker = Picker {
                 pool: pool.clone(),
                 policy,
@@ -203,7 +220,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
 
     /// Whether the pool has changed since this state was built, because the rebuild waits for [`Pool::advance`].
     pub fn behind(&self, state: &State<L, M, P>) -> bool {
-        !Arc::ptr_eq(&state.snapshot, &self.pool.snapshot())
+        !Self::same(&state.snapshot, &self.pool.snapshot())
+    }
+
+    /// Whether two snapshots are the same to this policy.
+    fn same(one: &Arc<Snapshot<P>>, other: &Arc<Snapshot<P>>) -> bool {
+        if L::KEYED { one.view.generation == other.view.generation } else { Arc::ptr_eq(one, other) }
     }
 
     /// What a pick on this state works with.
@@ -347,21 +369,25 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
 
 impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Rebuild<P> for Picker<L, M, P> {
     fn build_cost(&self, snapshot: &Snapshot<P>) -> u64 {
-        self.policy.build_cost(snapshot.view.tiers.iter().map(Vec::len).sum())
+        self.policy.build_cost(snapshot.view.tiers.iter().map(|tier| tier.members().count()).sum())
     }
 
     fn prepare(self: Arc<Self>, snapshot: &Arc<Snapshot<P>>) -> Publish {
         let old = self.state.load_full();
-        let state = Arc::new(State::build(&self.policy, snapshot.clone(), &old.indexes(), &self.draws));
+        let state = Arc::new(State::build(&self.policy, snapshot.clone(), Some(&old), &self.draws));
         Box::new(move || {
             self.state.store(state);
             self.version.fetch_add(1, Ordering::AcqRel);
         })
     }
 
+    fn warms(&self) -> bool {
+        !L::KEYED
+    }
+
     fn outdated(&self, snapshot: &Arc<Snapshot<P>>) -> bool {
         let state = self.state.load();
-        !Arc::ptr_eq(&state.snapshot, snapshot)
+        !Self::same(&state.snapshot, snapshot)
             || state.indexes().iter().any(|index| self.policy.wants_rebuild::<M>(index))
     }
 

@@ -1,7 +1,11 @@
 //! What others say of an endpoint, and what the pool says of it.
 
-use crate::core::endpoints::Health;
+use super::writer::Pool;
+use crate::core::endpoints::counters::UNITS;
+use crate::core::endpoints::{Health, View, Zones};
 use crate::core::error::MetricError;
+use crate::core::sync::{AtomicU64, Mode, Ordering};
+use crate::core::time::Nanos;
 use std::sync::Arc;
 
 /// What a report says of an endpoint. `None` is "not said".
@@ -59,6 +63,10 @@ pub struct EndpointStats {
     pub id: Arc<str>,
     /// Its weight.
     pub weight: f64,
+    /// The weight that counts now: less while it starts slowly.
+    pub effective_weight: f64,
+    /// The part of all requests that it is due by weight, priority, zone and health, as long as nobody is full: 0 to 1.
+    pub share: f64,
     /// Its health.
     pub health: Health,
     /// Whether it is draining.
@@ -89,4 +97,67 @@ pub struct EndpointStats {
     pub last_latency: Option<f64>,
     /// The last report, while it counts.
     pub report: Option<Report>,
+}
+
+/// The part of all requests that each endpoint is due.
+fn shares(view: &View) -> Vec<f64> {
+    let mut shares = vec![0.0; view.slots.len()];
+    for tier in &view.tiers {
+        let all: f64 = tier.groups.iter().map(|group| group.share).sum();
+        for (i, group) in tier.groups.iter().enumerate() {
+            let of_tier = match tier.zones {
+                Zones::One => 1.0,
+                Zones::Turns => group.share / all,
+                Zones::Own(kept) if i == 0 => f64::from(kept) / 1e4,
+                Zones::Own(kept) => (1.0 - f64::from(kept) / 1e4) * group.share / all.max(f64::MIN_POSITIVE),
+            };
+            let total: f64 = group.members.iter().map(|m| m.weight).sum();
+            for member in &group.members {
+                if let Some(share) = shares.get_mut(member.index as usize) {
+                    *share += f64::from(tier.percent) / 100.0 * of_tier * member.weight / total;
+                }
+            }
+        }
+    }
+    shares
+}
+
+impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
+    /// One record an endpoint, in order.
+    pub fn stats(&self, now: Nanos) -> Vec<EndpointStats> {
+        let writer = self.writer.lock();
+        // A copy: a pick that drops old reports does not wait for the rest of this.
+        let reports = self.reports.lock().clone();
+        let snapshot = self.current.load_full();
+        let shares = shares(&snapshot.view);
+        let known = |bits: u64| (bits != 0).then(|| f64::from_bits(bits));
+        (0usize..)
+            .zip(&writer.places)
+            .filter_map(|(i, place)| {
+                let cell = writer.block.cell(place.slot)?;
+                let read = |c: &AtomicU64| c.load(Ordering::Acquire);
+                Some(EndpointStats {
+                    id: place.endpoint.id.clone(),
+                    weight: place.endpoint.weight,
+                    effective_weight: place.endpoint.weight * snapshot.view.warmth.get(i).copied().unwrap_or(1.0),
+                    share: shares.get(i).copied().unwrap_or(0.0),
+                    health: place.health,
+                    draining: place.drain.is_some(),
+                    eligible: read(&cell.blocked) == 0 && read(&cell.inflight) < u64::from(place.endpoint.max_inflight),
+                    inflight: read(&cell.inflight),
+                    load: cell.effective_load() as f64 / UNITS,
+                    picks: cell.picks(),
+                    successes: read(&cell.successes),
+                    failures: read(&cell.failures),
+                    timeouts: read(&cell.timeouts),
+                    rejected: read(&cell.rejected),
+                    cancelled: read(&cell.cancelled),
+                    dropped: read(&cell.dropped),
+                    latency: self.latencies.estimate(cell, now),
+                    last_latency: known(read(&cell.last_latency)),
+                    report: reports.get(&place.slot).filter(|(_, until)| *until > now).map(|(report, _)| *report),
+                })
+            })
+            .collect()
+    }
 }

@@ -2,12 +2,13 @@
 
 use super::lease::{Entry, Ledger, Outcome};
 use super::options::Options;
-use super::report::{EndpointStats, Report};
+use super::report::Report;
+use super::warmth::Warming;
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
-use crate::core::endpoints::{Averages, Block, Endpoint, Health, Member, Order, Snapshot, View};
+use crate::core::endpoints::{Averages, Block, Endpoint, Health, Member, Order, Snapshot, Tier, View};
 use crate::core::error::{ConfigError, LeaseError, MetricError};
-use crate::core::health::failover::{self, Candidate};
+use crate::core::health::failover::{Candidate, Plan};
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
 use arc_swap::ArcSwap;
@@ -24,6 +25,8 @@ pub(super) trait Rebuild<P>: Send + Sync {
     fn build_cost(&self, snapshot: &Snapshot<P>) -> u64;
     /// Prepares a state for a snapshot.
     fn prepare(self: Arc<Self>, snapshot: &Arc<Snapshot<P>>) -> Publish;
+    /// Whether it goes by how warm endpoints are.
+    fn warms(&self) -> bool;
     /// Whether a rebuild is due.
     fn outdated(&self, snapshot: &Arc<Snapshot<P>>) -> bool;
     /// Whether a rebuild will be due although nothing changes.
@@ -37,38 +40,50 @@ pub(super) trait Rebuild<P>: Send + Sync {
 const AT_ONCE: u64 = 20_000_000;
 
 #[derive(Clone, Debug)]
-struct Place<P> {
-    endpoint: Endpoint<P>,
-    slot: u32,
-    health: Health,
-    drain: Option<Nanos>,
+pub(super) struct Place<P> {
+    pub endpoint: Endpoint<P>,
+    pub slot: u32,
+    pub health: Health,
+    pub drain: Option<Nanos>,
+    pub warming: Option<Warming>,
 }
 
-struct Writer<P> {
-    places: Vec<Place<P>>,
-    block: Block,
+impl<P> Place<P> {
+    fn new(endpoint: Endpoint<P>, slot: u32) -> Place<P> {
+        Place { endpoint, slot, health: Health::Healthy, drain: None, warming: None }
+    }
+}
+
+pub(super) struct Writer<P> {
+    pub places: Vec<Place<P>>,
+    pub block: Block,
     /// Slots of endpoints that have left; free once nothing is in flight there.
-    retired: Vec<u32>,
-    next_slot: u32,
-    pickers: Vec<Weak<dyn Rebuild<P>>>,
-    made: u64,
-    seed: u64,
+    pub retired: Vec<u32>,
+    pub next_slot: u32,
+    pub pickers: Vec<Weak<dyn Rebuild<P>>>,
+    pub made: u64,
+    pub seed: u64,
+    /// The latest instant that a change came with.
+    pub now: Nanos,
+    pub generation: u64,
 }
 
 /// A set of endpoints, their counters, and the pickers that follow it.
 pub struct Pool<M: Mode, P> {
-    current: ArcSwap<Snapshot<P>>,
-    writer: Mutex<Writer<P>>,
-    ledger: Mutex<Ledger>,
+    pub(super) current: ArcSwap<Snapshot<P>>,
+    pub(super) writer: Mutex<Writer<P>>,
+    pub(super) ledger: Mutex<Ledger>,
     /// Reports that count, by slot, and until when. Not the writer's: a pick that drops old ones must not wait for a rebuild.
-    reports: Mutex<HashMap<u32, (Report, Nanos)>>,
-    options: Options,
-    latencies: Averages,
-    order: Order,
-    tracks_latency: AtomicBool,
-    next_change: AtomicU64,
-    deferred: AtomicBool,
-    mode: PhantomData<M>,
+    pub(super) reports: Mutex<HashMap<u32, (Report, Nanos)>>,
+    pub(super) options: Options,
+    pub(super) latencies: Averages,
+    pub(super) order: Order,
+    pub(super) tracks_latency: AtomicBool,
+    pub(super) next_change: AtomicU64,
+    /// When an endpoint that warms up is due for more.
+    pub(super) next_warmth: AtomicU64,
+    pub(super) deferred: AtomicBool,
+    pub(super) mode: PhantomData<M>,
 }
 
 impl<M: Mode, P> std::fmt::Debug for Pool<M, P> {
@@ -96,9 +111,11 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             pickers: Vec::new(),
             made: 0,
             seed: options.seed,
+            now: Nanos::ZERO,
+            generation: 0,
         };
         writer.places = writer.placed::<M>(endpoints)?;
-        let snapshot = writer.snapshot(&options);
+        let (snapshot, _) = writer.snapshot(&options);
         Ok(Arc::new(Pool {
             current: ArcSwap::from(snapshot),
             writer: Mutex::new(writer),
@@ -108,6 +125,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             latencies: Averages::new(options.latency),
             order: Order::default(),
             next_change: AtomicU64::new(u64::MAX),
+            next_warmth: AtomicU64::new(u64::MAX),
             deferred: AtomicBool::new(false),
             options,
             mode: PhantomData,
@@ -185,34 +203,65 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         writer.pickers.iter().filter_map(Weak::upgrade).for_each(|p| p.reseed(seed));
     }
 
-    fn change<E>(&self, at_once: u64, edit: impl FnOnce(&mut Writer<P>) -> Result<(), E>) -> Result<(), E> {
+    fn change<E>(&self, at_once: u64, now: Nanos, edit: impl FnOnce(&mut Writer<P>) -> Result<(), E>) -> Result<(), E> {
         let mut writer = self.writer.lock();
+        writer.now = writer.now.max(now);
         edit(&mut writer)?;
-        let snapshot = writer.snapshot(&self.options);
+        writer.generation += 1;
+        self.publish(&mut writer, |_| at_once);
+        Ok(())
+    }
+
+    /// Makes a snapshot and publishes it, and the indexes that may be built for it now: those that cost at most what
+    /// `at_once` says of each picker.
+    pub(super) fn publish(&self, writer: &mut Writer<P>, at_once: impl Fn(&dyn Rebuild<P>) -> u64) {
+        let (snapshot, next) = writer.snapshot(&self.options);
         writer.pickers.retain(|p| p.strong_count() > 0);
         let publish: Vec<Publish> = writer
             .pickers
             .iter()
             .filter_map(Weak::upgrade)
-            .filter(|picker| picker.build_cost(&snapshot) <= at_once)
-            .map(|picker| picker.prepare(&snapshot))
+            .filter(|picker| picker.outdated(&snapshot))
+            .filter_map(|picker| {
+                if picker.build_cost(&snapshot) <= at_once(&*picker) {
+                    return Some(picker.prepare(&snapshot));
+                }
+                self.deferred.store(true, Ordering::Release);
+                None
+            })
             .collect();
-        if publish.len() < writer.pickers.len() {
-            self.deferred.store(true, Ordering::Release);
-        }
         // First, so that whoever gets an endpoint from a picker finds its slot here when it gives it back.
         self.current.store(snapshot);
         publish.into_iter().for_each(|publish| publish());
-        Ok(())
+        self.next_warmth.store(next.0, Ordering::Release);
+        self.next_change.fetch_min(next.0, Ordering::AcqRel);
     }
 
-    /// Replaces the endpoints. Those whose id stays keep counters, health and drain.
+    /// Replaces the endpoints. Those whose id stays keep counters, health and drain; new ones start slowly, where the pool
+    /// has it so.
     ///
     /// # Errors
     /// [`ConfigError`] for a weight that cannot be or an id that occurs twice; then nothing has changed.
-    pub fn update(&self, endpoints: Vec<Endpoint<P>>) -> Result<(), ConfigError> {
-        self.change(u64::MAX, |writer| {
-            let places = writer.placed::<M>(endpoints)?;
+    pub fn update(&self, endpoints: Vec<Endpoint<P>>, now: Nanos) -> Result<(), ConfigError> {
+        self.replace(endpoints, now, true)
+    }
+
+    /// The same for a pool that is made again, such as a copy: nobody starts slowly.
+    ///
+    /// # Errors
+    /// As for [`Pool::update`].
+    pub fn fill(&self, endpoints: Vec<Endpoint<P>>) -> Result<(), ConfigError> {
+        self.replace(endpoints, Nanos::ZERO, false)
+    }
+
+    fn replace(&self, endpoints: Vec<Endpoint<P>>, now: Nanos, slowly: bool) -> Result<(), ConfigError> {
+        self.change(u64::MAX, now, |writer| {
+            let mut places = writer.placed::<M>(endpoints)?;
+            let old: std::collections::HashSet<u32> = writer.places.iter().map(|p| p.slot).collect();
+            let cold = self.warming(&writer.places, writer.now).filter(|_| slowly);
+            for place in places.iter_mut().filter(|place| !old.contains(&place.slot)) {
+                place.warming = cold;
+            }
             let stay: std::collections::HashSet<u32> = places.iter().map(|p| p.slot).collect();
             writer.retired.extend(writer.places.iter().map(|p| p.slot).filter(|slot| !stay.contains(slot)));
             self.reports.lock().retain(|slot, _| stay.contains(slot));
@@ -225,14 +274,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     ///
     /// # Errors
     /// [`ConfigError`] for a weight that cannot be or an id that is in the pool.
-    pub fn add(&self, endpoint: Endpoint<P>) -> Result<(), ConfigError> {
-        self.change(u64::MAX, |writer| {
+    pub fn add(&self, endpoint: Endpoint<P>, now: Nanos) -> Result<(), ConfigError> {
+        self.change(u64::MAX, now, |writer| {
             check_weight("weight", endpoint.weight)?;
             if writer.places.iter().any(|p| p.endpoint.id == endpoint.id) {
                 return Err(ConfigError::new("id", format!("{:?}", endpoint.id), "an id that is not in the pool yet"));
             }
             let slot = writer.free_slot::<M>();
-            writer.places.push(Place { endpoint, slot, health: Health::Healthy, drain: None });
+            let warming = self.warming(&writer.places, writer.now);
+            writer.places.push(Place { warming, ..Place::new(endpoint, slot) });
             Ok(())
         })
     }
@@ -242,7 +292,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// # Errors
     /// [`ConfigError`] for an unknown id.
     pub fn remove(&self, id: &str) -> Result<(), ConfigError> {
-        self.change(u64::MAX, |writer| {
+        self.change(u64::MAX, Nanos::ZERO, |writer| {
             let at = writer.places.iter().position(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
             let place = writer.places.remove(at);
             writer.retired.push(place.slot);
@@ -252,7 +302,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     }
 
     fn edit(&self, id: &str, edit: impl FnOnce(&mut Place<P>) -> Result<(), ConfigError>) -> Result<(), ConfigError> {
-        self.change(AT_ONCE, |writer| {
+        self.change(AT_ONCE, Nanos::ZERO, |writer| {
             edit(writer.places.iter_mut().find(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?)
         })
     }
@@ -270,13 +320,23 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         })
     }
 
-    /// Says how an endpoint is.
+    /// Says how an endpoint is. One that was unhealthy and is no longer starts slowly, where the pool has it so.
     ///
     /// # Errors
     /// [`ConfigError`] for an unknown id.
-    pub fn set_health(&self, id: &str, health: Health) -> Result<(), ConfigError> {
-        self.edit(id, |place| {
-            place.health = health;
+    pub fn set_health(&self, id: &str, health: Health, now: Nanos) -> Result<(), ConfigError> {
+        self.change(AT_ONCE, now, |writer| {
+            let at = writer.places.iter().position(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
+            let warming = self.warming(&writer.places, writer.now);
+            let successes = |slot| writer.block.cell(slot).map_or(0, |cell| cell.successes.load(Ordering::Acquire));
+            if let Some(place) = writer.places.get_mut(at) {
+                if health == Health::Unhealthy {
+                    place.warming = None;
+                } else if place.health == Health::Unhealthy {
+                    place.warming = warming.map(|w| Warming { done_before: successes(place.slot), ..w });
+                }
+                place.health = health;
+            }
             Ok(())
         })
     }
@@ -398,7 +458,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             }
             *until > now || load_until > now.0
         });
-        self.next_change.store(next, Ordering::Release);
+        drop(reports);
+        self.warm_up(now);
+        self.next_change.store(next.min(self.next_warmth.load(Ordering::Acquire)), Ordering::Release);
     }
 
     /// Ends a request: gives back its work and takes in how it went. `latency` in seconds, `hint` is the server's
@@ -515,41 +577,6 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         Ok(())
     }
 
-    /// One record an endpoint, in order.
-    pub fn stats(&self, now: Nanos) -> Vec<EndpointStats> {
-        let writer = self.writer.lock();
-        // A copy: a pick that drops old reports does not wait for the rest of this.
-        let reports = self.reports.lock().clone();
-        let known = |bits: u64| (bits != 0).then(|| f64::from_bits(bits));
-        writer
-            .places
-            .iter()
-            .filter_map(|place| {
-                let cell = writer.block.cell(place.slot)?;
-                let read = |c: &AtomicU64| c.load(Ordering::Acquire);
-                Some(EndpointStats {
-                    id: place.endpoint.id.clone(),
-                    weight: place.endpoint.weight,
-                    health: place.health,
-                    draining: place.drain.is_some(),
-                    eligible: read(&cell.blocked) == 0 && read(&cell.inflight) < u64::from(place.endpoint.max_inflight),
-                    inflight: read(&cell.inflight),
-                    load: cell.effective_load() as f64 / UNITS,
-                    picks: cell.picks(),
-                    successes: read(&cell.successes),
-                    failures: read(&cell.failures),
-                    timeouts: read(&cell.timeouts),
-                    rejected: read(&cell.rejected),
-                    cancelled: read(&cell.cancelled),
-                    dropped: read(&cell.dropped),
-                    latency: self.latencies.estimate(cell, now),
-                    last_latency: known(read(&cell.last_latency)),
-                    report: reports.get(&place.slot).filter(|(_, until)| *until > now).map(|(report, _)| *report),
-                })
-            })
-            .collect()
-    }
-
     /// Health and drain deadline of each endpoint, in order: what a copy of the pool needs besides its endpoints.
     pub fn states(&self) -> Vec<(Health, Option<Nanos>)> {
         self.writer.lock().places.iter().map(|p| (p.health, p.drain)).collect()
@@ -570,14 +597,14 @@ impl<P: Clone> Writer<P> {
                 ));
             }
         }
-        let old: HashMap<Arc<str>, (u32, Health, Option<Nanos>)> =
-            self.places.iter().map(|p| (p.endpoint.id.clone(), (p.slot, p.health, p.drain))).collect();
+        let old: HashMap<Arc<str>, (u32, Health, Option<Nanos>, Option<Warming>)> =
+            self.places.iter().map(|p| (p.endpoint.id.clone(), (p.slot, p.health, p.drain, p.warming))).collect();
         Ok(endpoints
             .into_iter()
             .map(|endpoint| {
-                let (slot, health, drain) =
-                    old.get(&endpoint.id).copied().unwrap_or_else(|| (self.free_slot::<M>(), Health::Healthy, None));
-                Place { endpoint, slot, health, drain }
+                let fresh = || (self.free_slot::<M>(), Health::Healthy, None, None);
+                let (slot, health, drain, warming) = old.get(&endpoint.id).copied().unwrap_or_else(fresh);
+                Place { health, drain, warming, ..Place::new(endpoint, slot) }
             })
             .collect())
     }
@@ -599,23 +626,28 @@ impl<P: Clone> Writer<P> {
         slot
     }
 
-    fn snapshot(&self, options: &Options) -> Arc<Snapshot<P>> {
+    /// The picture of now, and when an endpoint that warms up is due for more.
+    fn snapshot(&mut self, options: &Options) -> (Arc<Snapshot<P>>, Nanos) {
+        let (warmth, next) = self.warmth(options);
+        let warm = |index: u32| warmth.get(index as usize).copied().unwrap_or(1.0);
         let member = |(index, place): (u32, &Place<P>)| Candidate {
-            member: Member { index, slot: place.slot, weight: place.endpoint.weight },
+            member: Member { index, slot: place.slot, weight: place.endpoint.weight * warm(index) },
             health: place.health,
             draining: place.drain.is_some(),
             backup: place.endpoint.backup,
+            priority: place.endpoint.priority,
+            zone: place.endpoint.zone.clone(),
         };
         let candidates: Vec<Candidate> = (0u32..).zip(&self.places).map(member).collect();
-        let (tiers, panic, totals) = failover::tiers(&candidates, &options.rules);
-        let eligible: std::collections::HashSet<u32> = tiers.iter().flatten().map(|m| m.slot).collect();
+        let Plan { tiers, panic, totals } = Plan::new(&candidates, &options.rules);
+        let eligible: std::collections::HashSet<u32> = tiers.iter().flat_map(Tier::members).map(|m| m.slot).collect();
         for slot in self.places.iter().map(|p| p.slot).chain(self.retired.iter().copied()) {
             if let Some(cell) = self.block.cell(slot) {
                 cell.blocked.store(u64::from(!eligible.contains(&slot)), Ordering::Release);
             }
         }
         let limits: Vec<u32> = self.places.iter().map(|p| p.endpoint.max_inflight).collect();
-        Arc::new(Snapshot {
+        let snapshot = Snapshot {
             view: View {
                 block: self.block.clone(),
                 slots: self.places.iter().map(|p| p.slot).collect(),
@@ -623,13 +655,16 @@ impl<P: Clone> Writer<P> {
                 limits,
                 hash_keys: self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
                 weights: self.places.iter().map(|p| p.endpoint.weight).collect(),
+                generation: self.generation,
                 backups: self.places.iter().map(|p| p.endpoint.backup).collect(),
                 tiers,
                 panic,
                 totals,
+                warmth: Vec::new(),
             },
             payload: self.places.iter().map(|p| p.endpoint.payload.clone()).collect(),
             ids: Arc::new((0u32..).zip(&self.places).map(|(i, p)| (p.endpoint.id.clone(), i)).collect()),
-        })
+        };
+        (Arc::new(Snapshot { view: View { warmth, ..snapshot.view }, ..snapshot }), next)
     }
 }

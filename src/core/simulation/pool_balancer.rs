@@ -61,8 +61,8 @@ impl<L: Policy> PoolBalancer<L> {
     #[cold]
     fn flush(&mut self, now: Nanos) -> Result<(), SimulationError> {
         match (self.pending, self.endpoints.last()) {
-            (1, Some(endpoint)) => self.pool.add(endpoint.clone())?,
-            _ => self.pool.update(self.endpoints.clone())?,
+            (1, Some(endpoint)) => self.pool.add(endpoint.clone(), now)?,
+            _ => self.pool.update(self.endpoints.clone(), now)?,
         }
         self.pending = 0;
         self.settled(now);
@@ -92,6 +92,8 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
             hash_key: id.clone(),
             weight: spec.weight,
             backup: false,
+            priority: 0,
+            zone: "".into(),
             max_inflight: spec.max_inflight.unwrap_or(u32::MAX),
             payload: server,
         });

@@ -53,7 +53,7 @@ def test_it_is_frozen_and_its_tags_are_a_copy() -> None:
         ({"id": ""}, ["id", "not empty"]),
         ({"id": "\ud800"}, ["id", "surrogates"]),
         ({"zone": "\ud800"}, ["zone", "surrogates"]),
-        ({"priority": 1}, ["priority", "1", "0"]),
+        ({"priority": 129}, ["priority", "129", "0"]),
         ({"priority": 2**70}, ["priority", "64 bits"]),
         ({"max_inflight": 0}, ["max_inflight", "0", "1 to 4294967294"]),
         ({"max_inflight": 2**32}, ["max_inflight", str(2**32)]),

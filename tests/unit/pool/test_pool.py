@@ -184,13 +184,14 @@ def test_panic_never_with_zero_and_fail_with_fail() -> None:
         assert served(pool) == set()
 
 
-def test_degraded_count_as_available_and_come_second() -> None:
-    pool = Pool(list("abcd"))
-    for id, health in zip("abc", ["unhealthy", "unhealthy", "degraded"], strict=True):
-        pool.set_health(id, health)  # type: ignore[arg-type]
-    assert served(pool) == {"d"}
-    pool.set_health("d", "unhealthy")
-    assert served(pool) == {"a", "b", "c", "d"}
+def test_degraded_count_as_available_and_get_what_the_healthy_cannot_carry() -> None:
+    for failover, expected in (("overflow", {"c", "d"}), ("backup", {"d"})):
+        pool = Pool(list("abcd"), failover=failover)  # type: ignore[arg-type]
+        for id, health in zip("abc", ["unhealthy", "unhealthy", "degraded"], strict=True):
+            pool.set_health(id, health)  # type: ignore[arg-type]
+        assert served(pool) == expected
+        pool.set_health("d", "unhealthy")
+        assert served(pool) == {"a", "b", "c", "d"}
 
 
 def test_the_overprovisioning_factor_decides_whether_panic_is_looked_at() -> None:
@@ -244,7 +245,7 @@ def test_messages_count_who_is_out() -> None:
         ({"panic_threshold": 1.1}, "panic_threshold"),
         ({"panic_threshold": float("nan")}, "panic_threshold"),
         ({"on_panic": "run"}, "on_panic"),
-        ({"failover": "backup"}, "failover"),
+        ({"failover": "back"}, "failover"),
         ({"overprovisioning_factor": 0.9}, "overprovisioning_factor"),
         ({"lease_timeout": 0}, "lease_timeout"),
         ({"lease_timeout": -1}, "lease_timeout"),
@@ -254,7 +255,7 @@ def test_messages_count_who_is_out() -> None:
         ({"passive": 1}, "passive"),
         ({"slow_start": 1}, "slow_start"),
         ({"circuit_breaker": 1}, "circuit_breaker"),
-        ({"local_zone": "z"}, "local_zone"),
+        ({"local_zone": 3}, "local_zone"),
         ({"zone_weights": {}}, "zone_weights"),
         ({"shared": "x"}, "shared"),
     ],

@@ -1,0 +1,29 @@
+"""Recordings of health, priority and slow start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import kinds
+from .recording import load
+
+VECTORS = Path(__file__).with_name("vectors")
+
+
+@pytest.mark.parametrize(
+    ("name", "at_least"),
+    [
+        ("envoy-1.40.panic", 6000),
+        ("envoy-1.40.priority", 300_000),
+        ("envoy-1.40.slow_start", 7000),
+        ("haproxy-2.8.slowstart", 12),
+        ("slow_start", 200),
+    ],
+)
+def test_every_decision_is_the_same(name: str, at_least: int) -> None:
+    result = kinds.replay(load(VECTORS / f"{name}.json.gz"))
+    assert result.first_mismatch is None
+    assert result.matched == result.total >= at_least
+    assert result.unsupported == 0
