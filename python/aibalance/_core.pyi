@@ -8,6 +8,7 @@ import numpy.typing as npt
 __all__ = [
     "Endpoint",
     "EndpointStats",
+    "Ewma",
     "First",
     "Hashed",
     "IpHash",
@@ -33,6 +34,7 @@ __all__ = [
     "ScalingEngine",
     "SourceHash",
     "SystemClock",
+    "TimeWeightedEwma",
     "WeightedRandom",
     "__version__",
     "_after_fork",
@@ -190,6 +192,68 @@ class Latency:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class Ewma:
+    """The exponentially weighted moving average of a series: each sample takes the share `alpha` (above 0, up to 1).
+
+    The first sample sets it: value += alpha * (sample - value). It does not matter when samples come; see
+    TimeWeightedEwma where it does. Raises ConfigError for a share or sample out of range (samples: up to 1e300 in
+    size).
+
+    Source: Roberts, "Control chart tests based on geometric moving averages", Technometrics 1959.
+
+    >>> average = Ewma(alpha=0.25)
+    >>> average.update(8.0), average.update(0.0)
+    (8.0, 6.0)
+    """
+
+    def __new__(cls, *, alpha: float) -> Self: ...
+    def update(self, value: float, /) -> float:
+        """Takes a sample in and gives the average after it."""
+    @property
+    def value(self) -> float | None:
+        """The average; None before the first sample."""
+    @property
+    def alpha(self) -> float:
+        """The share that a sample takes."""
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+    def __getstate__(self) -> tuple[float | None]: ...
+    def __setstate__(self, state: tuple[float | None], /) -> None: ...
+
+@final
+class TimeWeightedEwma:
+    """The moving average of samples that come at any instants: after `tau` seconds an old value has 1/e of its weight.
+
+    The first sample sets it, then value = sample * (1 - w) + value * w with w = exp(-(seconds since the sample
+    before) / tau). A sample that is not later than the one before it has no time to its name and changes nothing.
+    Reading never changes it. Raises ConfigError for a time constant that is not positive and finite, and for a sample
+    or instant out of range.
+
+    Source: Finagle's Ema (2024).
+
+    >>> average = TimeWeightedEwma(tau=5.0)
+    >>> average.update(10.0, now=0.0)
+    10.0
+    >>> round(average.update(0.0, now=average.half_life), 6)
+    5.0
+    """
+
+    def __new__(cls, *, tau: float) -> Self: ...
+    def update(self, value: float, /, *, now: float) -> float:
+        """Takes a sample of the instant `now` (seconds, of any clock) in and gives the average after it."""
+    @property
+    def value(self) -> float | None:
+        """The average; None before the first sample."""
+    @property
+    def tau(self) -> float:
+        """Seconds."""
+    @property
+    def half_life(self) -> float:
+        """Seconds in which an old value loses half of its weight: tau * ln 2."""
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+    def __getstate__(self) -> tuple[tuple[float, int] | None]: ...
+    def __setstate__(self, state: tuple[tuple[float, int] | None], /) -> None: ...
 
 @final
 class EndpointStats:
@@ -634,8 +698,8 @@ class LeastRequest(_PickerMethods):
 
     Draws `choices` (1 to 64) distinct endpoints by weight and takes the one of the least load^bias / weight; the load
     is the sum of costs in flight, with the new request's cost (`score="after"`) or without (`"before"`).
-    `full_scan=True` compares all. `replace=True` draws with replacement. `ties` says who wins among equals; "rotate"
-    needs a full scan.
+    `full_scan=True` compares all. `replace=True` draws with replacement. `ties` says who wins among equals: "first"
+    and "last" go by the pool's order, "rotate" needs a full scan, "last_drawn" needs draws (nginx's `random two`).
 
     `schedule="edf"` is Envoy's rule for unequal weights (1.40): earliest deadline first with weight / (load + 1)^bias,
     which is read when an endpoint has had its turn. `start` is the number of picks (modulo 429,496,729) to start after,
@@ -661,7 +725,7 @@ class LeastRequest(_PickerMethods):
         schedule: Literal["edf"] | None = None,
         bias: float = 1.0,
         score: Literal["after", "before"] = "after",
-        ties: Literal["random", "first", "last", "rotate", "heaviest"] = "random",
+        ties: Literal["random", "first", "last", "rotate", "heaviest", "last_drawn"] = "random",
         start: int | Literal["random"] | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,

@@ -56,7 +56,7 @@ required!(text -> &'a str: address "address", id "id", zone "zone", health "heal
 required!(number -> f64: weight "weight", panic_threshold "panic_threshold",
     overprovisioning_factor "overprovisioning_factor", bias "bias", decay "latency.decay",
     failure_penalty "latency.failure_penalty", ratio "ratio", min_per_second "min_per_second", start "start",
-    step "seconds");
+    step "seconds", alpha "alpha", tau "tau", value "value");
 required!(whole -> i64: priority "priority", choices "choices", table_size "table_size", max_attempts "max_attempts");
 optional!(text -> &'a str: own_id "id", hash "hash", own_ring "ring", own_variant "variant");
 optional!(truth -> bool: avalanche "avalanche");

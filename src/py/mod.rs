@@ -9,6 +9,7 @@ mod door;
 mod endpoint;
 mod errors;
 mod fastcall;
+mod health;
 mod keys;
 mod pickers;
 mod pool;
@@ -35,6 +36,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;
+    health::register(m)?;
     autoscaling::register(m)?;
     simulation::register(m)?;
     Ok(())

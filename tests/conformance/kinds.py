@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import chance, cloud, hashing, proxies, sched, theory
+from . import chance, cloud, hashing, load, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -44,6 +44,8 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("traefik", "strategy hrw"): hashing.traefik_hrw,
     ("envoy", "RANDOM, LEAST_REQUEST without concurrency"): chance.envoy_random,
     ("nginx", "random; random two least_conn"): chance.nginx_random,
+    ("caddy", "random, random_choose, least_conn"): load.caddy_random,
+    ("traefik", "strategy p2c"): load.traefik_p2c,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
@@ -103,6 +105,8 @@ def _theory(document: dict[str, Any]) -> Result:
         return theory.wrr_sequences(document)
     if all("algo" in case for case in found):
         return hashing.hash_vectors(document)
+    if all("flavour" in case for case in found):
+        return load.ewma(document)
     return Result(unsupported=len(found))
 
 

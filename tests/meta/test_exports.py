@@ -67,6 +67,7 @@ EXPORTED: dict[str, set[str]] = {
         "round_percent_change",
         "warm_metric",
     },
+    "aibalance.health": {"Ewma", "TimeWeightedEwma"},
 }
 
 
