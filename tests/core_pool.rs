@@ -7,7 +7,8 @@ use aibalance::core::error::LeaseError;
 use aibalance::core::health::failover::Rules;
 use aibalance::core::pickers::least_connections::Variant;
 use aibalance::core::pickers::{
-    ClientSideWeightedRoundRobin, First, LeastConnections, LeastRequest, LeastTime, Maglev, PeakEwma, Policy, Prequal, RingHash, RoundRobin, Schedule, Start,
+    ClientSideWeightedRoundRobin, First, LeastConnections, LeastRequest, LeastTime, Maglev, PeakEwma, Policy, Prequal,
+    RingHash, RoundRobin, Schedule, Start,
 };
 use aibalance::core::pool::lease::Entry;
 use aibalance::core::pool::{LeaseCell, Options, Outcome, Picker, Pool, Report};

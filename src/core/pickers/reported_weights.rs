@@ -186,8 +186,9 @@ impl Policy for ClientSideWeightedRoundRobin {
         let here: HashSet<u32> = members.iter().map(|m| m.slot).collect();
         let away = view.slots.iter().copied().filter(|slot| !here.contains(slot)).collect();
         let heir = heir_of(before, members, |old| &old.members);
-        // gRPC starts anywhere, so that many clients do not march in step.
-        let sequence = heir.map_or_else(|| draws.next::<M>(), |old| old.sequence.load(Ordering::Relaxed));
+        // gRPC starts anywhere, so that many clients do not march in step. Without members nothing starts.
+        let start = || if members.is_empty() { 0 } else { draws.next::<M>() };
+        let sequence = heir.map_or_else(start, |old| old.sequence.load(Ordering::Relaxed));
         let index = Index {
             ready: members.iter().map(|m| AtomicU64::new(ready(m))).collect(),
             away,

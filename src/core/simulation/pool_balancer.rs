@@ -175,8 +175,8 @@ mod tests {
     use crate::core::pickers::hashing::modulo::NginxHash;
     use crate::core::pickers::hashing::nginx_ring::NginxRing;
     use crate::core::pickers::{
-        ClientSideWeightedRoundRobin, Haproxy, IpHash, Jump, LeastRequest, LeastTime, Maglev, Modulo, PeakEwma, Prequal,
-        Rendezvous, Ring, RingHash, RoundRobin,
+        ClientSideWeightedRoundRobin, Haproxy, IpHash, Jump, LeastRequest, LeastTime, Maglev, Modulo, PeakEwma,
+        Prequal, Rendezvous, Ring, RingHash, RoundRobin,
     };
 
     fn spec(weight: f64, max_inflight: Option<u32>) -> ServerSpec {

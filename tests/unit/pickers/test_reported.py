@@ -90,13 +90,16 @@ def test_reports_of_one_who_left_do_not_stick_to_who_takes_its_place() -> None:
     ours, _ = pool("a", "b", "c")
     turns = ClientSideWeightedRoundRobin(ours, blackout_period=0)
     probing = Prequal(ours, q_rif=1.0, remove_rate=0.0)
-    for id, latency, qps in (("a", 0.001, 1000), ("b", 1.0, 10), ("c", 1.0, 10)):
+    for id, latency, qps in (("b", 1.0, 10), ("c", 1.0, 10), ("a", 0.001, 1000)):
         ours.observe(id, inflight=5, latency=latency, qps=qps, utilization=0.5)
     assert probing.pick().id == "a"
     assert shares(turns, 300)["a"] > 200
     ours.update(["b", "c"])
     ours.update(["b", "c", "d"])
-    assert probing.pick(now=10.1).id != "a"
+    busy = [probing.acquire(subset=["d"]) for _ in range(9)]
+    # One probe is left, so that the less loaded one is taken.
+    assert probing.ranked(k=1, subset=["c", "d"])[0].id == "c"
+    assert len(busy) == 9
     assert shares(turns, 300) == {"b": 100, "c": 100, "d": 100}
 
 
