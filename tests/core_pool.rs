@@ -7,7 +7,8 @@ use aibalance::core::error::LeaseError;
 use aibalance::core::health::failover::Rules;
 use aibalance::core::pickers::least_connections::Variant;
 use aibalance::core::pickers::{
-    First, LeastConnections, LeastRequest, Maglev, PeakEwma, Policy, RingHash, RoundRobin, Schedule, Start,
+    ClientSideWeightedRoundRobin, First, LeastConnections, LeastRequest, LeastTime, Maglev, PeakEwma, Policy, Prequal,
+    RingHash, RoundRobin, Schedule, Start,
 };
 use aibalance::core::pool::lease::Entry;
 use aibalance::core::pool::{LeaseCell, Options, Outcome, Picker, Pool, Report};
@@ -190,6 +191,15 @@ fn replay<L: Policy, M: Mode>(policy: L, weights: &[f64], steps: &[(u8, u32)], s
             4 => {
                 pool.set_health(&id, if n % 2 == 0 { Health::Healthy } else { Health::Unhealthy }, Nanos::ZERO).unwrap()
             }
+            5 if n % 2 == 0 => {
+                let report = Report {
+                    inflight: Some(f64::from(n % 7)),
+                    qps: Some(f64::from(n % 11)),
+                    utilization: Some(0.5),
+                    ..Report::default()
+                };
+                pool.observe(&id, report, now).unwrap();
+            }
             _ => out.extend(
                 picker.ranked(&state, Some(7.into()), 3, now, Default::default()).iter().map(|c| Some(c.index)),
             ),
@@ -222,6 +232,9 @@ proptest! {
         both(LeastRequest::default(), &weights, &steps, seed);
         both(LeastRequest { full_scan: true, ..LeastRequest::default() }, &weights, &steps, seed);
         both(PeakEwma, &weights, &steps, seed);
+        both(LeastTime, &weights, &steps, seed);
+        both(Prequal::default(), &weights, &steps, seed);
+        both(ClientSideWeightedRoundRobin { blackout: Nanos::ZERO, ..Default::default() }, &weights, &steps, seed);
         both(Maglev { table_size: 101, bounded_load: None }, &weights, &steps, seed);
         both(RingHash { size: aibalance::core::pickers::hashing::ring::RingSize::Points(8), ..RingHash::default() }, &weights, &steps, seed);
     }

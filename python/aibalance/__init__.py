@@ -21,6 +21,7 @@ from ._errors import (
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
 from .pickers import (
+    ClientSideWeightedRoundRobin,
     First,
     Hashed,
     IpHash,
@@ -30,10 +31,12 @@ from .pickers import (
     Lease,
     LeastConnections,
     LeastRequest,
+    LeastTime,
     Maglev,
     ModuloHash,
     PeakEwma,
     Picks,
+    Prequal,
     Rendezvous,
     RingHash,
     RoundRobin,
@@ -44,6 +47,7 @@ from .pickers import (
 
 __all__ = [
     "AibalanceError",
+    "ClientSideWeightedRoundRobin",
     "Combined",
     "ConfigError",
     "Endpoint",
@@ -61,6 +65,7 @@ __all__ = [
     "LeaseError",
     "LeastConnections",
     "LeastRequest",
+    "LeastTime",
     "Maglev",
     "ManualClock",
     "MetricError",
@@ -73,6 +78,7 @@ __all__ = [
     "PickError",
     "Picks",
     "Pool",
+    "Prequal",
     "Recommendation",
     "Rendezvous",
     "RetryBudget",

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "ClientSideWeightedRoundRobin",
     "Endpoint",
     "EndpointStats",
+    "Ewma",
     "First",
     "Hashed",
     "IpHash",
@@ -18,6 +20,7 @@ __all__ = [
     "Lease",
     "LeastConnections",
     "LeastRequest",
+    "LeastTime",
     "Maglev",
     "ManualClock",
     "ModuloHash",
@@ -25,6 +28,7 @@ __all__ = [
     "PeakEwma",
     "Picks",
     "Pool",
+    "Prequal",
     "Recommendation",
     "Rendezvous",
     "RetryBudget",
@@ -33,6 +37,7 @@ __all__ = [
     "ScalingEngine",
     "SourceHash",
     "SystemClock",
+    "TimeWeightedEwma",
     "WeightedRandom",
     "__version__",
     "_after_fork",
@@ -191,6 +196,70 @@ class Latency:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class Ewma:
+    """The exponentially weighted moving average of a series: each sample takes the share `alpha` (above 0, up to 1).
+
+    The first sample sets it: value += alpha * (sample - value). It does not matter when samples come; see
+    TimeWeightedEwma where it does. Raises ConfigError for a share or sample out of range (samples: up to 1e300 in
+    size).
+
+    Source: Roberts, "Control chart tests based on geometric moving averages", Technometrics 1959.
+
+    >>> from aibalance.health import Ewma
+    >>> average = Ewma(alpha=0.25)
+    >>> average.update(8.0), average.update(0.0)
+    (8.0, 6.0)
+    """
+
+    def __new__(cls, *, alpha: float) -> Self: ...
+    def update(self, value: float, /) -> float:
+        """Takes a sample in and gives the average after it."""
+    @property
+    def value(self) -> float | None:
+        """The average; None before the first sample."""
+    @property
+    def alpha(self) -> float:
+        """The share that a sample takes."""
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+    def __getstate__(self) -> tuple[float | None]: ...
+    def __setstate__(self, state: tuple[float | None], /) -> None: ...
+
+@final
+class TimeWeightedEwma:
+    """The moving average of samples that come at any instants: after `tau` seconds an old value has 1/e of its weight.
+
+    The first sample sets it, then value = sample * (1 - w) + value * w with w = exp(-(seconds since the sample
+    before) / tau). A sample that is not later than the one before it has no time to its name and changes nothing.
+    Reading never changes it. Raises ConfigError for a time constant that is not positive and finite, and for a sample
+    or instant out of range.
+
+    Source: Finagle's Ema (2024).
+
+    >>> from aibalance.health import TimeWeightedEwma
+    >>> average = TimeWeightedEwma(tau=5.0)
+    >>> average.update(10.0, now=0.0)
+    10.0
+    >>> round(average.update(0.0, now=average.half_life), 6)
+    5.0
+    """
+
+    def __new__(cls, *, tau: float) -> Self: ...
+    def update(self, value: float, /, *, now: float) -> float:
+        """Takes a sample of the instant `now` (seconds, of any clock) in and gives the average after it."""
+    @property
+    def value(self) -> float | None:
+        """The average; None before the first sample."""
+    @property
+    def tau(self) -> float:
+        """Seconds."""
+    @property
+    def half_life(self) -> float:
+        """Seconds in which an old value loses half of its weight: tau * ln 2."""
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+    def __getstate__(self) -> tuple[tuple[float, int] | None]: ...
+    def __setstate__(self, state: tuple[tuple[float, int] | None], /) -> None: ...
 
 @final
 class EndpointStats:
@@ -432,7 +501,8 @@ class Pool:
 
         `inflight` and `queue` (requests) replace the load: from then on it is their sum plus what is sent and minus
         what ends from here on. After 10 s without a new report the pool's own count is used again. `latency` (seconds)
-        feeds the estimate. The others are shown by `stats()`.
+        feeds the estimate. A load is a probe for Prequal; `qps`, `utilization` and `eps` are what
+        ClientSideWeightedRoundRobin goes by. The others are shown by `stats()`.
 
         Raises MetricError for a number that is negative or not finite.
 
@@ -724,8 +794,8 @@ class LeastRequest(_PickerMethods):
 
     Draws `choices` (1 to 64) distinct endpoints by weight and takes the one of the least load^bias / weight; the load
     is the sum of costs in flight, with the new request's cost (`score="after"`) or without (`"before"`).
-    `full_scan=True` compares all. `replace=True` draws with replacement. `ties` says who wins among equals; "rotate"
-    needs a full scan.
+    `full_scan=True` compares all. `replace=True` draws with replacement. `ties` says who wins among equals: "first"
+    and "last" go by the pool's order, "rotate" needs a full scan, "last_drawn" needs draws (nginx's `random two`).
 
     `schedule="edf"` is Envoy's rule for unequal weights (1.40): earliest deadline first with weight / (load + 1)^bias,
     which is read when an endpoint has had its turn. `start` is the number of picks (modulo 429,496,729) to start after,
@@ -751,7 +821,7 @@ class LeastRequest(_PickerMethods):
         schedule: Literal["edf"] | None = None,
         bias: float = 1.0,
         score: Literal["after", "before"] = "after",
-        ties: Literal["random", "first", "last", "rotate", "heaviest"] = "random",
+        ties: Literal["random", "first", "last", "rotate", "heaviest", "last_drawn"] = "random",
         start: int | Literal["random"] | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,
@@ -874,6 +944,136 @@ class PeakEwma(_PickerMethods):
 
     def __new__(
         cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class LeastTime(_PickerMethods):
+    """The least answer time x (requests in flight + 1) / weight, all endpoints compared.
+
+    Times are rounded up to the next 20 ms, so that the load does not swing between endpoints that are nearly alike;
+    from 5 s on all are equal. Ties go by smooth weighted round robin among the tied, as in LeastConnections. The time
+    is the pool's estimate (see Latency), made of leases' first tokens (nginx's `header`) where `first_token()` is
+    called, and of whole answers (`last_byte`) where it is not. An endpoint of which nothing is known counts as the
+    pool's mean, an idle one goes towards the mean and not to zero, and a failure counts for at least `failure_penalty`.
+
+    It counts requests, not their cost. `seed` and `clock` are for the pool that is made when endpoints are given.
+
+    Source: nginx's `least_time` as opened in 1.31.0 (steps, ceiling, product, ties). Before that it was in NGINX Plus
+    only, whose source is closed. Different here: nginx gives each success 5 % of its average, starts at 0 and halves
+    the average of an idle server; its `inflight`, the age of running requests, is not there.
+
+    >>> pool = Pool(["fast", "slow"], clock=ManualClock(0.0))
+    >>> pool.observe("fast", latency=0.1)
+    >>> pool.observe("slow", latency=0.3)
+    >>> picker = LeastTime(pool)
+    >>> leases = [picker.acquire() for _ in range(4)]
+    >>> [lease.endpoint.id for lease in leases]
+    ['fast', 'fast', 'slow', 'fast']
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class Prequal(_PickerMethods):
+    """Goes by probes of requests in flight and latency: the fastest of those that are not busy, else the least busy.
+
+    You probe, and tell it by `pool.observe(id, inflight=..., latency=...)`; `probe_targets()` says whom to probe for a
+    request. Without `latency` the pool's estimate is used. Of the probes held, an endpoint is hot when it has more
+    requests in flight than their `q_rif` quantile (the lower of two neighbours; 0 goes by requests alone, 1 by latency
+    alone). Of the cold ones the fastest is taken; when all are hot, the one with the fewest requests.
+
+    - `pool_size` (2 to 64): probes held, one an endpoint at most; never more than half of the endpoints (but two). When
+      it is full the oldest goes.
+    - `probe_rate` (above 0, up to 64): probes a request, on the average; fractions are drawn.
+    - `remove_rate` (0 to 64): probes that a request removes, the oldest and the worst in turn.
+    - `delta` (above 0, up to 64): the paper's net growth. A probe is used max(1, (1 + delta) / ((1 - m/n) * probe_rate
+      - remove_rate)) times, m of n being held, and 16 times at most; each use counts as one more in flight there.
+    - `max_age` (seconds): an older probe is dropped, and does not count.
+
+    With fewer than two probes that can be used, two endpoints are drawn by weight and the less loaded one is taken.
+    Requests in flight and latency count relative to the weight. An endpoint whose requests failed between its probes
+    is as much slower as the pool's `failure_penalty` times the share that failed of late (half the newest, fading with
+    `decay`), and from half on it is taken only when no other probe is left.
+
+    Source: Wydrowski, Kleinberg, Rumble, Archer, "Load is not what you should balance: introducing Prequal", NSDI 2024.
+    The bound on uses and on the pool in small fleets, one probe an endpoint, the fallback, weights and the rule for
+    failures, of which the paper gives no details, are ours.
+
+    Raises ConfigError for a number out of range.
+
+    >>> clock = ManualClock(0.0)
+    >>> pool = Pool(["a", "b", "c", "d"], clock=clock, seed=1)
+    >>> picker = Prequal(pool)
+    >>> pool.observe("b", inflight=1, latency=0.2)
+    >>> pool.observe("c", inflight=1, latency=0.1)
+    >>> picker.pick().id
+    'c'
+    >>> len(picker.probe_targets())
+    3
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        pool_size: int = 16,
+        probe_rate: float = 3.0,
+        remove_rate: float = 1.0,
+        q_rif: float = 0.84,
+        delta: float = 1.0,
+        max_age: float = 1.0,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+    def probe_targets(self) -> list[Endpoint]:
+        """Whom to probe for one request: `probe_rate` different endpoints on the average, each as likely."""
+
+@final
+class ClientSideWeightedRoundRobin(_PickerMethods):
+    """Turns by weights that follow from what endpoints report: qps / (utilization + eps / qps * penalty).
+
+    You tell the reports (ORCA, or your own) by `pool.observe(id, qps=..., utilization=..., eps=...)`; one without
+    `qps` or `utilization` above zero changes no weight. Durations are in seconds:
+
+    - `blackout_period`: an endpoint's weight counts when it has reported for so long, since it came or came back; 0
+      means at once.
+    - `weight_expiration_period`: when its last report is as old as this, its weight does not count, and the blackout
+      begins again with the next. Where pickers of one pool differ in this, reports after the shortest begin anew.
+    - `weight_update_period`: how often weights are computed, at a pick; at least 0.1.
+    - `error_utilization_penalty`: how much a share of errors counts as utilization; 0 ignores errors.
+
+    An endpoint without a weight counts as the mean of those that have one; without any, all are equal. Turns go by
+    the static stride: a weight counts for 0.01 to 10 times the mean. The endpoints' own weights, of which gRPC knows
+    none, multiply the reported ones. The start is drawn.
+
+    Raises ConfigError for a period or penalty out of range.
+
+    Source: gRPC proposals A58 and A114, in the arithmetic of gRPC C++; defaults are theirs. Envoy's policy of this name
+    has the same weights, and the median instead of the mean.
+
+    >>> clock = ManualClock(0.0)
+    >>> pool = Pool(["a", "b"], clock=clock, seed=1)
+    >>> picker = ClientSideWeightedRoundRobin(pool, blackout_period=0)
+    >>> pool.observe("a", qps=300, utilization=0.5)
+    >>> pool.observe("b", qps=100, utilization=0.5)
+    >>> [e.id for e in picker.pick_many(400)].count("a")
+    300
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        blackout_period: float = 10.0,
+        weight_expiration_period: float = 180.0,
+        weight_update_period: float = 1.0,
+        error_utilization_penalty: float = 1.0,
+        seed: int | None = None,
+        clock: _Clock | None = None,
     ) -> Self: ...
 
 @final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._core import (
+    ClientSideWeightedRoundRobin,
     First,
     Hashed,
     IpHash,
@@ -12,10 +13,12 @@ from ._core import (
     Lease,
     LeastConnections,
     LeastRequest,
+    LeastTime,
     Maglev,
     ModuloHash,
     PeakEwma,
     Picks,
+    Prequal,
     Rendezvous,
     RingHash,
     RoundRobin,
@@ -25,6 +28,7 @@ from ._core import (
 )
 
 __all__ = [
+    "ClientSideWeightedRoundRobin",
     "First",
     "Hashed",
     "IpHash",
@@ -34,10 +38,12 @@ __all__ = [
     "Lease",
     "LeastConnections",
     "LeastRequest",
+    "LeastTime",
     "Maglev",
     "ModuloHash",
     "PeakEwma",
     "Picks",
+    "Prequal",
     "Rendezvous",
     "RingHash",
     "RoundRobin",

@@ -56,9 +56,12 @@ required!(text -> &'a str: address "address", id "id", zone "zone", health "heal
 required!(number -> f64: weight "weight", panic_threshold "panic_threshold",
     overprovisioning_factor "overprovisioning_factor", bias "bias", decay "latency.decay",
     failure_penalty "latency.failure_penalty", ratio "ratio", min_per_second "min_per_second", start "start",
-    step "seconds", window "window", elapsed "elapsed");
+    blackout_period "blackout_period", weight_expiration_period "weight_expiration_period",
+    weight_update_period "weight_update_period", error_utilization_penalty "error_utilization_penalty",
+    probe_rate "probe_rate", remove_rate "remove_rate", q_rif "q_rif", delta "delta", max_age "max_age",
+    step "seconds", alpha "alpha", tau "tau", value "value", window "window", elapsed "elapsed");
 required!(whole -> i64: priority "priority", choices "choices", table_size "table_size", max_attempts "max_attempts",
-    done "done", others "others");
+    pool_size "pool_size", done "done", others "others");
 optional!(text -> &'a str: own_id "id", hash "hash", own_ring "ring", own_variant "variant");
 optional!(truth -> bool: avalanche "avalanche");
 optional!(whole -> i64: max_inflight "max_inflight", requests "requests");

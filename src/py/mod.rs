@@ -10,6 +10,7 @@ mod endpoint;
 mod errors;
 mod failover;
 mod fastcall;
+mod health;
 mod keys;
 mod pickers;
 mod pool;
@@ -38,6 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;
+    health::register(m)?;
     autoscaling::register(m)?;
     simulation::register(m)?;
     Ok(())

@@ -4,8 +4,8 @@
 use super::errors;
 use super::fastcall::PickerClass;
 use super::pickers::{
-    First, IpHash, JoinIdleQueue, JumpBackHash, JumpHash, LeastConnections, LeastRequest, Maglev, ModuloHash, PeakEwma,
-    Rendezvous, RingHash, RoundRobin, SourceHash, WeightedRandom,
+    ClientSideWeightedRoundRobin, First, IpHash, JoinIdleQueue, JumpBackHash, JumpHash, LeastConnections, LeastRequest,
+    LeastTime, Maglev, ModuloHash, PeakEwma, Prequal, Rendezvous, RingHash, RoundRobin, SourceHash, WeightedRandom,
 };
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
@@ -305,6 +305,9 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
         native::<LeastRequest>,
         native::<JoinIdleQueue>,
         native::<PeakEwma>,
+        native::<LeastTime>,
+        native::<Prequal>,
+        native::<ClientSideWeightedRoundRobin>,
         native::<RingHash>,
         native::<Maglev>,
         native::<LeastConnections>,

@@ -70,13 +70,15 @@ def envoy_random(document: dict[str, Any], door: Door = "pick") -> Result:
 
 
 def nginx_random(document: dict[str, Any], door: Door = "pick") -> Result:
-    """nginx's `random`. `random two` gives a tie to the second draw, which no option says yet."""
+    """nginx's `random` and `random two`."""
+    from .load import nginx_random_two  # which compares by this module
+
     result = Result()
     for case, raw in zip(cases(document), document["cases"], strict=True):
         rest, found = re.subn(r"(?:^|(?<=;))\s*random\s*;", "", case.text("directive"))
         endpoints = _nginx_endpoints(Record(case.where, {**raw, "directive": rest}))
         if endpoints is None or found != 1:
-            result.unsupported += 1
+            result.unsupported += not nginx_random_two(result, case, raw, door)
             continue
 
         def make(seed: int, endpoints: Any = endpoints) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import chance, cloud, hashing, health, proxies, sched, theory
+from . import chance, cloud, hashing, health, load, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -48,6 +48,8 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("envoy", "degraded hosts, priorities with overprovisioning factor, locality weights"): health.envoy_priority,
     ("envoy", "slow start"): health.envoy_slow_start,
     ("haproxy", "server slowstart, effective weight over time"): health.haproxy_slowstart,
+    ("caddy", "random, random_choose, least_conn"): load.caddy_random,
+    ("traefik", "strategy p2c"): load.traefik_p2c,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
@@ -109,6 +111,8 @@ def _theory(document: dict[str, Any]) -> Result:
         return health.slow_start_theory(document)
     if all("algo" in case for case in found):
         return hashing.hash_vectors(document)
+    if all("flavour" in case for case in found):
+        return load.ewma(document)
     return Result(unsupported=len(found))
 
 

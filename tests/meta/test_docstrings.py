@@ -89,7 +89,7 @@ def test_every_public_name_has_an_example(module: str) -> None:
         seen += 1
         if ">>>" not in (documented[name][0] if hasattr(_core, name) else thing.__doc__ or ""):
             without.append(name)
-    assert seen >= 3, "the walk found the public names"
+    assert seen >= min(3, len(EXPORTED[module])), "the walk found the public names"
     assert not without, "a public docstring shows how the thing is used"
 
 

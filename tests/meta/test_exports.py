@@ -10,6 +10,7 @@ import pytest
 EXPORTED: dict[str, set[str]] = {
     "aibalance": {
         "AibalanceError",
+        "ClientSideWeightedRoundRobin",
         "Combined",
         "ConfigError",
         "Endpoint",
@@ -27,6 +28,7 @@ EXPORTED: dict[str, set[str]] = {
         "LeaseError",
         "LeastConnections",
         "LeastRequest",
+        "LeastTime",
         "Maglev",
         "ManualClock",
         "MetricError",
@@ -39,6 +41,7 @@ EXPORTED: dict[str, set[str]] = {
         "PickError",
         "Picks",
         "Pool",
+        "Prequal",
         "Recommendation",
         "Rendezvous",
         "RetryBudget",
@@ -68,6 +71,7 @@ EXPORTED: dict[str, set[str]] = {
         "round_percent_change",
         "warm_metric",
     },
+    "aibalance.health": {"Ewma", "TimeWeightedEwma"},
 }
 
 

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from aibalance import (
+    ClientSideWeightedRoundRobin,
     Endpoint,
     LeastRequest,
+    LeastTime,
     Maglev,
     PeakEwma,
     PickError,
     Pool,
+    Prequal,
     RingHash,
     RoundRobin,
 )
@@ -115,6 +118,9 @@ def test_eight_threads_and_one_that_changes_everything() -> None:
         LeastRequest(pool),
         LeastRequest(pool, full_scan=True, ties="rotate"),
         PeakEwma(pool),
+        LeastTime(pool),
+        Prequal(pool),
+        ClientSideWeightedRoundRobin(pool),
         RingHash(pool, points=8),
         Maglev(pool, table_size=251),
     ]

@@ -41,6 +41,9 @@ PICKERS = (
     "Rendezvous",
     "JumpHash",
     "JumpBackHash",
+    "LeastTime",
+    "Prequal",
+    "ClientSideWeightedRoundRobin",
 )
 """Names that `[[balancers]]` may use for `picker`."""
 

@@ -1,6 +1,7 @@
 //! Counters of endpoints: a flat block of padded cells addressed by slot. It grows by chunks that never move, so a
 //! lease can give back what it took long after the endpoint has left the pool.
 
+use super::signals::{Signals, Told};
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use std::sync::Arc;
 
@@ -197,12 +198,19 @@ fn chunk(shift: u32) -> Arc<[Cell]> {
         .collect()
 }
 
+fn signals(shift: u32) -> Arc<[Signals]> {
+    (0..1u32 << shift).map(|_| Signals::default()).collect()
+}
+
 /// All cells of a pool. Cloning shares the cells.
 #[derive(Clone, Debug)]
 pub struct Block {
     first: Arc<[Cell]>,
     rest: Vec<Arc<[Cell]>>,
     shift: u32,
+    /// What endpoints told, in chunks of the same size.
+    signals: Vec<Arc<[Signals]>>,
+    told: Arc<Told>,
 }
 
 impl Block {
@@ -211,7 +219,8 @@ impl Block {
     pub fn for_slots(slots: usize) -> Block {
         // Chunks of one size, a power of two: a slot's place is a shift and a mask.
         let shift = slots.next_power_of_two().trailing_zeros().clamp(4, 12);
-        let mut block = Block { first: chunk(shift), rest: Vec::new(), shift };
+        let (signals, told) = (vec![signals(shift)], Arc::default());
+        let mut block = Block { first: chunk(shift), rest: Vec::new(), shift, signals, told };
         block.grow_to(slots);
         block
     }
@@ -220,6 +229,7 @@ impl Block {
     pub fn grow_to(&mut self, slots: usize) {
         while self.slots() < slots {
             self.rest.push(chunk(self.shift));
+            self.signals.push(signals(self.shift));
         }
     }
 
@@ -238,6 +248,19 @@ impl Block {
     fn cell_beyond(&self, slot: u32) -> Option<&Cell> {
         let mask = (1usize << self.shift) - 1;
         self.rest.get(((slot >> self.shift) as usize).checked_sub(1)?)?.get(slot as usize & mask)
+    }
+
+    /// What a slot's endpoint told.
+    #[must_use]
+    pub fn signals(&self, slot: u32) -> Option<&Signals> {
+        let mask = (1usize << self.shift) - 1;
+        self.signals.get((slot >> self.shift) as usize)?.get(slot as usize & mask)
+    }
+
+    /// In which order they told it.
+    #[must_use]
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     /// The cells of neighbouring slots, when they stand beside each other.

@@ -4,6 +4,7 @@ pub mod counters;
 pub mod endpoint;
 pub mod latency;
 pub mod order;
+pub mod signals;
 pub mod snapshot;
 pub mod tiers;
 

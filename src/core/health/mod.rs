@@ -1,4 +1,7 @@
-//! From health, weight and rank to who may be picked.
+//! From health, weight and rank to who may be picked; averages of what is observed.
 
+pub mod ewma;
 pub mod failover;
 pub mod slow_start;
+
+pub use ewma::{Ewma, TimeWeightedEwma};

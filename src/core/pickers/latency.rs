@@ -15,7 +15,7 @@ pub struct PeakEwma;
 impl PeakEwma {
     /// What an endpoint counts as of which nothing is known; brings the stored estimates up to date before.
     #[inline(always)]
-    fn unknown(cx: &Context<'_>) -> f64 {
+    pub(super) fn unknown(cx: &Context<'_>) -> f64 {
         if cx.latencies.stale(cx.now) {
             cx.latencies.refresh(cx.view.slots.iter().filter_map(|&slot| cx.view.block.cell(slot)), cx.now);
         }

@@ -52,7 +52,7 @@ pub struct Index<M: Mode> {
 }
 
 impl<M: Mode> Index<M> {
-    fn nginx(view: &View, members: &[Member], before: &[&Index<M>]) -> Index<M> {
+    pub(super) fn nginx(view: &View, members: &[Member], before: &[&Index<M>]) -> Index<M> {
         let mut parked: HashMap<u32, u64> = before.iter().flat_map(|b| b.parked.clone()).collect();
         for old in before {
             let lift = old.lift.load(Ordering::Relaxed);
@@ -134,10 +134,21 @@ impl<M: Mode> Index<M> {
     }
 
     fn pick_nginx(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
+        self.pick_least(cx, allow, |cell| cell.inflight.load(Ordering::Relaxed))
+    }
+
+    /// Who has the least of what `count` says, relative to its weight; ties by smooth weighted round robin.
+    #[inline(always)]
+    pub(super) fn pick_least(
+        &self,
+        cx: &Context<'_>,
+        allow: impl Fn(u32) -> bool,
+        count: impl Fn(&Cell) -> u64,
+    ) -> Option<Choice> {
         let _gate = M::enter(&self.gate);
         let inflight = |member: Member| {
             let cell = cx.cell(member)?;
-            (cx.view.free(cell, member.index) && allow(member.index)).then(|| cell.inflight.load(Ordering::Relaxed))
+            (cx.view.free(cell, member.index) && allow(member.index)).then(|| count(cell))
         };
         // Place, requests and weight of the best so far; compared without division.
         let mut best: Option<(usize, u64, u64)> = None;
@@ -175,7 +186,10 @@ impl<M: Mode> Index<M> {
                 winner = Some((member, current, raised as i64));
             }
         }
-        let (member, current, raised) = winner?;
+        // Nobody only when what was counted has changed in between, by another thread.
+        let Some((member, current, raised)) = winner else {
+            return self.members.get(first).map(|&m| m.into());
+        };
         current.store((raised as u64).wrapping_sub(total), Ordering::Relaxed);
         Some(member.into())
     }

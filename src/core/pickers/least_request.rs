@@ -24,6 +24,8 @@ pub enum Ties {
     Rotate,
     /// The one with the largest weight, then the first.
     Heaviest,
+    /// The one that was drawn last, as in nginx's `random two`.
+    LastDrawn,
 }
 
 /// The most choices there may be.
@@ -80,6 +82,9 @@ impl LeastRequest {
         if self.ties == Ties::Rotate && !self.full_scan {
             return Err(ConfigError::new("ties", "rotate", "\"rotate\" needs full_scan=True"));
         }
+        if self.ties == Ties::LastDrawn && self.full_scan {
+            return Err(ConfigError::new("ties", "last_drawn", "another one with full_scan=True: nobody is drawn"));
+        }
         Ok(self)
     }
 
@@ -102,6 +107,7 @@ impl LeastRequest {
             Ties::Random | Ties::Rotate => false,
             Ties::First => candidate.index < best.index,
             Ties::Last => candidate.index > best.index,
+            Ties::LastDrawn => true,
             Ties::Heaviest => {
                 candidate.weight > best.weight || (candidate.weight == best.weight && candidate.index < best.index)
             }

@@ -6,7 +6,10 @@ pub mod idle_queue;
 pub mod latency;
 pub mod least_connections;
 pub mod least_request;
+pub mod least_time;
+pub mod prequal;
 pub mod random;
+pub mod reported_weights;
 pub mod round_robin;
 mod sampler;
 mod scan;
@@ -28,7 +31,10 @@ pub use idle_queue::JoinIdleQueue;
 pub use latency::PeakEwma;
 pub use least_connections::LeastConnections;
 pub use least_request::LeastRequest;
+pub use least_time::LeastTime;
+pub use prequal::Prequal;
 pub use random::WeightedRandom;
+pub use reported_weights::ClientSideWeightedRoundRobin;
 pub use round_robin::{RoundRobin, Schedule, Start};
 
 /// The chosen endpoint: its place in the pool and its counters.
@@ -138,6 +144,11 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// Whether a pick needs to know in which order endpoints gained and gave back requests.
     fn ordered(&self) -> bool {
         false
+    }
+
+    /// After how long a silence an endpoint's reported rates begin anew; `None` when the policy reads none.
+    fn report_lifetime(&self) -> Option<Nanos> {
+        None
     }
 
     /// Whether a pick needs the bytes of its key.

@@ -101,7 +101,7 @@ impl<M: Mode> Scan<M> {
         let (least, count) = self.find(cx, units, score);
         match ties {
             _ if count == 0 => None,
-            Ties::Random => self.nth(least, Self::which(cx, count)),
+            Ties::Random | Ties::LastDrawn => self.nth(least, Self::which(cx, count)),
             Ties::First => self.after(least, 0),
             Ties::Last => self.last(least),
             Ties::Rotate => {
@@ -326,7 +326,7 @@ mod tests {
             let least = able.iter().map(|&m| score(m)).fold(f64::INFINITY, f64::min);
             let best: Vec<Member> = able.into_iter().filter(|&m| score(m) == least).collect();
             let expected: Option<Choice> = match ties {
-                Ties::Random => None,
+                Ties::Random | Ties::LastDrawn => None,
                 Ties::First => best.first().map(|&m| m.into()),
                 Ties::Last => best.last().map(|&m| m.into()),
                 Ties::Rotate => best.iter().find(|m| m.index >= last).or(best.first()).map(|&m| m.into()),

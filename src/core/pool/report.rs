@@ -2,7 +2,7 @@
 
 use super::writer::Pool;
 use crate::core::endpoints::counters::UNITS;
-use crate::core::endpoints::{Health, View, Zones};
+use crate::core::endpoints::{Block, Health, View, Zones};
 use crate::core::error::MetricError;
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
@@ -53,6 +53,28 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// The load that it tells, in requests.
+    pub(super) fn load(&self) -> Option<f64> {
+        let told = self.inflight.is_some() || self.queue.is_some();
+        told.then(|| self.inflight.unwrap_or(0.0) + self.queue.unwrap_or(0.0))
+    }
+
+    /// Tells it to the pickers that go by probes or rates. A load is a probe, with the latency told or else the one
+    /// `known`; rates are both of `qps` and `utilization`, above zero (gRPC A58).
+    pub(super) fn tell(&self, block: &Block, slot: u32, known: Option<f64>, now: Nanos) {
+        let Some(signals) = block.signals(slot) else { return };
+        if let Some(load) = self.load() {
+            signals.tell_probe(load, self.latency.or(known), now);
+            block.told().note(slot);
+        }
+        if let (Some(qps), Some(utilization)) = (self.qps, self.utilization)
+            && qps > 0.0
+            && utilization > 0.0
+        {
+            signals.tell_rates(qps, utilization, self.eps.unwrap_or(0.0), now, block.told().gap());
+        }
     }
 }
 

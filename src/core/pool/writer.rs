@@ -389,9 +389,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let until = now.plus(self.options.report_ttl);
         let mut reports = self.reports.lock();
         if let Some(cell) = view.block.cell(slot) {
-            if report.inflight.is_some() || report.queue.is_some() {
-                let told = ((report.inflight.unwrap_or(0.0) + report.queue.unwrap_or(0.0)) * UNITS).round() as u64;
-                cell.correct::<M>(Some(told));
+            if let Some(load) = report.load() {
+                cell.correct::<M>(Some((load * UNITS).round() as u64));
                 // A later report that says nothing of the load does not make this one younger.
                 cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             }
@@ -399,6 +398,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                 self.latencies.observe(cell, seconds, now);
             }
             self.next_change.fetch_min(until.0, Ordering::AcqRel);
+            report.tell(&view.block, slot, self.latencies.estimate(cell, now), now);
         }
         reports.insert(slot, (report, until));
         Ok(())
@@ -622,6 +622,9 @@ impl<P: Clone> Writer<P> {
         };
         if let Some(cell) = self.block.cell(slot) {
             cell.forget::<M>();
+        }
+        if let Some(signals) = self.block.signals(slot) {
+            signals.forget();
         }
         slot
     }

@@ -177,7 +177,8 @@ mod tests {
     use crate::core::pickers::hashing::modulo::NginxHash;
     use crate::core::pickers::hashing::nginx_ring::NginxRing;
     use crate::core::pickers::{
-        Haproxy, IpHash, Jump, LeastRequest, Maglev, Modulo, PeakEwma, Rendezvous, Ring, RingHash, RoundRobin,
+        ClientSideWeightedRoundRobin, Haproxy, IpHash, Jump, LeastRequest, LeastTime, Maglev, Modulo, PeakEwma,
+        Prequal, Rendezvous, Ring, RingHash, RoundRobin,
     };
 
     fn spec(weight: f64, max_inflight: Option<u32>) -> ServerSpec {
@@ -217,6 +218,9 @@ mod tests {
         live(RoundRobin::default());
         live(LeastRequest::default());
         live(PeakEwma);
+        live(LeastTime);
+        live(Prequal::default());
+        live(ClientSideWeightedRoundRobin::default());
         live(RingHash::default());
         live(Maglev::default());
         live(Rendezvous::default());

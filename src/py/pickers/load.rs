@@ -14,12 +14,13 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-const TIES: [(&str, Ties); 5] = [
+const TIES: [(&str, Ties); 6] = [
     ("random", Ties::Random),
     ("first", Ties::First),
     ("last", Ties::Last),
     ("rotate", Ties::Rotate),
     ("heaviest", Ties::Heaviest),
+    ("last_drawn", Ties::LastDrawn),
 ];
 
 const SCORES: [(&str, bool); 2] = [("after", true), ("before", false)];

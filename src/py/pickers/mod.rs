@@ -420,12 +420,14 @@ mod chance;
 mod connections;
 mod hashing;
 mod load;
+mod reported;
 mod round_robin;
 
 pub(crate) use chance::{JoinIdleQueue, WeightedRandom};
 pub(crate) use connections::{First, LeastConnections};
 pub(crate) use hashing::{IpHash, JumpBackHash, JumpHash, Maglev, ModuloHash, Rendezvous, RingHash, SourceHash};
 pub(crate) use load::{LeastRequest, PeakEwma};
+pub(crate) use reported::{ClientSideWeightedRoundRobin, LeastTime, Prequal};
 pub(crate) use round_robin::RoundRobin;
 
 /// Adds one class to the module.
@@ -439,6 +441,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     round_robin::register(m)?;
     chance::register(m)?;
     load::register(m)?;
+    reported::register(m)?;
     connections::register(m)?;
     hashing::register(m)?;
     m.add_class::<Picks>()?;

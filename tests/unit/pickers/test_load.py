@@ -179,3 +179,18 @@ def test_a_list_of_keys_that_changes_while_it_is_read() -> None:
 
     keys[:] = [Growing(), "x"]
     assert len(picker.pick_many(keys)) == 2
+
+
+def test_ties_of_the_last_drawn_go_to_the_second_and_need_draws() -> None:
+    endpoints: list[Any] = [Endpoint("a", weight=5), "b", "c"]
+    # First by weight, second by weight among the others: with the second winning, the heavy one gets less.
+    ties: Any
+    for ties, share in (("last_drawn", 2 / 7 * (5 / 6)), ("random", 5 / 7)):
+        picks = Counter(e.id for e in LeastRequest(endpoints, score="before", ties=ties, seed=1).pick_many(20_000))
+        assert picks["a"] / 20_000 == pytest.approx(share, abs=0.015)
+    three = Counter(
+        e.id for e in LeastRequest(endpoints, choices=3, score="before", ties="last_drawn", seed=1).pick_many(7000)
+    )
+    assert three["a"] < three["b"]
+    with pytest.raises(ConfigError, match=r"ties.*full_scan"):
+        LeastRequest(["a"], full_scan=True, ties="last_drawn")
