@@ -4,8 +4,8 @@
 use super::errors;
 use super::fastcall::PickerClass;
 use super::pickers::{
-    First, IpHash, JoinIdleQueue, JumpBackHash, JumpHash, LeastConnections, LeastRequest, Maglev, ModuloHash, PeakEwma,
-    Rendezvous, RingHash, RoundRobin, SourceHash, WeightedRandom,
+    First, IpHash, JoinIdleQueue, JumpBackHash, JumpHash, LeastConnections, LeastRequest, Maglev, MementoHash,
+    ModuloHash, MultiProbeHash, PeakEwma, Rendezvous, RingHash, RoundRobin, SourceHash, WeightedRandom,
 };
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
@@ -315,6 +315,8 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
         native::<Rendezvous>,
         native::<JumpHash>,
         native::<JumpBackHash>,
+        native::<MementoHash>,
+        native::<MultiProbeHash>,
     ];
     for make in known {
         if let Some(found) = make(given, own)? {

@@ -44,6 +44,7 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("traefik", "strategy hrw"): hashing.traefik_hrw,
     ("envoy", "RANDOM, LEAST_REQUEST without concurrency"): chance.envoy_random,
     ("nginx", "random; random two least_conn"): chance.nginx_random,
+    ("haproxy", "balance random"): chance.haproxy_random,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record

@@ -41,6 +41,8 @@ PICKERS = (
     "Rendezvous",
     "JumpHash",
     "JumpBackHash",
+    "MementoHash",
+    "MultiProbeHash",
 )
 """Names that `[[balancers]]` may use for `picker`."""
 

@@ -21,6 +21,8 @@ pub use first::First;
 pub use hashing::haproxy::Haproxy;
 pub use hashing::ip_hash::IpHash;
 pub use hashing::jump::Jump;
+pub use hashing::memento::MementoHash;
+pub use hashing::multi_probe::MultiProbe;
 pub use hashing::rendezvous::Rendezvous;
 pub use hashing::variants::{Modulo, Ring};
 pub use hashing::{maglev::Maglev, ring::RingHash};
@@ -28,7 +30,7 @@ pub use idle_queue::JoinIdleQueue;
 pub use latency::PeakEwma;
 pub use least_connections::LeastConnections;
 pub use least_request::LeastRequest;
-pub use random::WeightedRandom;
+pub use random::{RingDraws, WeightedRandom};
 pub use round_robin::{RoundRobin, Schedule, Start};
 
 /// The chosen endpoint: its place in the pool and its counters.

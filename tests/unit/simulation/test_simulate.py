@@ -43,6 +43,8 @@ NATIVE = (
     aibalance.Rendezvous,
     aibalance.JumpHash,
     aibalance.JumpBackHash,
+    aibalance.MementoHash,
+    aibalance.MultiProbeHash,
 )
 
 
