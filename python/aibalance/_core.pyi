@@ -19,8 +19,8 @@ __all__ = [
     "LeastConnections",
     "LeastRequest",
     "Maglev",
-    "MementoHash",
     "ManualClock",
+    "MementoHash",
     "ModuloHash",
     "MultiProbeHash",
     "Observation",
@@ -729,11 +729,11 @@ class WeightedRandom(_PickerMethods):
     One draw and one look, at any number of endpoints. Endpoints that may not take the request are left out as if the
     pool were without them.
 
-    `ring="haproxy"` is HAProxy's `balance random` (2.6 and 2.8): `choices` draws (1 to 65535, default 2) are looked up on
-    its consistent ring, and the one with the fewest requests in flight for its weight is taken, the later of equals. So
-    chances are lengths of arcs, which few points leave uneven: three equal servers of weight 1 get 35, 29 and 36 %.
-    `hash_key` is the server's id. Where a full server would be chosen HAProxy queues; here the draw goes on to the next
-    on the ring.
+    `ring="haproxy"` is HAProxy's `balance random` (2.6 and 2.8): `choices` draws (1 to 65535, default 2) are looked up
+    on its consistent ring, and the one with the fewest requests in flight for its weight is taken, the later of
+    equals. So chances are lengths of arcs, which few points leave uneven: three equal servers of weight 1 get 35, 30
+    and 35 %. `hash_key` is the server's id. Where a full server would be chosen HAProxy queues; here the draw goes on
+    to the next on the ring.
 
     Source: Walker's alias method in Vose's construction ("A linear algorithm for generating random numbers with a given
     distribution", 1991). Raises ConfigError for a value that cannot be, and for `choices` without a ring.
@@ -800,7 +800,7 @@ class RingHash(_PickerMethods):
     """Consistent hashing on a ring: a key keeps its endpoint while others come and go.
 
     `ring="envoy"` is Envoy's RING_HASH (1.40). `points` is the number of points of an endpoint of the least weight
-    (default 512: max/mean at most 1.15 with 100 endpoints). `min_size` and `max_size` (defaults 1024 and 8388608 when
+    (default 1024: max/mean at most 1.15 with 100 endpoints). `min_size` and `max_size` (defaults 1024 and 8388608 when
     one of them is given) are Envoy's sizes of the whole ring and replace `points`. `hash` places the points: "xxh64"
     (default) or "murmur2".
 
@@ -981,8 +981,9 @@ class MementoHash(_PickerMethods):
     buckets). It keeps its buckets while it is in the pool, by its `hash_key`: one that is unhealthy, draining, full or
     excluded gets its own keys back afterwards. One that leaves, or whose weight is 0, gives them up, and whoever comes
     next takes the bucket that was given up last: all balancers that are to agree must see the same order of changes.
-    Weights move only keys of the endpoint whose weight changes; when the largest becomes more than four times as large,
-    or less than a quarter, everything is laid out anew.
+    A weight that changes by whole units moves keys of its endpoint alone; a rest that comes moves its whole bucket's
+    keys, those that it does not take to others. When the largest weight becomes more than four times as large, or less
+    than a quarter, everything is laid out anew.
 
     Source: Coluzzi, Brocco, Antonucci and Leidi, "MementoHash: a stateful, minimal memory, best performing consistent
     hash algorithm", 2023, over JumpHash, with the finaliser of SplitMix64 to hash on.
@@ -1002,12 +1003,12 @@ class MementoHash(_PickerMethods):
 class MultiProbeHash(_PickerMethods):
     """Multi-probe consistent hashing: a ring with one point a unit of weight, and several probes a key.
 
-    Of `probes` (1 to 1024, default 21) hashes of the key, the one that is closest to the next point decides. The fullest
-    of many endpoints has about probes / (probes - 1) times the mean (1.05 with 21, where a ring needs thousands of
-    points an endpoint), and when one leaves, only its own keys move. A pick costs `probes` look-ups.
+    Of `probes` (1 to 1024, default 21) hashes of the key, the one that is closest to the next point decides. The
+    fullest of many endpoints has about probes / (probes - 1) times the mean (1.05 with 21, where a ring needs
+    thousands of points an endpoint), and when one leaves, only its own keys move. A pick costs `probes` look-ups.
 
-    Weights are points: one for each unit, and for a rest one that takes that part of the keys; the unit is 1 for largest
-    weights from 1 to 64, else the power of two that brings the largest there.
+    Weights are points: one for each unit, and for a rest one that takes that part of the keys; the unit is 1 for
+    largest weights from 1 to 64, else the power of two that brings the largest there.
 
     Source: Appleton and O'Reilly, "Multi-probe consistent hashing", 2015. Raises ConfigError for a value that cannot
     be.

@@ -76,6 +76,10 @@ class Record:
     def __contains__(self, name: str) -> bool:
         return name in self._fields
 
+    def names(self) -> set[str]:
+        """The fields that are there."""
+        return set(self._fields)
+
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self._fields.get(name) is not None

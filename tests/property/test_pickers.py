@@ -471,7 +471,7 @@ def test_no_value_of_any_option_escapes_the_error_tree(data: st.DataObject) -> N
         LeastConnections: ["variant", "seed", "clock"],
         First: ["seed", "clock"],
         PeakEwma: ["seed", "clock"],
-        WeightedRandom: ["ring", "seed", "clock"],
+        WeightedRandom: ["ring", "choices", "seed", "clock"],
         JoinIdleQueue: ["seed", "clock"],
         RingHash: ["ring", "points", "min_size", "max_size", "hash", "avalanche", "bounded_load", "seed", "clock"],
         Maglev: ["table_size", "bounded_load", "seed", "clock"],

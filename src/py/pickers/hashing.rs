@@ -120,7 +120,7 @@ fn ring_size(sizes: Sizes<'_, '_>) -> PyResult<RingSize> {
             let allowed = "None when min_size or max_size is given: they say how large the ring is";
             return Err(ConfigError::new("points", points, allowed).into());
         }
-        (points, None, None) => RingSize::Points(points.unwrap_or(512)),
+        (points, None, None) => RingSize::Points(points.unwrap_or(1024)),
         // Envoy's own defaults for the bound that is not given.
         (_, min, max) => {
             let max = max.unwrap_or(pickers::hashing::ring::MAX_RING);

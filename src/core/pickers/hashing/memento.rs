@@ -30,7 +30,8 @@ impl Memento {
         self.gone.get(bucket as usize).map(|&(left, _)| left).filter(|&left| left != WORKS)
     }
 
-    fn remove(&mut self, bucket: u32) {
+    /// Takes a bucket away. The last one of an array without gaps leaves none, unless it is to be `remembered`.
+    fn remove(&mut self, bucket: u32, remembered: bool) {
         if self.gone.get(bucket as usize).is_none_or(|&(left, _)| left != WORKS) {
             return;
         }
@@ -39,7 +40,7 @@ impl Memento {
             return;
         }
         self.working -= 1;
-        if self.gone.len() as u32 == self.working + 1 && bucket == self.working {
+        if self.gone.len() as u32 == self.working + 1 && bucket == self.working && !remembered {
             self.gone.pop();
         } else if let Some(entry) = self.gone.get_mut(bucket as usize) {
             *entry = (self.working, self.last);
@@ -53,7 +54,7 @@ impl Memento {
         match self.gone.get_mut(bucket as usize) {
             Some(entry) => {
                 self.last = entry.1;
-                entry.0 = WORKS;
+                *entry = (WORKS, 0);
             }
             None => {
                 self.gone.push((WORKS, 0));
@@ -109,6 +110,11 @@ struct Layout {
     whole: bool,
 }
 
+/// Whether a bucket takes only a part of the keys: then it has sent others on, who must not find it missing.
+fn rest(owners: &[Owner], bucket: u32) -> bool {
+    owners.get(bucket as usize).is_some_and(|owner| owner.share != units::WHOLE)
+}
+
 impl Layout {
     /// The layout for these weights; who has none has no bucket.
     fn next(before: Option<&Arc<Layout>>, view: &View, weights: Vec<f64>) -> Arc<Layout> {
@@ -129,7 +135,7 @@ impl Layout {
             weights.iter().map(|&w| if w > 0.0 { units::places(w, unit) } else { (0, 0) }).collect();
         for (held, &(size, _)) in out.held.iter_mut().zip(&sizes) {
             while held.len() > size as usize {
-                held.pop().into_iter().for_each(|bucket| out.memento.remove(bucket));
+                held.pop().into_iter().for_each(|bucket| out.memento.remove(bucket, rest(&out.owners, bucket)));
             }
         }
         for ((index, held), &(size, last)) in (0u32..).zip(&mut out.held).zip(&sizes) {
@@ -167,7 +173,7 @@ impl Layout {
             let heir = named.get_mut(&**key).and_then(Vec::pop).and_then(|index| self.held.get_mut(index));
             match heir {
                 Some(heir) => heir.clone_from(held),
-                None => held.iter().rev().for_each(|&bucket| self.memento.remove(bucket)),
+                None => held.iter().rev().for_each(|&bucket| self.memento.remove(bucket, rest(&self.owners, bucket))),
             }
         }
     }
@@ -274,5 +280,87 @@ impl Policy for MementoHash {
 
     fn choose<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64, allow: Allow<'_>) -> Option<Choice> {
         index.walk(cx, key, Some(allow))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(buckets: u32) -> Memento {
+        let mut memento = Memento::default();
+        (0..buckets).for_each(|bucket| assert_eq!(memento.add(), bucket));
+        memento
+    }
+
+    fn place(memento: &Memento, key: u64) -> Option<u32> {
+        memento.find(key, |_| true)
+    }
+
+    #[test]
+    fn buckets_that_are_gone_come_back_in_reverse_order() {
+        let mut memento = full(10);
+        for bucket in [9, 5, 1, 8] {
+            memento.remove(bucket, false);
+        }
+        assert_eq!((memento.gone.len(), memento.working, memento.last), (9, 6, 8));
+        assert_eq!([5, 1, 8].map(|b| memento.gone[b]), [(8, 9), (7, 5), (6, 1)]);
+        memento.remove(5, false);
+        memento.remove(99, false);
+        assert_eq!(memento.working, 6);
+        assert_eq!([8, 1, 5, 9, 10].map(|_| memento.add()), [8, 1, 5, 9, 10]);
+        assert_eq!(memento, full(11));
+    }
+
+    #[test]
+    fn nobody_and_one() {
+        let mut memento = Memento::default();
+        assert_eq!(place(&memento, 7), None);
+        memento.remove(0, false);
+        assert_eq!(memento.add(), 0);
+        assert_eq!(place(&memento, 7), Some(0));
+        memento.remove(0, false);
+        assert_eq!(memento, Memento::default());
+    }
+
+    #[test]
+    fn only_keys_of_the_bucket_that_changes_move() {
+        let keys: Vec<u64> = (0..3000).map(mix64).collect();
+        let mut memento = full(24);
+        let mut working: Vec<u32> = (0..24).collect();
+        for step in 0..600u64 {
+            let before: Vec<_> = keys.iter().map(|&key| place(&memento, key).unwrap()).collect();
+            let drawn = mix64(step);
+            if working.len() > 1 && drawn % 100 < 55 {
+                let bucket = working.swap_remove(drawn as usize % 1009 % working.len());
+                // Whether it is remembered changes where its keys go, and nothing else.
+                memento.remove(bucket, drawn & 1024 == 0);
+                for (&key, home) in keys.iter().zip(before) {
+                    let now = place(&memento, key).unwrap();
+                    assert!(working.contains(&now) && (home == bucket || now == home));
+                }
+            } else {
+                let bucket = memento.add();
+                assert!(!working.contains(&bucket));
+                working.push(bucket);
+                for (&key, home) in keys.iter().zip(before) {
+                    let now = place(&memento, key).unwrap();
+                    assert!(now == bucket || now == home);
+                }
+            }
+            assert_eq!(memento.working as usize, working.len());
+        }
+        assert!(memento.gone.len() <= 200);
+    }
+
+    #[test]
+    fn a_bucket_that_sends_keys_on_is_remembered() {
+        let mut memento = full(4);
+        memento.remove(3, true);
+        assert_eq!((memento.gone.len(), memento.working), (4, 3));
+        assert!((0..1000).map(mix64).all(|key| place(&memento, key).unwrap() < 3));
+        assert_eq!(memento.find(5, |_| false), None);
+        assert_eq!(memento.add(), 3);
+        assert_eq!(memento, full(4));
     }
 }
