@@ -35,6 +35,7 @@ fn pool<M: Mode>(n: usize, weighted: bool) -> Arc<Pool<M, ()>> {
             backup: false,
             priority: 0,
             zone: "".into(),
+
             max_inflight: u32::MAX,
             payload: (),
         }

@@ -27,6 +27,7 @@ fn endpoint(id: String, weight: f64) -> Endpoint<u32> {
         backup: false,
         priority: 0,
         zone: "".into(),
+
         max_inflight: u32::MAX,
         payload: 0,
     }
@@ -38,6 +39,7 @@ fn endpoints(n: u32) -> Vec<Endpoint<u32>> {
             backup: i % 5 == 4,
             priority: 0,
             zone: "".into(),
+
             max_inflight: if i % 3 == 0 { 20 } else { u32::MAX },
             ..endpoint(format!("10.0.0.{i}:80"), f64::from(1 + i % 3))
         })

@@ -23,7 +23,9 @@ __all__ = [
     "LeastTime",
     "Maglev",
     "ManualClock",
+    "MementoHash",
     "ModuloHash",
+    "MultiProbeHash",
     "Observation",
     "PeakEwma",
     "Picks",
@@ -885,10 +887,16 @@ class WeightedRandom(_PickerMethods):
     """Any endpoint, each with a chance proportional to its weight, whatever it has in flight.
 
     One draw and one look, at any number of endpoints. Endpoints that may not take the request are left out as if the
-    pool were without them. `ring` is known by name only in this version.
+    pool were without them.
+
+    `ring="haproxy"` is HAProxy's `balance random` (2.6 and 2.8): `choices` draws (1 to 65535, default 2) are looked up
+    on its consistent ring, and the one with the fewest requests in flight for its weight is taken, the later of
+    equals. So chances are lengths of arcs, which few points leave uneven: three equal servers of weight 1 get 35, 30
+    and 35 %. `hash_key` is the server's id. Where a full server would be chosen HAProxy queues; here the draw goes on
+    to the next on the ring.
 
     Source: Walker's alias method in Vose's construction ("A linear algorithm for generating random numbers with a given
-    distribution", 1991).
+    distribution", 1991). Raises ConfigError for a value that cannot be, and for `choices` without a ring.
 
     >>> picker = WeightedRandom([Endpoint("a", weight=3), Endpoint("b", weight=1)], seed=1)
     >>> picks = picker.pick_many(4000)
@@ -901,7 +909,8 @@ class WeightedRandom(_PickerMethods):
         endpoints: Pool | _Endpoints,
         /,
         *,
-        ring: None = None,
+        ring: Literal["haproxy"] | None = None,
+        choices: int | None = None,
         seed: int | None = None,
         clock: _Clock | None = None,
     ) -> Self: ...
@@ -1081,7 +1090,7 @@ class RingHash(_PickerMethods):
     """Consistent hashing on a ring: a key keeps its endpoint while others come and go.
 
     `ring="envoy"` is Envoy's RING_HASH (1.40). `points` is the number of points of an endpoint of the least weight
-    (default 512: max/mean at most 1.15 with 100 endpoints). `min_size` and `max_size` (defaults 1024 and 8388608 when
+    (default 1024: max/mean at most 1.15 with 100 endpoints). `min_size` and `max_size` (defaults 1024 and 8388608 when
     one of them is given) are Envoy's sizes of the whole ring and replace `points`. `hash` places the points: "xxh64"
     (default) or "murmur2".
 
@@ -1251,6 +1260,62 @@ class JumpBackHash(_PickerMethods):
 
     def __new__(
         cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class MementoHash(_PickerMethods):
+    """MementoHash: as JumpHash, and endpoints may come and go in any order without moving a key of the others.
+
+    An endpoint has a bucket for each unit of weight, and for a rest one that takes that part of its keys; the unit is 1
+    for largest weights from 1 to 64, else the power of two that brings the largest there (a weight of 100 has 50
+    buckets). It keeps its buckets while it is in the pool, by its `hash_key`: one that is unhealthy, draining, full or
+    excluded gets its own keys back afterwards. One that leaves, or whose weight is 0, gives them up, and whoever comes
+    next takes the bucket that was given up last: all balancers that are to agree must see the same order of changes.
+    A weight that changes by whole units moves keys of its endpoint alone; a rest that comes moves its whole bucket's
+    keys, those that it does not take to others. When the largest weight becomes more than four times as large, or less
+    than a quarter, everything is laid out anew.
+
+    Source: Coluzzi, Brocco, Antonucci and Leidi, "MementoHash: a stateful, minimal memory, best performing consistent
+    hash algorithm", 2023, over JumpHash, with the finaliser of SplitMix64 to hash on.
+
+    >>> picker = MementoHash(["a", "b", "c", "d"])
+    >>> before = [picker.pick(i).id for i in range(1000)]
+    >>> picker.pool.remove("b")
+    >>> all(picker.pick(i).id == home for i, home in enumerate(before) if home != "b")
+    True
+    """
+
+    def __new__(
+        cls, endpoints: Pool | _Endpoints, /, *, seed: int | None = None, clock: _Clock | None = None
+    ) -> Self: ...
+
+@final
+class MultiProbeHash(_PickerMethods):
+    """Multi-probe consistent hashing: a ring with one point a unit of weight, and several probes a key.
+
+    Of `probes` (1 to 1024, default 21) hashes of the key, the one that is closest to the next point decides. The
+    fullest of many endpoints has about probes / (probes - 1) times the mean (1.05 with 21, where a ring needs
+    thousands of points an endpoint), and when one leaves, only its own keys move. A pick costs `probes` look-ups.
+
+    Weights are points: one for each unit, and for a rest one that takes that part of the keys; the unit is 1 for
+    largest weights from 1 to 64, else the power of two that brings the largest there.
+
+    Source: Appleton and O'Reilly, "Multi-probe consistent hashing", 2015. Raises ConfigError for a value that cannot
+    be.
+
+    >>> picks = MultiProbeHash([str(i) for i in range(100)]).pick_many(list(range(100_000)))
+    >>> max((picks.indices == i).sum() for i in range(100)).item() < 1.15 * 1000
+    True
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        probes: int | None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
     ) -> Self: ...
 
 @final

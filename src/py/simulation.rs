@@ -5,7 +5,8 @@ use super::errors;
 use super::fastcall::PickerClass;
 use super::pickers::{
     ClientSideWeightedRoundRobin, First, IpHash, JoinIdleQueue, JumpBackHash, JumpHash, LeastConnections, LeastRequest,
-    LeastTime, Maglev, ModuloHash, PeakEwma, Prequal, Rendezvous, RingHash, RoundRobin, SourceHash, WeightedRandom,
+    LeastTime, Maglev, MementoHash, ModuloHash, MultiProbeHash, PeakEwma, Prequal, Rendezvous, RingHash, RoundRobin,
+    SourceHash, WeightedRandom,
 };
 use crate::core::error::ConfigError;
 use crate::core::simulation::report::PhaseResults;
@@ -318,6 +319,8 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
         native::<Rendezvous>,
         native::<JumpHash>,
         native::<JumpBackHash>,
+        native::<MementoHash>,
+        native::<MultiProbeHash>,
     ];
     for make in known {
         if let Some(found) = make(given, own)? {

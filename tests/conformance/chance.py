@@ -1,4 +1,4 @@
-"""What nginx and Envoy decided by chance: how often each server was chosen, compared within a bound.
+"""What nginx, Envoy and HAProxy decided by chance: how often each server was chosen, compared within a bound.
 
 Both counts are samples, theirs of one run and ours of one run a seed, so the difference of two shares is measured in
 standard errors of a difference. A run in which no server is further off counts all its picks as matched, else none.
@@ -83,6 +83,33 @@ def nginx_random(document: dict[str, Any], door: Door = "pick") -> Result:
 
         def make(seed: int, endpoints: Any = endpoints) -> Any:
             return aibalance.WeightedRandom(aibalance.Pool(endpoints, seed=seed))
+
+        _compare(result, case, make, door)
+    return result
+
+
+def haproxy_random(document: dict[str, Any], door: Door = "pick") -> Result:
+    """HAProxy's `balance random`, one request at a time."""
+    result = Result()
+    for case in cases(document):
+        found = re.fullmatch(r"\s*balance\s+random(?:\((\d+)\))?\s*", "\n".join(case.items("lines", str)))
+        endpoints = []
+        for i, line in enumerate(case.items("servers", str)):
+            name, _address, *words = line.split()
+            given = dict(zip(words[::2], words[1::2], strict=False))
+            if len(words) % 2 or given.keys() - {"weight", "id"} or not all(v.isdecimal() for v in given.values()):
+                found = None
+                break
+            # Servers are numbered from 1 where no id is given.
+            weight, number = int(given.get("weight", 1)), int(given.get("id", i + 1))
+            endpoints.append(aibalance.Endpoint(name, id=f"{i} {name}", weight=weight, hash_key=number))
+        if found is None:
+            result.unsupported += 1
+            continue
+        options = {"ring": "haproxy"} | ({} if found[1] is None else {"choices": int(found[1])})
+
+        def make(seed: int, endpoints: Any = endpoints, options: Any = options) -> Any:
+            return aibalance.WeightedRandom(aibalance.Pool(endpoints, seed=seed), **options)
 
         _compare(result, case, make, door)
     return result

@@ -12,6 +12,7 @@ from typing import Any
 
 import aibalance
 
+from . import balance
 from .model import Result
 from .proxies import Decider, Door, _decide, _envoy_picker, _picks
 from .recording import Record, UnreadableError, cases
@@ -301,10 +302,16 @@ JUMPS = {"jump": "JumpHash", "jumpback_splitmix64": "JumpBackHash"}
 
 
 def hash_vectors(document: dict[str, Any], door: Door = "pick") -> Result:
-    """Buckets of ready hashes. Memento's timeline and the fractions that move wait for a picker and a quality suite."""
+    """Buckets of ready hashes, Memento's timeline, and the fractions that move."""
     result = Result()
     for case in cases(document):
         name = JUMPS.get(case.text("algo"))
+        if case.text("algo") == "memento" and "timeline" in case.record("ref"):
+            balance.memento(result, case, door)
+            continue
+        if {"moved_on_remove", "moved_on_add", "modulo_moved_on_add"} <= case.record("ref").names():
+            balance.disruption(result, case)
+            continue
         if name is None:
             result.unsupported += 1
             continue

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import chance, cloud, hashing, health, load, proxies, sched, theory
+from . import balance, chance, cloud, hashing, health, load, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
 Replay = Callable[[Any], Result]
+
+# Fields of each case and of its `ref` in the theory files about balance.
+BALANCE: list[tuple[set[str], set[str], Replay]] = [
+    ({"n", "vnodes"}, {"node_cv_exact", "max_over_mean_sd"}, balance.ring_balance),
+    ({"n", "keys"}, {"chi2_p999", "min_sd"}, balance.uniform_balance),
+    ({"n", "probes"}, {"max_over_mean", "sd"}, balance.multiprobe_balance),
+    ({"n", "vnodes", "eps", "keys", "cap"}, {"displaced_fraction"}, balance.bounded_load),
+    ({"n", "M"}, {"needless_moves_fraction"}, balance.maglev_disruption),
+]
 
 PROXIES = {"nginx", "envoy", "haproxy", "caddy", "traefik", "twemproxy", "libmemcached"}
 
@@ -50,6 +59,7 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("haproxy", "server slowstart, effective weight over time"): health.haproxy_slowstart,
     ("caddy", "random, random_choose, least_conn"): load.caddy_random,
     ("traefik", "strategy p2c"): load.traefik_p2c,
+    ("haproxy", "balance random"): chance.haproxy_random,
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
@@ -113,6 +123,9 @@ def _theory(document: dict[str, Any]) -> Result:
         return hashing.hash_vectors(document)
     if all("flavour" in case for case in found):
         return load.ewma(document)
+    for fields, values, adapter in BALANCE:
+        if all(fields <= case.names() and values <= case.record("ref").names() for case in found):
+            return adapter(document)
     return Result(unsupported=len(found))
 
 

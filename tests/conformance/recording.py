@@ -81,6 +81,10 @@ class Record:
         """What it holds, as it is."""
         return self._fields
 
+    def names(self) -> set[str]:
+        """The fields that are there."""
+        return set(self._fields)
+
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self._fields.get(name) is not None

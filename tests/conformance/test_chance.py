@@ -11,7 +11,9 @@ from tests.conformance import chance, kinds, proxies
 from tests.conformance.bundled import VECTORS
 from tests.conformance.recording import UnreadableError, load
 
-PICKS = {"envoy-1.40.random": 2 * 5 * 6000, "nginx-1.22.random": 3 * 5 * 6000, "nginx-1.31.random": 3 * 5 * 6000}
+PICKS = {f"{name}.random": 2 * 5 * 6000 for name in ("envoy-1.40", "haproxy-2.6", "haproxy-2.8")} | {
+    f"{name}.random": 3 * 5 * 6000 for name in ("nginx-1.22", "nginx-1.31")
+}
 
 
 @pytest.mark.parametrize("name", PICKS)
@@ -57,3 +59,39 @@ def test_counts_that_do_not_add_up_are_refused() -> None:
     document["cases"][0]["counts"] = [1, 2, 3, 4]
     with pytest.raises(UnreadableError, match="counts"):
         chance.envoy_random(document)
+
+
+@pytest.mark.parametrize("door", proxies.DOORS)
+@pytest.mark.parametrize("version", ["2.6", "2.8"])
+def test_every_door_of_haproxy(version: str, door: proxies.Door) -> None:
+    result = chance.haproxy_random(load(VECTORS / f"haproxy-{version}.random.json.gz"), door)
+    assert result.matched == result.total == PICKS[f"haproxy-{version}.random"]
+
+
+def test_haproxys_own_numbers_give_the_recorded_counts() -> None:
+    # Its xorshift starts at the same number in every process: the counts of the first case are those of the later of
+    # two draws a request, on the ring that our picker draws from, and not of the earlier one.
+    numbers, x = [], 2463534242
+    for _ in range(12_000):
+        x ^= x << 13 & 0xFFFFFFFF
+        x ^= x >> 17
+        x ^= x << 5 & 0xFFFFFFFF
+        numbers.append(x)
+    case = load(VECTORS / "haproxy-2.6.random.json.gz")["cases"][0]
+    ring = aibalance.RingHash([aibalance.Endpoint(f"s{i}", hash_key=i + 1) for i in range(3)], ring="haproxy")
+    later, earlier = (ring.pick_many([aibalance.Hashed(n) for n in numbers[i::2]]).indices for i in (1, 0))
+    assert [(later == i).sum() for i in range(3)] == case["counts"]
+    assert [(earlier == i).sum() for i in range(3)] != case["counts"]
+
+
+def test_by_weight_is_not_haproxys_way_and_what_it_does_not_translate_is_counted() -> None:
+    document = load(VECTORS / "haproxy-2.6.random.json.gz")
+    document["cases"] = [
+        {**document["cases"][0], "lines": ["balance random(1)"], "servers": [f"s{i} a" for i in (1, 2, 3)]}
+    ]
+    assert chance.haproxy_random(document).matched == 30_000
+    document["cases"][0]["servers"][0] += " weight 2"
+    assert chance.haproxy_random(document).matched == 0
+    document["cases"][0]["servers"][0] = "s1 a maxconn 3"
+    result = chance.haproxy_random(document)
+    assert (result.total, result.unsupported) == (0, 1)

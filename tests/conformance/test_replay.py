@@ -172,7 +172,7 @@ def test_what_is_not_translated_is_counted_and_never_matched(
 
 
 HAPROXY = {
-    "about": {"system": "haproxy", "version": "2.8.25", "algorithm": "balance random"},
+    "about": {"system": "haproxy", "version": "2.8.25", "algorithm": "balance url_param"},
     "cases": [{"servers": ["s0", "s1"], "weights": [1, 1], "ops": [0, 1, ["end", 0], 0]}],
 }
 LINES = {

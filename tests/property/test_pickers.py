@@ -491,7 +491,7 @@ def test_no_value_of_any_option_escapes_the_error_tree(data: st.DataObject) -> N
         Prequal: ["pool_size", "probe_rate", "remove_rate", "q_rif", "delta", "max_age", "seed", "clock"],
         ClientSideWeightedRoundRobin: ["blackout_period", "weight_expiration_period", "weight_update_period",
                                        "error_utilization_penalty", "seed", "clock"],
-        WeightedRandom: ["ring", "seed", "clock"],
+        WeightedRandom: ["ring", "choices", "seed", "clock"],
         JoinIdleQueue: ["seed", "clock"],
         RingHash: ["ring", "points", "min_size", "max_size", "hash", "avalanche", "bounded_load", "seed", "clock"],
         Maglev: ["table_size", "bounded_load", "seed", "clock"],

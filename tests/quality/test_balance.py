@@ -82,8 +82,8 @@ def shares(picker: Any, n: int, keys: int) -> np.ndarray:
 
 def test_the_default_ring_is_even_enough() -> None:
     addresses = [f"10.0.{i // 250}.{i % 250}:8080" for i in range(100)]
-    # 512 points each: the share of one has a standard deviation of 1/sqrt(512) = 4.4 %; the largest of 100 is about
-    # 2.5 of them above, 1.11. 4 million keys add 0.5 %.
+    # 1024 points each: the share of one has a standard deviation of 1/sqrt(1024) = 3.1 %; the largest of 100 is about
+    # 2.5 of them above, 1.08. 4 million keys add 0.5 %.
     relative = shares(RingHash(addresses), 100, 4_000_000)
     assert relative.max() <= 1.15
     assert relative.min() >= 0.85
@@ -93,8 +93,8 @@ def test_ring_shares_follow_weights() -> None:
     weights = [1 + i % 4 for i in range(40)]
     picker = RingHash([Endpoint(f"10.0.0.{i}:80", weight=w) for i, w in enumerate(weights)])
     relative = shares(picker, 40, 2_000_000) / (np.array(weights) / np.mean(weights))
-    # 4.5 standard deviations of 1/sqrt(512 weight), the least weight being the widest: 40 * 7e-6 by chance.
-    assert np.all(np.abs(relative - 1) < 4.5 / np.sqrt(512 * np.array(weights)))
+    # 4.5 standard deviations of 1/sqrt(1024 weight), the least weight being the widest: 40 * 7e-6 by chance.
+    assert np.all(np.abs(relative - 1) < 4.5 / np.sqrt(1024 * np.array(weights)))
 
 
 def test_maglev_is_nearly_even() -> None:

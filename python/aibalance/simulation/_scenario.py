@@ -44,6 +44,8 @@ PICKERS = (
     "LeastTime",
     "Prequal",
     "ClientSideWeightedRoundRobin",
+    "MementoHash",
+    "MultiProbeHash",
 )
 """Names that `[[balancers]]` may use for `picker`."""
 

@@ -78,6 +78,7 @@ mod tests {
             backup: false,
             priority: 0,
             zone: "".into(),
+
             max_inflight,
             payload: (),
         }

@@ -24,6 +24,8 @@ pub use first::First;
 pub use hashing::haproxy::Haproxy;
 pub use hashing::ip_hash::IpHash;
 pub use hashing::jump::Jump;
+pub use hashing::memento::MementoHash;
+pub use hashing::multi_probe::MultiProbe;
 pub use hashing::rendezvous::Rendezvous;
 pub use hashing::variants::{Modulo, Ring};
 pub use hashing::{maglev::Maglev, ring::RingHash};
@@ -33,7 +35,7 @@ pub use least_connections::LeastConnections;
 pub use least_request::LeastRequest;
 pub use least_time::LeastTime;
 pub use prequal::Prequal;
-pub use random::WeightedRandom;
+pub use random::{RingDraws, WeightedRandom};
 pub use reported_weights::ClientSideWeightedRoundRobin;
 pub use round_robin::{RoundRobin, Schedule, Start};
 

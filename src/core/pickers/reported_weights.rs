@@ -238,6 +238,7 @@ mod tests {
                 backup: false,
                 priority: 0,
                 zone: "".into(),
+
                 max_inflight: u32::MAX,
                 payload: (),
             }

@@ -288,6 +288,7 @@ mod tests {
             backup: false,
             priority: 0,
             zone: "".into(),
+
             max_inflight,
             payload: (),
         }

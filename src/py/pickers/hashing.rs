@@ -120,7 +120,7 @@ fn ring_size(sizes: Sizes<'_, '_>) -> PyResult<RingSize> {
             let allowed = "None when min_size or max_size is given: they say how large the ring is";
             return Err(ConfigError::new("points", points, allowed).into());
         }
-        (points, None, None) => RingSize::Points(points.unwrap_or(512)),
+        (points, None, None) => RingSize::Points(points.unwrap_or(1024)),
         // Envoy's own defaults for the bound that is not given.
         (_, min, max) => {
             let max = max.unwrap_or(pickers::hashing::ring::MAX_RING);
@@ -286,6 +286,43 @@ picker_class!(JumpBackHash, Jump, "JumpBackHash.", |py, _policy, kw| {}, {
     }
 });
 
+picker_class!(MementoHash, pickers::MementoHash, "MementoHash.", |py, _policy, kw| {}, {
+    #[new]
+    #[pyo3(signature = (endpoints, /, *, seed=None, clock=None))]
+    fn new(
+        endpoints: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+        clock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let pool = Pool::from_argument(endpoints, seed, clock)?;
+        Ok(MementoHash { door: Door::new(endpoints.py(), pool, pickers::MementoHash) })
+    }
+});
+
+picker_class!(
+    MultiProbeHash,
+    pickers::MultiProbe,
+    "Multi-probe consistent hashing.",
+    |py, policy, kw| {
+        kw.set_item("probes", policy.probes)?;
+    },
+    {
+        #[new]
+        #[pyo3(signature = (endpoints, /, *, probes=None, seed=None, clock=None))]
+        fn new(
+            endpoints: &Bound<'_, PyAny>,
+            probes: Option<&Bound<'_, PyAny>>,
+            #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+            clock: Option<&Bound<'_, PyAny>>,
+        ) -> PyResult<Self> {
+            let probes = probes.map_or(Ok(21), |v| positive("probes", v))?;
+            let policy = pickers::MultiProbe { probes: u32::try_from(probes).unwrap_or(u32::MAX) }.check()?;
+            let pool = Pool::from_argument(endpoints, seed, clock)?;
+            Ok(MultiProbeHash { door: Door::new(endpoints.py(), pool, policy) })
+        }
+    }
+);
+
 picker_class!(
     Rendezvous,
     pickers::Rendezvous,
@@ -350,5 +387,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     super::add::<SourceHash>(m)?;
     super::add::<Rendezvous>(m)?;
     super::add::<JumpHash>(m)?;
-    super::add::<JumpBackHash>(m)
+    super::add::<JumpBackHash>(m)?;
+    super::add::<MementoHash>(m)?;
+    super::add::<MultiProbeHash>(m)
 }

@@ -425,7 +425,9 @@ mod round_robin;
 
 pub(crate) use chance::{JoinIdleQueue, WeightedRandom};
 pub(crate) use connections::{First, LeastConnections};
-pub(crate) use hashing::{IpHash, JumpBackHash, JumpHash, Maglev, ModuloHash, Rendezvous, RingHash, SourceHash};
+pub(crate) use hashing::{
+    IpHash, JumpBackHash, JumpHash, Maglev, MementoHash, ModuloHash, MultiProbeHash, Rendezvous, RingHash, SourceHash,
+};
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use reported::{ClientSideWeightedRoundRobin, LeastTime, Prequal};
 pub(crate) use round_robin::RoundRobin;

@@ -32,6 +32,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "caddy": lambda pool, **k: aibalance.Rendezvous(pool, variant="caddy", **k),
     "jump": aibalance.JumpHash,
     "jump back": aibalance.JumpBackHash,
+    "memento": aibalance.MementoHash,
+    "multi probe": aibalance.MultiProbeHash,
     "traefik": lambda pool, **k: aibalance.Rendezvous(pool, variant="traefik", **k),
 }
 KEYS = [f"10.{i}.{i * 7 % 256}.{i * 13 % 256}" for i in range(200)]  # good for those that take addresses only, too
@@ -261,7 +263,7 @@ def test_what_cannot_be_is_refused_by_name(make: Callable[[], Any], said: str) -
 
 def test_an_unhealthy_server_that_keeps_its_place_moves_no_key_of_the_others() -> None:
     nginx = (aibalance.IpHash, aibalance.ModuloHash, MAKERS["ring nginx"])
-    for make in (*nginx, aibalance.JumpHash, aibalance.JumpBackHash):
+    for make in (*nginx, aibalance.JumpHash, aibalance.JumpBackHash, aibalance.MementoHash):
         pool = Pool(hosts(1, 1, 1, 1), panic_threshold=0)
         picker = make(pool)
         before = {key: picker.pick(key) for key in KEYS}
@@ -271,7 +273,9 @@ def test_an_unhealthy_server_that_keeps_its_place_moves_no_key_of_the_others() -
         assert all(picker.pick(key) == home for key, home in before.items())
 
 
-@pytest.mark.parametrize("make", [aibalance.Rendezvous, aibalance.JumpHash, aibalance.JumpBackHash])
+@pytest.mark.parametrize(
+    "make", [aibalance.Rendezvous, aibalance.JumpHash, aibalance.JumpBackHash, aibalance.MementoHash]
+)
 def test_weights_are_followed(make: Callable[..., Any]) -> None:
     n = 60_000
     picks = make(hosts(5, 1, 3, 0.5)).pick_many(np.arange(n, dtype=np.uint64))

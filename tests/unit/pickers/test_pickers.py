@@ -321,7 +321,7 @@ def test_ring_options() -> None:
         for kw in ({}, {"points": 100}, {"min_size": 2000}, {"min_size": 10, "max_size": 20}, {"hash": "murmur2"})
     ]
     assert len({tuple(m) for m in maps}) == 5
-    assert RingHash(nine, points=512).pick_many(KEYS).indices.tolist() == maps[0]
+    assert RingHash(nine, points=1024).pick_many(KEYS).indices.tolist() == maps[0]
     # Equal weights: Envoy's whole size in equal parts is so many points each.
     assert RingHash(nine, min_size=900).pick_many(KEYS).indices.tolist() == maps[1]
     for kw, field in [

@@ -46,6 +46,8 @@ NATIVE = (
     aibalance.Rendezvous,
     aibalance.JumpHash,
     aibalance.JumpBackHash,
+    aibalance.MementoHash,
+    aibalance.MultiProbeHash,
 )
 
 

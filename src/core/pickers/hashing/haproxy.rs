@@ -104,6 +104,12 @@ impl Index {
         served.is_some_and(|served| served < part.max(1))
     }
 
+    /// Nodes of a member, by its place in the pool.
+    pub(in crate::core::pickers) fn nodes(&self, index: u32) -> u64 {
+        let position = self.members.partition_point(|m| m.index < index);
+        self.shares.get(position).map_or(1, |&(own, _)| own)
+    }
+
     #[inline(never)]
     fn walk(&self, lookup: Lookup, key: u64, cx: &Context<'_>, allow: Option<Allow<'_>>) -> Option<Choice> {
         let usable = |m: Member| cx.view.available(m) && allow.is_none_or(|allow| allow(m.index));

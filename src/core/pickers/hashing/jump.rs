@@ -7,10 +7,10 @@ use crate::core::rng::mix64;
 use crate::core::sync::Mode;
 
 /// The step of SplitMix64's counter.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(super) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// How often a key whose bucket cannot be had is hashed on before all endpoints are asked.
-const REHASHES: u64 = 32;
+pub(super) const REHASHES: u64 = 32;
 
 /// The most buckets that weights may make before they are scaled down together.
 const MAX_BUCKETS: u64 = 1 << 20;
@@ -32,7 +32,7 @@ pub struct Index {
     owners: Vec<u32>,
 }
 
-fn jump(mut key: u64, buckets: u64) -> u64 {
+pub(super) fn jump(mut key: u64, buckets: u64) -> u64 {
     let (mut bucket, mut next) = (0u64, 0u64);
     while next < buckets {
         bucket = next;

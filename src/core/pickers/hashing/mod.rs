@@ -6,11 +6,14 @@ pub mod haproxy;
 pub mod ip_hash;
 pub mod jump;
 pub mod maglev;
+pub mod memento;
 pub mod modulo;
+pub mod multi_probe;
 pub mod nginx;
 pub mod nginx_ring;
 pub mod rendezvous;
 pub mod ring;
+mod units;
 pub mod variants;
 
 use std::net::IpAddr;

@@ -52,7 +52,7 @@ pub struct RingHash {
 
 impl Default for RingHash {
     fn default() -> RingHash {
-        RingHash { size: RingSize::Points(512), hash: PointHash::Xxh64, bounded_load: None }
+        RingHash { size: RingSize::Points(1024), hash: PointHash::Xxh64, bounded_load: None }
     }
 }
 
