@@ -103,6 +103,9 @@ pub struct Series {
     pub strangers: Vec<(Arc<str>, Sample)>,
 }
 
+/// Values by the pods' names.
+pub type Values = Vec<(Arc<str>, Sample)>;
+
 /// Pods and what they reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pods {
@@ -112,14 +115,14 @@ pub struct Pods {
 
 impl Pods {
     /// Joins pods and their metrics; the error is a name that two pods have.
-    pub fn new(pods: Vec<Pod>, metrics: Vec<(Arc<str>, Option<Vec<(Arc<str>, Sample)>>)>) -> Result<Pods, Arc<str>> {
+    pub fn new(pods: Vec<Pod>, metrics: Vec<(Arc<str>, Option<Values>)>) -> Result<Pods, Arc<str>> {
         let mut places: HashMap<Arc<str>, usize> = HashMap::with_capacity(pods.len());
         for (i, pod) in pods.iter().enumerate() {
             if places.insert(Arc::clone(&pod.name), i).is_some() {
                 return Err(Arc::clone(&pod.name));
             }
         }
-        let join = |values: Vec<(Arc<str>, Sample)>| {
+        let join = |values: Values| {
             let mut series = Series { samples: vec![None; pods.len()], strangers: Vec::new() };
             for (name, sample) in values {
                 match places.get(&name).and_then(|i| series.samples.get_mut(*i)) {
