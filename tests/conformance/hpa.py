@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from aibalance import ConfigError, MetricError
 from aibalance.autoscaling import (
     Behavior,
     ExternalMetric,
@@ -20,7 +21,6 @@ from aibalance.autoscaling import (
     ScalingRules,
     hpa,
 )
-from aibalance import ConfigError, MetricError
 
 from .model import Result
 from .recording import Record
@@ -45,9 +45,7 @@ def _metric(kind: str, target: int, name: str, key: str, container: str | None) 
     match kind:
         case "resource_utilization" | "resource_value" | "container_resource_utilization" | "container_resource_value":
             inside = container if kind.startswith("container") else None
-            return ResourceMetric(
-                name, average_utilization=percent, average_value=value, container=inside, key=key
-            )
+            return ResourceMetric(name, average_utilization=percent, average_value=value, container=inside, key=key)
         case "pods":
             return PodsMetric(name, average_value=value or "", key=key)
         case "object_value":
@@ -93,9 +91,7 @@ def _samples(values: Case, at: float) -> Case:
     }
 
 
-def _observation(
-    case: Case, at: float, resource: str, status: int, readings: list[tuple[str, Any]]
-) -> Observation:
+def _observation(case: Case, at: float, resource: str, status: int, readings: list[tuple[str, Any]]) -> Observation:
     single: Case = {}
     each: Case = {}
     for key, value in readings:
@@ -305,6 +301,8 @@ def quantity(records: list[Record]) -> Result:
             got = q._asdict()
             if got["float"] > sys.float_info.max:
                 got["float"] = None  # JSON has no infinity
-        expected = {"error": True} if r.get("error") else {name: r.get(name) for name in got}
+        expected: Case = {"error": True} if r.get("error") else {name: r.get(name) for name in got}
+        if isinstance(expected.get("float"), int):
+            expected["float"] = float(expected["float"])  # written without a point
         result.check(f"{record.where} ({r['s']!r})", expected, got)
     return result

@@ -198,7 +198,8 @@ class Behavior:
 class HorizontalPodAutoscaler(NativePolicy):
     """Kubernetes' Horizontal Pod Autoscaler (autoscaling/v2): as many replicas as bring each metric to its target.
 
-    `max_replicas`, `min_replicas` (1): bounds. 0 needs `scale_to_zero` and an object or external metric.
+    `max_replicas`, `min_replicas` (1): bounds. With 0 but not `scale_to_zero`, or without an object or external metric,
+    it can go to 0 and stays there, paused; Kubernetes refuses such an object when it is made, and so does from_manifest.
     `metrics`: ResourceMetric, PodsMetric, ObjectMetric, ExternalMetric; the largest answer wins. Default: CPU at 80 %.
     `behavior` (None): a Behavior; None is the older path, see there.
     `tolerance` (0.1): how far a metric may be from its target without consequences, a number or quantity.

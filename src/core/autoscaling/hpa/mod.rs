@@ -49,10 +49,9 @@ pub struct Config {
 impl Config {
     /// Whether it could be, by the rules of the API.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let outside = self.metrics.iter().any(|m| matches!(m.source, Source::Object | Source::External));
-        if self.min < 0 || (self.min == 0 && !(self.scale_to_zero && outside)) {
-            let allowed = "a whole number of 1 or more; 0 needs scale_to_zero and an object or external metric";
-            return Err(ConfigError::new("min_replicas", self.min, allowed));
+        // An object may outlive the gate that it was made under, so 0 is not refused here.
+        if self.min < 0 {
+            return Err(ConfigError::new("min_replicas", self.min, "a whole number of 0 or more"));
         }
         if self.max < 1 || self.max < self.min {
             let allowed = format!("a whole number of 1 or more, from min_replicas ({}) to {MAX_CAPACITY}", self.min);
