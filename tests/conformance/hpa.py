@@ -1,4 +1,4 @@
-"""Replays the recordings of Kubernetes' Horizontal Pod Autoscaler: each record becomes one question to the public API."""
+"""Replays the recordings of Kubernetes' autoscaler: each record becomes one question to the public API."""
 
 from __future__ import annotations
 

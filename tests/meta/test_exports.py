@@ -74,7 +74,6 @@ EXPORTED: dict[str, set[str]] = {
         "ResourceMetric",
         "ScalingPolicy",
         "ScalingRules",
-        "hpa",
         "warm_metric",
     },
 }

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from .._core import Observation, Pods, Recommendation, round_percent_change
-from . import hpa
 from .aws import Combined, Step, StepScaling, TargetTracking, effective_warmup, warm_metric
 from .hpa import (
     Behavior,
@@ -42,7 +41,6 @@ __all__ = [
     "StepScaling",
     "TargetTracking",
     "effective_warmup",
-    "hpa",
     "round_percent_change",
     "warm_metric",
 ]

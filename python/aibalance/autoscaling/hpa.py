@@ -199,7 +199,7 @@ class HorizontalPodAutoscaler(NativePolicy):
     """Kubernetes' Horizontal Pod Autoscaler (autoscaling/v2): as many replicas as bring each metric to its target.
 
     `max_replicas`, `min_replicas` (1): bounds. With 0 but not `scale_to_zero`, or without an object or external metric,
-    it can go to 0 and stays there, paused; Kubernetes refuses such an object when it is made, and so does from_manifest.
+    it can go to 0 and stays there, paused; Kubernetes refuses to make such an object, and so does from_manifest.
     `metrics`: ResourceMetric, PodsMetric, ObjectMetric, ExternalMetric; the largest answer wins. Default: CPU at 80 %.
     `behavior` (None): a Behavior; None is the older path, see there.
     `tolerance` (0.1): how far a metric may be from its target without consequences, a number or quantity.
@@ -334,7 +334,8 @@ def replicas(
     `tolerance`: both directions, or a pair (down, up). The others: see HorizontalPodAutoscaler.
     Raises MetricError when the metric gives no answer. Source: `replica_calculator.go` of Kubernetes v1.36.2.
 
-    >>> replicas(ResourceMetric("cpu", average_utilization=50), {"current": 4, "metrics": {"cpu": 90}}, now=0.0).replicas
+    >>> cpu = ResourceMetric("cpu", average_utilization=50)
+    >>> replicas(cpu, {"current": 4, "metrics": {"cpu": 90}}, now=0.0).replicas
     8
     """
     count, milli, utilization, ratio, within = _hpa_replicas(

@@ -122,7 +122,7 @@ fn check_rules(field: &str, rules: &behavior::Rules) -> Result<(), ConfigError> 
         }
         if !(1_000_000_000..=1_800_000_000_000).contains(&policy.period.0) {
             let field = at(&format!("policies[{i}].period"));
-            return Err(ConfigError::new(field, policy.period.as_secs_f64(), "seconds from 1 to 1800"));
+            return Err(ConfigError::new(field, policy.period.0 as f64 / 1e9, "seconds from 1 to 1800"));
         }
     }
     Ok(())
