@@ -289,7 +289,7 @@ class HorizontalPodAutoscaler(NativePolicy):
         """
         from ..formats.kubernetes import read_hpa
 
-        flags = {
+        flags: dict[str, Any] = {
             "tolerance": tolerance,
             "downscale_stabilization": downscale_stabilization,
             "cpu_initialization_period": cpu_initialization_period,

@@ -275,7 +275,8 @@ def _metric(node: _Node) -> Any:
     section = kind.one_of(SOURCES)
     for other in fields:
         if other not in {"type", section}:
-            raise fields[other].fail(f"the type is {kind.value}, whose section is {section}")
+            said = f"the type is {kind.value}, whose section is {section}"
+            raise node.fail(said, node.keys.get(other), node.below(other))
     source = node.need(fields, section)
     known = {"target"}
     if kind.value in {"Resource", "ContainerResource"}:
@@ -320,7 +321,7 @@ def _behavior(node: _Node) -> Any:
 
     fields = node.mapping({"scaleUp", "scaleDown"})
     up, down = fields.get("scaleUp"), fields.get("scaleDown")
-    return Behavior(scale_up=up and _rules(up), scale_down=down and _rules(down))
+    return Behavior(scale_up=None if up is None else _rules(up), scale_down=None if down is None else _rules(down))
 
 
 def _rules(node: _Node) -> Any:

@@ -100,7 +100,7 @@ def test_every_kind_of_metric() -> None:
         ("minReplicas: 2", "maxReplicas: 2", r":12: spec.maxReplicas: the field is there twice"),
         ("kind: Horizontal", "kind: Vertical", "one document of kind HorizontalPodAutoscaler is needed"),
         ("spec:\n  scale", "spec: [\n  scale", r":\d+: not YAML"),
-        ("  maxReplicas: 40\n", "", r":9: spec.maxReplicas: the field is needed"),
+        ("  maxReplicas: 40\n", "", r":7: spec.maxReplicas: the field is needed"),
         ("chat\n  minReplicas", "chat\n  minReplicas: &a [*a]\n  x", r"spec"),
     ],
 )
