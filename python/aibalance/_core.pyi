@@ -12,6 +12,7 @@ __all__ = [
     "Ewma",
     "First",
     "Hashed",
+    "HpaEngine",
     "IpHash",
     "JoinIdleQueue",
     "JumpBackHash",
@@ -29,6 +30,7 @@ __all__ = [
     "Observation",
     "PeakEwma",
     "Picks",
+    "Pods",
     "Pool",
     "Prequal",
     "Recommendation",
@@ -44,6 +46,8 @@ __all__ = [
     "__version__",
     "_after_fork",
     "_before_fork",
+    "_hpa_replicas",
+    "_parse_quantity",
     "_picks",
     "_reseed_after_fork",
     "_simulate",
@@ -1365,7 +1369,7 @@ class Observation:
         desired: int | None = None,
         status: int | None = None,
         warming: int = 0,
-        metrics: Mapping[str, float | None] = {},
+        metrics: Mapping[str, float | str | Sequence[float | str] | None] = {},
         pods: Any = None,
     ) -> Observation: ...
     @property
@@ -1377,7 +1381,7 @@ class Observation:
     @property
     def warming(self) -> int: ...
     @property
-    def metrics(self) -> dict[str, float | None]: ...
+    def metrics(self) -> dict[str, Any]: ...
     @property
     def pods(self) -> Any: ...
     def __eq__(self, other: object, /) -> bool: ...
@@ -1418,6 +1422,69 @@ class ScalingEngine:
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
 
+@final
+class Pods:
+    """Pods as an autoscaler sees them, with the metrics that have one value a pod, read once.
+
+    `records`: an iterable of mappings with these keys:
+    `name` (needed, unique); `phase` ("running"), "pending", "succeeded", "failed" or "unknown"; `deleted` (False);
+    `ready` (True), False, "unknown", or None for no such condition; `ready_since` (long ago): seconds of the policy's
+    clock, also negative, of the last change of `ready`; `started` (long ago): seconds, or None for not yet;
+    `containers`: mappings with `name`, `requests`, `init` (False), `sidecar` (False: an init container that runs on);
+    `requests`: those of the pod as a whole. Requests are mappings of resource to number or quantity ("500m").
+    `metrics` ({}): by key, a mapping of pod name to its value, or to (value, at seconds, window seconds = 60); None for
+    a metric that could not be had. A pod left out has no value; a name that is no pod's counts as Kubernetes counts it.
+
+    Frozen, equal by content. Raises MetricError with the field's path. Reading is O(pods); a decision over them runs
+    without Python objects.
+
+    >>> from aibalance.autoscaling import Pods
+    >>> pods = Pods([{"name": "a"}, {"name": "b", "ready": False}], metrics={"queue": {"a": 9, "b": "1500m"}})
+    >>> len(pods), pods.ready, pods.metrics
+    (2, 1, {'queue': 2})
+    """
+
+    def __new__(
+        cls, records: Iterable[Mapping[str, Any]], /, *, metrics: Mapping[str, Mapping[str, Any] | None] | None = {}
+    ) -> Pods: ...
+    @property
+    def ready(self) -> int:
+        """How many run and are ready."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, in order."""
+
+    @property
+    def metrics(self) -> dict[str, int | None]:
+        """How many pods have a value, by metric; None for a metric that could not be had."""
+
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @staticmethod
+    def _rebuild(pods: list[Any], series: list[Any]) -> Pods: ...
+
+@final
+class HpaEngine:
+    def __new__(cls, config: object) -> HpaEngine: ...
+    def recommend(self, observation: Observation | Mapping[str, Any], now: float) -> Recommendation: ...
+    def record(self, name: str, value: float | None, at: float) -> None: ...
+    def rejected(self, recommendation: Recommendation) -> None: ...
+    def status(self) -> dict[str, Any]: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+def _parse_quantity(text: str, /) -> tuple[int, int, float, str, int]: ...
+def _hpa_replicas(
+    metric: object,
+    observation: Observation | Mapping[str, Any],
+    /,
+    *,
+    now: float,
+    tolerance: Any,
+    cpu_initialization_period: float,
+    initial_readiness_delay: float,
+) -> tuple[int, int, int | None, float, bool]: ...
 def round_percent_change(change: float, /) -> int: ...
 
 # Simulation

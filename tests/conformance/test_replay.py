@@ -176,18 +176,6 @@ HAPROXY = {
     "cases": [{"servers": ["s0", "s1"], "weights": [1, 1], "ops": [0, 1, ["end", 0], 0]}],
 }
 LINES = {
-    "hpa_behavior": [{"behavior": {}, "controller_downscale_window_s": 300, "steps": [{}, {}]}],
-    "hpa_metric": [{"kind": "pods", "target": 1, "tol_up": 0.1, "tol_down": 0.1, "out": {}}] * 2,
-    "hpa_reconcile": [
-        {
-            "behavior": None,
-            "controller_downscale_window_s": 1,
-            "metrics": [],
-            "controller_tolerance": 0.1,
-            "steps": [{}] * 2,
-        }
-    ],
-    "quantity": [{"s": "1k"}, {"s": "x", "error": True}],
     "kpa_autoscaler": [{"decider": {}, "stable_window_s": 60, "events": [{"op": "stat"}, {"op": "scale"}]}],
     "kpa_buckets": [{"window_s": 60, "granularity_s": 1, "ops": [{}, {}]}],
     "kpa_scaler": [{"pa_state": "active", "decider_desired": 1, "out": {}}] * 2,

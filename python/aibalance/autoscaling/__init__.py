@@ -8,16 +8,35 @@
 
 from __future__ import annotations
 
-from .._core import Observation, Recommendation, round_percent_change
+from .._core import Observation, Pods, Recommendation, round_percent_change
 from .aws import Combined, Step, StepScaling, TargetTracking, effective_warmup, warm_metric
+from .hpa import (
+    Behavior,
+    ExternalMetric,
+    HorizontalPodAutoscaler,
+    ObjectMetric,
+    PodsMetric,
+    ResourceMetric,
+    ScalingPolicy,
+    ScalingRules,
+)
 from .policy import Clock, Policy
 
 __all__ = [
+    "Behavior",
     "Clock",
     "Combined",
+    "ExternalMetric",
+    "HorizontalPodAutoscaler",
+    "ObjectMetric",
     "Observation",
+    "Pods",
+    "PodsMetric",
     "Policy",
     "Recommendation",
+    "ResourceMetric",
+    "ScalingPolicy",
+    "ScalingRules",
     "Step",
     "StepScaling",
     "TargetTracking",

@@ -1,10 +1,12 @@
 //! Observations: the class, and the plain mapping that may stand for it.
 
 use super::read::{real, shown, whole};
+use crate::core::autoscaling::hpa::calculator::Reading;
+use crate::core::autoscaling::hpa::quantity;
 use crate::core::autoscaling::{MAX_CAPACITY, Observation, metric_error};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
 
 /// What a policy gets to see.
 ///
@@ -12,8 +14,9 @@ use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
 /// `desired`: what the group was last asked to be; None is `current + warming`.
 /// `status`: the replicas that a controller last reported, for policies that tell them from `current`.
 /// `warming`: capacity that was started and does not count in the metrics yet.
-/// `metrics`: values by name; None is a missing value, a name left out leaves it to what was recorded.
-/// `pods`: one record an instance, for policies that look at each.
+/// `metrics`: values by name; None is a missing value, a name left out leaves it to what was recorded. Kubernetes'
+/// policies also take quantities as text ("1500m") and lists of values, which are added up; the AWS policies do not.
+/// `pods`: the instances, for policies that look at each: a `Pods`.
 /// The AWS policies read neither `status` nor `pods`. Counts are whole numbers from 0 to 2^31 - 1.
 /// Raises MetricError for anything else. A plain mapping with these keys does as well wherever this is taken.
 ///
@@ -26,8 +29,102 @@ pub(crate) struct PyObservation {
     desired: Option<i64>,
     status: Option<i64>,
     warming: i64,
-    metrics: Vec<(String, Option<f64>)>,
+    metrics: Vec<(String, Given)>,
     pods: Option<Py<PyAny>>,
+}
+
+/// The value of a metric as it was given.
+#[derive(Clone, Debug)]
+pub(super) enum Given {
+    Missing,
+    Real(f64),
+    /// A quantity, and what it is in thousandths.
+    Text(String, i64),
+    /// Several, and what they are in thousandths.
+    Many(Vec<Given>, Vec<i64>),
+}
+
+impl Given {
+    /// For policies that know floats only.
+    fn float(&self, name: &str) -> PyResult<Option<f64>> {
+        match self {
+            Given::Missing => Ok(None),
+            Given::Real(v) => Ok(Some(*v)),
+            Given::Text(text, _) => Err(metric_error(name, format!("{text:?}"), FINITE).into()),
+            Given::Many(..) => Err(metric_error(name, "a list", FINITE).into()),
+        }
+    }
+
+    /// For policies that count in thousandths. The values were checked when they were read.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        match self {
+            Given::Missing => Reading::Missing,
+            Given::Real(v) => quantity::milli_of(*v).map_or(Reading::Missing, Reading::One),
+            Given::Text(_, milli) => Reading::One(*milli),
+            Given::Many(_, all) => Reading::Many(all),
+        }
+    }
+
+    fn to_object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self {
+            Given::Missing => py.None().into_bound(py),
+            Given::Real(v) => v.into_pyobject(py)?.into_any(),
+            Given::Text(text, _) => PyString::new(py, text).into_any(),
+            Given::Many(items, _) => {
+                let items: Vec<_> = items.iter().map(|i| i.to_object(py)).collect::<PyResult<_>>()?;
+                PyList::new(py, items)?.into_any()
+            }
+        })
+    }
+}
+
+const FINITE: &str = "a finite number up to 2^360 is allowed, and None for a missing value";
+
+/// One value in any form.
+fn given(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Given> {
+    if value.is_none() {
+        return Ok(Given::Missing);
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        let text = text.to_str().map_err(|_| refuse(name, value, "a quantity is valid Unicode"))?;
+        let parsed = quantity::parse(text).map_err(|e| refuse(name, value, &format!("{} is allowed", e.allowed)))?;
+        return Ok(Given::Text(text.to_owned(), parsed.milli()));
+    }
+    let list: Option<Vec<Bound<'_, PyAny>>> = match (value.cast::<PyList>(), value.cast::<PyTuple>()) {
+        (Ok(l), _) => Some(l.iter().collect()),
+        (_, Ok(t)) => Some(t.iter().collect()),
+        _ => None,
+    };
+    if let Some(list) = list {
+        let (mut items, mut milli) = (Vec::with_capacity(list.len()), Vec::with_capacity(list.len()));
+        for item in list {
+            let one = given(name, &item)?;
+            match one.reading() {
+                Reading::One(v) => milli.push(v),
+                _ => {
+                    return Err(refuse(
+                        name,
+                        &item,
+                        "a list holds numbers and quantities, whose thousandths fit in 64 bits",
+                    ));
+                }
+            }
+            items.push(one);
+        }
+        return Ok(Given::Many(items, milli));
+    }
+    real(value).map(Given::Real).ok_or_else(|| refuse(name, value, FINITE))
+}
+
+/// A value for a policy that counts in thousandths: what does not fit is an error, not a gap.
+fn check_milli(name: &str, value: &Given) -> PyResult<()> {
+    match value {
+        Given::Real(v) if quantity::milli_of(*v).is_none() => {
+            let allowed = "a finite number whose thousandths fit in 64 bits is allowed, and None for a missing value";
+            Err(metric_error(name, v, allowed).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse(name: &str, value: &Bound<'_, PyAny>, allowed: &str) -> PyErr {
@@ -50,9 +147,7 @@ pub(super) fn metric_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Opt
     if value.is_none() {
         return Ok(None);
     }
-    real(value)
-        .map(Some)
-        .ok_or_else(|| refuse(name, value, "a finite number up to 2^360 is allowed, and None for a missing value"))
+    real(value).map(Some).ok_or_else(|| refuse(name, value, FINITE))
 }
 
 /// The items of a mapping, dictionaries first.
@@ -77,15 +172,14 @@ fn each<'py>(
     Ok(())
 }
 
-type Metrics<'py> = Vec<(Bound<'py, PyString>, Option<f64>)>;
+type Metrics<'py> = Vec<(Bound<'py, PyString>, Given)>;
 
 fn metrics<'py>(value: &Bound<'py, PyAny>) -> PyResult<Metrics<'py>> {
     let mut found = Vec::new();
     each("metrics", value, |k, v| {
         let Ok(name) = k.cast::<PyString>() else { return Err(refuse("metrics", k, "names of metrics are text")) };
         let text = name.to_str().map_err(|_| refuse("metrics", k, "names of metrics are valid Unicode"))?;
-        let value = metric_value(text, v)?;
-        found.push((name.clone(), value));
+        found.push((name.clone(), given(text, v)?));
         Ok(())
     })?;
     Ok(found)
@@ -95,19 +189,41 @@ fn metrics<'py>(value: &Bound<'py, PyAny>) -> PyResult<Metrics<'py>> {
 pub(super) fn with_observation<T>(value: &Bound<'_, PyAny>, f: impl FnOnce(&Observation<'_>) -> T) -> PyResult<T> {
     if let Ok(seen) = value.cast::<PyObservation>() {
         let seen = seen.get();
-        let metrics: Vec<(&str, Option<f64>)> = seen.metrics.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        let metrics: Vec<(&str, Option<f64>)> =
+            seen.metrics.iter().map(|(n, v)| Ok((n.as_str(), v.float(n)?))).collect::<PyResult<_>>()?;
         let (current, desired, warming) = (seen.current, seen.desired, seen.warming);
         return Ok(f(&Observation { current, desired, warming, metrics: &metrics }));
     }
-    let (mut current, mut desired, mut warming, mut named) = (None, None, 0, Vec::new());
+    let Loose { current, desired, warming, named, .. } = loose(value)?;
+    let mut borrowed: Vec<(&str, Option<f64>)> = Vec::with_capacity(named.len());
+    for (name, v) in &named {
+        let name = name.to_str()?;
+        borrowed.push((name, v.float(name)?));
+    }
+    Ok(f(&Observation { current, desired, warming, metrics: &borrowed }))
+}
+
+/// A plain mapping, read.
+struct Loose<'py> {
+    current: i64,
+    desired: Option<i64>,
+    status: Option<i64>,
+    warming: i64,
+    named: Metrics<'py>,
+    pods: Option<Bound<'py, PyAny>>,
+}
+
+fn loose<'py>(value: &Bound<'py, PyAny>) -> PyResult<Loose<'py>> {
+    let (mut current, mut desired, mut status, mut warming) = (None, None, None, 0);
+    let (mut named, mut pods) = (Vec::new(), None);
     each("observation", value, |k, v| {
         match k.cast::<PyString>().ok().and_then(|s| s.to_str().ok()) {
             Some("current") => current = Some(count("current", v)?),
             Some("desired") => desired = optional_count("desired", v)?,
-            Some("status") => drop(optional_count("status", v)?),
+            Some("status") => status = optional_count("status", v)?,
             Some("warming") => warming = count("warming", v)?,
             Some("metrics") => named = metrics(v)?,
-            Some("pods") => {}
+            Some("pods") => pods = Some(v.clone()).filter(|v| !v.is_none()),
             _ => {
                 let allowed = "the keys are current, desired, status, warming, metrics and pods";
                 return Err(refuse("observation", k, allowed));
@@ -116,11 +232,42 @@ pub(super) fn with_observation<T>(value: &Bound<'_, PyAny>, f: impl FnOnce(&Obse
         Ok(())
     })?;
     let Some(current) = current else { return Err(refuse("observation", value, "the key current is needed")) };
-    let mut borrowed: Vec<(&str, Option<f64>)> = Vec::with_capacity(named.len());
-    for (name, v) in &named {
-        borrowed.push((name.to_str()?, *v));
+    Ok(Loose { current, desired, status, warming, named, pods })
+}
+
+/// What a policy of Kubernetes sees: counts, metrics in thousandths, and the pods.
+pub(super) struct Cluster<'a, 'py> {
+    pub current: i64,
+    pub desired: Option<i64>,
+    pub status: Option<i64>,
+    pub warming: i64,
+    pub metrics: &'a [(&'a str, &'a Given)],
+    pub pods: Option<&'a Bound<'py, PyAny>>,
+}
+
+/// Calls `f` with what `value` says, an Observation or a mapping.
+pub(super) fn with_cluster<'py, T>(
+    value: &Bound<'py, PyAny>,
+    f: impl FnOnce(&Cluster<'_, 'py>) -> PyResult<T>,
+) -> PyResult<T> {
+    if let Ok(seen) = value.cast::<PyObservation>() {
+        let seen = seen.get();
+        let metrics: Vec<(&str, &Given)> = seen.metrics.iter().map(|(n, v)| (n.as_str(), v)).collect();
+        for (name, v) in &metrics {
+            check_milli(name, v)?;
+        }
+        let pods = seen.pods.as_ref().map(|p| p.bind(value.py()).clone()).filter(|p| !p.is_none());
+        let (current, desired, status, warming) = (seen.current, seen.desired, seen.status, seen.warming);
+        return f(&Cluster { current, desired, status, warming, metrics: &metrics, pods: pods.as_ref() });
     }
-    Ok(f(&Observation { current, desired, warming, metrics: &borrowed }))
+    let Loose { current, desired, status, warming, named, pods } = loose(value)?;
+    let mut metrics: Vec<(&str, &Given)> = Vec::with_capacity(named.len());
+    for (name, v) in &named {
+        let name = name.to_str()?;
+        check_milli(name, v)?;
+        metrics.push((name, v));
+    }
+    f(&Cluster { current, desired, status, warming, metrics: &metrics, pods: pods.as_ref() })
 }
 
 #[pymethods]
@@ -179,7 +326,7 @@ impl PyObservation {
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let out = PyDict::new(py);
         for (name, value) in &self.metrics {
-            out.set_item(name, value)?;
+            out.set_item(name, value.to_object(py)?)?;
         }
         Ok(out)
     }
