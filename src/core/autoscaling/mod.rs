@@ -5,12 +5,16 @@
 
 pub mod alarm;
 pub mod combined;
+pub mod keda;
+pub mod knative;
 pub mod memory;
+pub mod plain;
 pub mod recommendation;
 pub mod rounding;
 pub mod state;
 pub mod step;
 pub mod target_tracking;
+pub mod told;
 
 use crate::core::error::{ConfigError, MetricError};
 use crate::core::time::Nanos;
