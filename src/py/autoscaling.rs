@@ -1,7 +1,11 @@
 //! The binding of the scaling policies: reads configuration and observations, locks shortly, converts the answer.
 
 mod config;
+mod keda;
+mod kept;
+mod knative;
 mod observation;
+mod plain;
 mod read;
 mod recommendation;
 mod state;
@@ -77,7 +81,9 @@ impl ScalingEngine {
 
     /// Takes back the assumption that the recommendation was carried out.
     fn rejected(&self, recommendation: &PyRecommendation) {
-        self.lock().rejected(recommendation.inner());
+        if let Some(own) = recommendation.inner() {
+            self.lock().rejected(own);
+        }
     }
 
     /// The memory as a plain dictionary.
@@ -125,6 +131,8 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyObservation>()?;
     m.add_class::<PyRecommendation>()?;
     m.add_function(wrap_pyfunction!(round_percent_change, m)?)?;
+    keda::register(m)?;
+    knative::register(m)?;
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! Recommendations as Python sees them. Words and dictionaries are made when they are asked for.
 
 use super::nothing;
+use super::plain;
 use super::read::shown;
 use crate::core::autoscaling::recommendation::Rule;
-use crate::core::autoscaling::{Limit, Recommendation, Signal, StageValue};
+use crate::core::autoscaling::told::{Outcome, Written};
+use crate::core::autoscaling::{Action, Limit, Recommendation, Signal, StageValue};
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
 use pyo3::prelude::*;
@@ -16,18 +18,49 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 /// >>> policy.recommend({"current": 10, "metrics": {"cpu": 75.0}}, now=0.0)
 /// Recommendation(15, current=10, action='scale_out')
 #[pyclass(frozen, eq, module = "aibalance.autoscaling", name = "Recommendation")]
-#[derive(PartialEq)]
 pub(crate) struct PyRecommendation {
-    inner: Recommendation,
+    inner: Inner,
+}
+
+/// The AWS policies' own kind, or the outcome of any other system.
+enum Inner {
+    Aws(Box<Recommendation>),
+    Other(Box<dyn Outcome>),
 }
 
 impl PyRecommendation {
     pub(super) fn new(inner: Recommendation) -> PyRecommendation {
-        PyRecommendation { inner }
+        PyRecommendation { inner: Inner::Aws(Box::new(inner)) }
     }
 
-    pub(super) fn inner(&self) -> &Recommendation {
-        &self.inner
+    pub(super) fn told(outcome: impl Outcome + 'static) -> PyRecommendation {
+        PyRecommendation { inner: Inner::Other(Box::new(outcome)) }
+    }
+
+    /// That of an AWS policy.
+    pub(super) fn inner(&self) -> Option<&Recommendation> {
+        match &self.inner {
+            Inner::Aws(r) => Some(r),
+            Inner::Other(_) => None,
+        }
+    }
+
+    /// Number and instant of another system's.
+    pub(super) fn identity(&self) -> Option<(u64, Nanos)> {
+        match &self.inner {
+            Inner::Aws(_) => None,
+            Inner::Other(o) => Some((o.serial(), o.at())),
+        }
+    }
+}
+
+impl PartialEq for PyRecommendation {
+    fn eq(&self, other: &PyRecommendation) -> bool {
+        match (&self.inner, &other.inner) {
+            (Inner::Aws(a), Inner::Aws(b)) => a == b,
+            (Inner::Other(a), Inner::Other(b)) => Written::of(&**a) == Written::of(&**b),
+            _ => false,
+        }
     }
 }
 
@@ -75,39 +108,60 @@ impl PyRecommendation {
     /// The capacity that there should be.
     #[getter]
     fn desired(&self) -> i64 {
-        self.inner.desired
+        match &self.inner {
+            Inner::Aws(r) => r.desired,
+            Inner::Other(o) => o.desired(),
+        }
     }
 
     /// The capacity in service when it was made.
     #[getter]
     fn current(&self) -> i64 {
-        self.inner.current
+        match &self.inner {
+            Inner::Aws(r) => r.current,
+            Inner::Other(o) => o.current(),
+        }
     }
 
     /// "scale_out", "scale_in", "none" or "insufficient_data": against what had been asked for before.
     #[getter]
     fn action(&self) -> &'static str {
-        self.inner.action().name()
+        match &self.inner {
+            Inner::Aws(r) => r.action().name(),
+            Inner::Other(o) => o.action().name(),
+        }
     }
 
     /// One sentence for people; its wording may change.
     #[getter]
     fn reason(&self) -> String {
-        self.inner.reason()
+        match &self.inner {
+            Inner::Aws(r) => r.reason(),
+            Inner::Other(o) => o.reason(),
+        }
     }
 
     /// What kept it from being what the metric alone asks for: "min_capacity", "max_capacity", "in_flight", "warming",
-    /// "scale_out_cooldown", "scale_in_cooldown", "disable_scale_in", "zero_capacity", "not_unanimous", or None.
+    /// "scale_out_cooldown", "scale_in_cooldown", "disable_scale_in", "zero_capacity", "not_unanimous" (AWS), or
+    /// "tolerance", "stabilization", "scale_up_limit", "scale_down_limit", "min_replicas", "max_replicas",
+    /// "missing_metrics", "scaling_disabled" (Kubernetes), or None.
     #[getter]
-    fn limited_by(&self) -> Option<&'static str> {
-        self.inner.limited_by.map(Limit::name)
+    fn limited_by(&self) -> Option<&str> {
+        match &self.inner {
+            Inner::Aws(r) => r.limited_by.map(Limit::name),
+            Inner::Other(o) => o.limited_by(),
+        }
     }
 
     /// The stages in order, each a name and the value after it.
     #[getter]
     fn trace<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let stages: Vec<(String, Bound<'py, PyAny>)> =
-            self.inner.trace().into_iter().map(|(n, v)| Ok((n, stage(py, v)?))).collect::<PyResult<_>>()?;
+        let stages: Vec<(String, Bound<'py, PyAny>)> = match &self.inner {
+            Inner::Aws(r) => r.trace().into_iter().map(|(n, v)| Ok((n, stage(py, v)?))).collect::<PyResult<_>>()?,
+            Inner::Other(o) => {
+                o.trace().iter().map(|(n, v)| Ok((n.clone(), plain::to(py, v)?))).collect::<PyResult<_>>()?
+            }
+        };
         PyList::new(py, stages)
     }
 
@@ -121,34 +175,79 @@ impl PyRecommendation {
     /// capacity, the metric projected to the new capacity; of several policies, each one's recommendation.
     #[getter]
     fn details<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        details(py, &self.inner)
+        match &self.inner {
+            Inner::Aws(r) => details(py, r),
+            Inner::Other(o) => plain::to_dict(py, &o.details()),
+        }
     }
 
     fn __repr__(&self) -> String {
-        let r = &self.inner;
-        let mut text = format!("Recommendation({}, current={}, action='{}'", r.desired, r.current, r.action().name());
-        if let Some(limit) = r.limited_by {
-            text.push_str(&format!(", limited_by='{}'", limit.name()));
+        let mut text =
+            format!("Recommendation({}, current={}, action='{}'", self.desired(), self.current(), self.action());
+        if let Some(limit) = self.limited_by() {
+            text.push_str(&format!(", limited_by='{limit}'"));
         }
         text.push(')');
         text
     }
 
     fn __hash__(&self) -> u64 {
-        let r = &self.inner;
-        r.serial ^ r.at.0.rotate_left(32) ^ r.desired.unsigned_abs().rotate_left(17)
+        let (serial, at) = match &self.inner {
+            Inner::Aws(r) => (r.serial, r.at),
+            Inner::Other(o) => (o.serial(), o.at()),
+        };
+        serial ^ at.0.rotate_left(32) ^ self.desired().unsigned_abs().rotate_left(17)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
         let rebuild = slf.get_type().getattr("_rebuild")?;
-        Ok((rebuild, (pack(slf.py(), &slf.get().inner)?,)))
+        let fields = match &slf.get().inner {
+            Inner::Aws(r) => pack(slf.py(), r)?,
+            Inner::Other(o) => pack_told(slf.py(), &**o)?,
+        };
+        Ok((rebuild, (fields,)))
     }
 
     /// Makes one again from what `__reduce__` wrote.
     #[staticmethod]
     fn _rebuild(fields: &Bound<'_, PyDict>) -> PyResult<PyRecommendation> {
-        Ok(PyRecommendation { inner: unpack(fields)? })
+        if fields.contains("told")? {
+            return Ok(PyRecommendation::told(unpack_told(fields)?));
+        }
+        Ok(PyRecommendation::new(unpack(fields)?))
     }
+}
+
+/// Any other system's outcome travels as what it tells.
+fn pack_told<'py>(py: Python<'py>, o: &dyn Outcome) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    out.set_item("told", true)?;
+    out.set_item("current", o.current())?;
+    out.set_item("desired", o.desired())?;
+    out.set_item("action", o.action().name())?;
+    out.set_item("limited_by", o.limited_by())?;
+    out.set_item("reason", o.reason())?;
+    out.set_item("trace", plain::to_dict(py, &o.trace())?)?;
+    out.set_item("details", plain::to_dict(py, &o.details())?)?;
+    out.set_item("serial", o.serial())?;
+    out.set_item("at", o.at().0)?;
+    Ok(out)
+}
+
+fn unpack_told(fields: &Bound<'_, PyDict>) -> PyResult<Written> {
+    let action: String = get(fields, "action")?;
+    let actions = [Action::ScaleOut, Action::ScaleIn, Action::None, Action::InsufficientData];
+    Ok(Written {
+        current: get(fields, "current")?,
+        desired: get(fields, "desired")?,
+        action: word("action", &action, &actions, Action::name)?,
+        limited_by: get(fields, "limited_by")?,
+        reason: get(fields, "reason")?,
+        trace: plain::from_dict(&get(fields, "trace")?)?,
+        details: plain::from_dict(&get(fields, "details")?)?,
+        serial: get(fields, "serial")?,
+        at: Nanos(get(fields, "at")?),
+    })
 }
 
 fn pack<'py>(py: Python<'py>, r: &Recommendation) -> PyResult<Bound<'py, PyDict>> {
