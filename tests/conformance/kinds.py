@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import chance, cloud, hashing, proxies, sched, theory
+from . import chance, cloud, hashing, keda, knative, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -47,7 +47,7 @@ REPLAYED: dict[tuple[str, str], Replay] = {
 }
 
 # Keys that every record of an autoscaling recording has, and the list in it that holds its decisions (None: the record
-# is one). The first kind that fits is the one.
+# is one). The first kind that fits is the one. Kinds that SCALING does not name are not supported yet.
 AUTOSCALING: list[tuple[str, set[str], str | None]] = [
     ("Kubernetes HPA, whole reconcile", {"metrics", "controller_tolerance", "steps"}, "steps"),
     ("Kubernetes HPA, behavior", {"behavior", "controller_downscale_window_s", "steps"}, "steps"),
@@ -60,6 +60,15 @@ AUTOSCALING: list[tuple[str, set[str], str | None]] = [
     ("KEDA fallback", {"scaling_modifiers", "calls"}, "calls"),
     ("KEDA formula", {"formula", "values_milli"}, None),
 ]
+
+SCALING: dict[str, Callable[[list[Record]], Result]] = {
+    "Knative autoscaler": knative.autoscaler,
+    "Knative windows": knative.windows,
+    "Knative scaler": knative.scaler,
+    "KEDA executor": keda.executor,
+    "KEDA fallback": keda.fallback,
+    "KEDA formula": keda.formula,
+}
 
 
 def replay(document: Any) -> Result:
@@ -109,13 +118,22 @@ def _theory(document: dict[str, Any]) -> Result:
 def _autoscaling(records: list[Record]) -> Result:
     for name, keys, decisions in AUTOSCALING:
         if all(key in record for record in records for key in keys):
-            if decisions is None:
-                return Result(unsupported=len(records))
-            count = sum(len(record.items(decisions, dict)) for record in records)
+            count = len(records)
+            if decisions is not None:
+                count = sum(len(record.items(decisions, dict)) for record in records)
             if not count:
                 raise UnreadableError(f"{name}: {decisions}: no decision in the whole file")
-            return Result(unsupported=count)
+            return _scaling(SCALING[name], records) if name in SCALING else Result(unsupported=count)
     raise UnreadableError("not a recording that is known here: the records have the keys of none")
+
+
+def _scaling(adapter: Callable[[list[Record]], Result], records: list[Record]) -> Result:
+    try:
+        return adapter(records)
+    except KeyError as missing:
+        raise UnreadableError(f"a record lacks {missing}") from None
+    except (AttributeError, TypeError, ValueError) as wrong:
+        raise UnreadableError(f"a record is not as it should be: {wrong}") from None
 
 
 def _decisions(case: Record) -> int:

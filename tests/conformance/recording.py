@@ -80,6 +80,10 @@ class Record:
         """Whether the field is there and not null."""
         return self._fields.get(name) is not None
 
+    def plain(self) -> dict[str, Any]:
+        """All fields, as they were read."""
+        return self._fields
+
     def text(self, name: str, default: str | None = None) -> str:
         value = self._fields.get(name, default)
         if not isinstance(value, str):

@@ -57,6 +57,8 @@ EXPORTED: dict[str, set[str]] = {
     "aibalance.autoscaling": {
         "Clock",
         "Combined",
+        "KedaScaledObject",
+        "KnativePodAutoscaler",
         "Observation",
         "Policy",
         "Recommendation",

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from .._core import Observation, Recommendation, round_percent_change
 from .aws import Combined, Step, StepScaling, TargetTracking, effective_warmup, warm_metric
+from .keda import KedaScaledObject
+from .knative import KnativePodAutoscaler
 from .policy import Clock, Policy
 
 __all__ = [
     "Clock",
     "Combined",
+    "KedaScaledObject",
+    "KnativePodAutoscaler",
     "Observation",
     "Policy",
     "Recommendation",

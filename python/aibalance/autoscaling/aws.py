@@ -179,7 +179,7 @@ class Combined(NativePolicy):
             raise ConfigError(f"policies: {members!r} is not allowed; a sequence of policies")
         engines = []
         for i, policy in enumerate(members):
-            if not isinstance(policy, NativePolicy):
+            if not isinstance(policy, NativePolicy) or not isinstance(policy._engine, ScalingEngine):
                 raise ConfigError(f"policies[{i}]: {policy!r} is not allowed; TargetTracking, StepScaling or Combined")
             engines.append(policy._engine)
         self._start(ScalingEngine.combined(engines, self), self.clock)

@@ -16,6 +16,12 @@ pub fn instant(at: Nanos) -> Plain {
     counted(at.0)
 }
 
+/// Seconds, to the nearest float.
+#[must_use]
+pub fn seconds(n: Nanos) -> f64 {
+    n.0 as f64 / 1e9
+}
+
 /// Named values and where they stand.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {

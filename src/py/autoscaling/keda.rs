@@ -6,11 +6,11 @@ use super::knative::small;
 use super::observation::{metric_value, with_observation};
 use super::read::{real, refuse, whole};
 use super::recommendation::PyRecommendation;
+use crate::core::autoscaling::keda::milli;
 use crate::core::autoscaling::keda::{
     Behavior, ExecutorConfig, FallbackConfig, FallbackInput, Formula, FormulaError, Health, KedaConfig, KedaPolicy,
     Modifiers, TargetType, Trigger, fallback, formula,
 };
-use crate::core::autoscaling::keda::milli;
 use crate::core::error::ConfigError;
 use crate::core::sync::{Mutex, MutexGuard};
 use pyo3::prelude::*;
@@ -60,7 +60,11 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<KedaConfig> {
             name: text(&item, "name")?,
             threshold: float(&item, "threshold")?,
             activation_threshold: float(&item, "activation_threshold")?,
-            target_type: choice(&item, "metric_type", &[TYPES[0], TYPES[1], ("Utilization", TargetType::AverageValue)])?,
+            target_type: choice(
+                &item,
+                "metric_type",
+                &[TYPES[0], TYPES[1], ("Utilization", TargetType::AverageValue)],
+            )?,
             resource: kind == "cpu" || kind == "memory",
         });
     }
@@ -160,6 +164,7 @@ impl KedaEngine {
     }
 }
 
+/// A formula over triggers, in the expression language of expr-lang.
 #[pyclass(frozen, module = "aibalance.autoscaling.keda", name = "Formula")]
 pub(crate) struct PyFormula {
     inner: Formula,
@@ -177,7 +182,9 @@ impl PyFormula {
             found.push((name.clone(), metric_value(&name, &v)?.map(milli)));
         }
         if let Some(missing) = self.inner.names().iter().find(|n| !found.iter().any(|(f, _)| f == *n)) {
-            return Err(ConfigError::new("values", format!("no {missing:?}"), "a value, or None, for each trigger").into());
+            return Err(
+                ConfigError::new("values", format!("no {missing:?}"), "a value, or None, for each trigger").into()
+            );
         }
         let value = |name: &str| found.iter().find(|(n, _)| n == name).and_then(|(_, v)| *v);
         Ok(self.inner.evaluate(value)?)

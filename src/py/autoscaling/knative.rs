@@ -8,7 +8,7 @@ use super::recommendation::PyRecommendation;
 use crate::core::autoscaling::knative::{
     Activity, Aggregation, KnativeConfig, KnativePolicy, MaxWindow, ScaleInput, ScalingMetric, Window, scaler,
 };
-use crate::core::autoscaling::plain::Reader;
+use crate::core::autoscaling::plain::{Reader, seconds as in_seconds};
 use crate::core::autoscaling::{MAX_METRIC, metric_error};
 use crate::core::error::ConfigError;
 use crate::core::sync::{Mutex, MutexGuard};
@@ -28,8 +28,7 @@ fn optional_float(config: &Bound<'_, PyAny>, field: &str) -> PyResult<Option<f64
 fn read(config: &Bound<'_, PyAny>) -> PyResult<KnativeConfig> {
     let metrics = [("concurrency", ScalingMetric::Concurrency), ("rps", ScalingMetric::Rps)];
     let metric = choice(config, "metric", &metrics)?;
-    let aggregations =
-        [("linear", Aggregation::Linear), ("weighted_exponential", Aggregation::WeightedExponential)];
+    let aggregations = [("linear", Aggregation::Linear), ("weighted_exponential", Aggregation::WeightedExponential)];
     let default_target = match metric {
         ScalingMetric::Concurrency => 100.0,
         ScalingMetric::Rps => 200.0,
@@ -160,7 +159,7 @@ impl KnativeEngine {
     fn resolved(&self) -> (f64, f64, f64, f64) {
         let policy = self.lock();
         let (total, target) = policy.config().total_and_target();
-        (total, target, policy.config().panic_window().as_secs_f64(), policy.config().panic_threshold())
+        (total, target, in_seconds(policy.config().panic_window()), policy.config().panic_threshold())
     }
 
     fn activators(&self, ready: &Bound<'_, PyAny>) -> PyResult<i64> {
@@ -199,7 +198,7 @@ impl KnativeEngine {
         let told = PyDict::new(py);
         told.set_item("want", out.want)?;
         told.set_item("patch", out.patch)?;
-        told.set_item("requeue_after", out.requeue_after.map(Nanos::as_secs_f64))?;
+        told.set_item("requeue_after", out.requeue_after.map(in_seconds))?;
         told.set_item("probed", out.probed)?;
         told.set_item("keep_probing", out.keep_probing)?;
         told.set_item("limited_by", out.limit)?;
@@ -214,12 +213,12 @@ impl KnativeEngine {
         ready: &Bound<'_, PyAny>,
     ) -> PyResult<(&'static str, bool, &'static str)> {
         let (before, want, ready) = (activity(before)?, signed("want", want)?, count("ready", ready)?);
-        let (after, reached, reason) =
-            scaler::next_activity(self.lock().config(), before, initialized, want, ready);
+        let (after, reached, reason) = scaler::next_activity(self.lock().config(), before, initialized, want, ready);
         Ok((after.name(), reached, reason))
     }
 }
 
+/// The average of a metric over the last seconds, as Knative computes it.
 #[pyclass(frozen, module = "aibalance.autoscaling.knative", name = "Window")]
 pub(crate) struct PyWindow {
     inner: Mutex<Window>,
@@ -280,7 +279,7 @@ impl PyWindow {
     fn __repr__(&self) -> String {
         let w = self.inner.lock();
         let weighted = if w.weighted() { ", weighted=True" } else { "" };
-        format!("Window({}, granularity={}{weighted})", w.length().as_secs_f64(), w.granularity().as_secs_f64())
+        format!("Window({}, granularity={}{weighted})", in_seconds(w.length()), in_seconds(w.granularity()))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>,))> {
@@ -288,6 +287,7 @@ impl PyWindow {
     }
 }
 
+/// The largest of the values of the last seconds: Knative's scale-down delay.
 #[pyclass(frozen, module = "aibalance.autoscaling.knative", name = "MaxWindow")]
 pub(crate) struct PyMaxWindow {
     inner: Mutex<MaxWindow>,

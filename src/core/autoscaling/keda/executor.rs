@@ -101,7 +101,7 @@ pub fn step(config: &ExecutorConfig, memory: &Executor, active: bool, error: boo
 }
 
 fn activate(config: &ExecutorConfig, error: bool, current: i32, out: &mut Step) {
-    out.conditions = [if error { ("Ready", "Unknown", "PartialTriggerError") } else { READY }, ACTIVE];
+    out.conditions = [READY, ACTIVE];
     if (config.idle.is_some() && current < config.min()) || current == 0 {
         if config.paused_scale_out {
             out.limit = Some("paused_scale_out");
@@ -109,19 +109,15 @@ fn activate(config: &ExecutorConfig, error: bool, current: i32, out: &mut Step) 
         }
         out.scale_to = Some(config.min().max(1));
         out.active = true;
+    } else if error {
+        // What is active may have been so before: it does not count as activity now.
+        out.conditions = [("Ready", "Unknown", "PartialTriggerError"), ACTIVE];
     } else {
-        out.active = !error;
+        out.active = true;
     }
 }
 
-fn deactivate(
-    config: &ExecutorConfig,
-    memory: &Executor,
-    error: bool,
-    current: i32,
-    now: Nanos,
-    out: &mut Step,
-) {
+fn deactivate(config: &ExecutorConfig, memory: &Executor, error: bool, current: i32, now: Nanos, out: &mut Step) {
     if error {
         match config.fallback_replicas {
             Some(0) => {}

@@ -41,8 +41,7 @@ pub struct FallbackConfig {
 impl FallbackConfig {
     /// Whether its values can be.
     pub fn check(&self) -> Result<(), ConfigError> {
-        for (field, n) in
-            [("fallback.failure_threshold", self.failure_threshold), ("fallback.replicas", self.replicas)]
+        for (field, n) in [("fallback.failure_threshold", self.failure_threshold), ("fallback.replicas", self.replicas)]
         {
             if !(0..=i64::from(i32::MAX)).contains(&n) {
                 return Err(ConfigError::new(field, n, "a whole number from 0 to 2147483647"));

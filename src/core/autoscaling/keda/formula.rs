@@ -45,7 +45,9 @@ impl Formula {
             return Err(wrong("ranges (..) are not supported: they make lists of any length"));
         }
         let mut environment = Environment::new();
-        environment.add_function("repeat", |_| Err("repeat() is not supported: it makes texts of any length".to_owned().into()));
+        environment.add_function("repeat", |_| {
+            Err("repeat() is not supported: it makes texts of any length".to_owned().into())
+        });
         let program = expr::compile(text).map_err(wrong)?;
         // Without this, `a` would be a trigger that nobody knows and nil.
         let formula = Formula { text: text.to_owned(), names, program, environment, nullable: text.contains("??") };
@@ -141,7 +143,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        for text in ["", "a +", "c + 1", "a % 3", "a > 2", "filter([a, b], # > 1)[0]", "sum(1..9)", "repeat(\"x\", 9)"] {
+        for text in ["", "a +", "c + 1", "a % 3", "a > 2", "filter([a, b], # > 1)[0]", "sum(1..9)", "repeat(\"x\", 9)"]
+        {
             assert!(result(text, 1500, Some(2000)).is_err(), "{text}");
         }
         assert!(result(&"(".repeat(5000), 0, None).is_err());

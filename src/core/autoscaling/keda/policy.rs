@@ -4,7 +4,7 @@ use super::executor::{self, Executor, ExecutorConfig, Step};
 use super::fallback::{self, FallbackConfig, FallbackInput, Served, TargetType};
 use super::formula::{Formula, FormulaError, in_milli};
 use super::{from_milli, go_i64, milli};
-use crate::core::autoscaling::plain::{Reader, counted, instant};
+use crate::core::autoscaling::plain::{Reader, counted, instant, seconds};
 use crate::core::autoscaling::recommendation::Action;
 use crate::core::autoscaling::told::{Plain, Written};
 use crate::core::autoscaling::{MAX_METRIC, Metric, Observation, check_metric, metric_error};
@@ -172,7 +172,13 @@ impl KedaPolicy {
     }
 
     /// The decision for an activity that is known already; the triggers are not asked.
-    pub fn decide(&mut self, active: bool, error: bool, obs: &Observation<'_>, now: Nanos) -> Result<Written, MetricError> {
+    pub fn decide(
+        &mut self,
+        active: bool,
+        error: bool,
+        obs: &Observation<'_>,
+        now: Nanos,
+    ) -> Result<Written, MetricError> {
         obs.check()?;
         let found = Found { active, error, ..Found::default() };
         Ok(self.decide_found(&found, obs, now, false))
@@ -249,8 +255,7 @@ impl KedaPolicy {
         memory.serial = memory.serial.wrapping_add(1);
         let asked = obs.asked();
         let current = i32::try_from(asked).unwrap_or(i32::MAX);
-        let mut step =
-            executor::step(&self.config.executor, &memory.executor, found.active, found.error, current, now);
+        let mut step = executor::step(&self.config.executor, &memory.executor, found.active, found.error, current, now);
         if controller && self.config.executor.paused {
             step.scale_to = self.config.paused_replicas.filter(|n| *n != current);
         }
@@ -300,7 +305,7 @@ impl KedaPolicy {
             named("failures", Plain::Map(found.served.iter().filter_map(failures).collect())),
             named("conditions", Plain::List(step.conditions.iter().map(condition).collect())),
             named("set_last_active", Plain::Flag(step.active)),
-            named("last_active", Plain::of(self.memory.executor.last_active, |n| Plain::Real(n.as_secs_f64()))),
+            named("last_active", Plain::of(self.memory.executor.last_active, |n| Plain::Real(seconds(n)))),
             named("hpa", Plain::Flag(step.scale_to.is_none() && asked > 0 && !self.config.executor.paused)),
         ];
         let change =
@@ -375,7 +380,10 @@ impl KedaPolicy {
         };
         let created = r.optional_instant("created")?;
         self.memory = Memory {
-            executor: Executor { last_active: r.optional_instant("last_active")?, created: created.unwrap_or_default() },
+            executor: Executor {
+                last_active: r.optional_instant("last_active")?,
+                created: created.unwrap_or_default(),
+            },
             created: created.is_some(),
             failures,
             recorded,

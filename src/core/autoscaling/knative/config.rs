@@ -2,6 +2,7 @@
 
 use super::BUCKET_SECONDS;
 use crate::core::autoscaling::MAX_METRIC;
+use crate::core::autoscaling::plain::seconds;
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
 
@@ -114,7 +115,7 @@ impl KnativeConfig {
         }
         let window = self.stable_window.0;
         if !(6 * SECOND..=3600 * SECOND).contains(&window) || !window.is_multiple_of(SECOND) {
-            let shown = self.stable_window.as_secs_f64();
+            let shown = seconds(self.stable_window);
             return Err(ConfigError::new("stable_window", shown, "whole seconds from 6 to 3600"));
         }
         if !(1.0..=100.0).contains(&self.panic_window_percentage) {
@@ -147,7 +148,7 @@ impl KnativeConfig {
             }
         }
         if self.scale_down_delay.0 > 3600 * SECOND {
-            let shown = self.scale_down_delay.as_secs_f64();
+            let shown = seconds(self.scale_down_delay);
             return Err(ConfigError::new("scale_down_delay", shown, "seconds from 0 to 3600"));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The largest of recent values: what a scale-down delay remembers.
 
-use crate::core::autoscaling::plain::{Reader, counted};
+use crate::core::autoscaling::plain::{Reader, counted, seconds};
 use crate::core::autoscaling::told::Plain;
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
@@ -21,12 +21,12 @@ impl MaxWindow {
     /// An empty one over `length`, in slots of `granularity`, which is a whole number of seconds.
     pub fn new(length: Nanos, granularity: Nanos) -> Result<MaxWindow, ConfigError> {
         if granularity.0 < SECOND || granularity.0 % SECOND != 0 {
-            let shown = granularity.as_secs_f64();
+            let shown = seconds(granularity);
             return Err(ConfigError::new("granularity", shown, "a whole number of seconds, at least 1"));
         }
         let slots = length.0.div_ceil(granularity.0);
         if slots == 0 {
-            return Err(ConfigError::new("window", length.as_secs_f64(), "seconds above 0"));
+            return Err(ConfigError::new("window", seconds(length), "seconds above 0"));
         }
         Ok(MaxWindow { granularity: granularity.0, slots, maxima: VecDeque::new() })
     }

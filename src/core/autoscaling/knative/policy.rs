@@ -4,7 +4,7 @@ use super::autoscaler::{self, Decision, Panic};
 use super::config::{Aggregation, KnativeConfig};
 use super::scaler::{self, Activity, ScaleInput, ScaleOutput};
 use super::{BUCKET_SECONDS, MaxWindow, Window};
-use crate::core::autoscaling::plain::{Reader, instant};
+use crate::core::autoscaling::plain::{Reader, counted, instant, seconds};
 use crate::core::autoscaling::recommendation::Action;
 use crate::core::autoscaling::told::{Plain, Written};
 use crate::core::autoscaling::{MAX_METRIC, Metric, Observation, metric_error};
@@ -197,7 +197,7 @@ impl KnativePolicy {
         let named = |name: &str, value: Plain| (name.to_owned(), value);
         let whole = |n: i32| Plain::Whole(i64::from(n));
         let from = |f: fn(&Decision) -> Plain| decision.map_or(Plain::Nothing, f);
-        let requeue = Plain::of(scaled.requeue_after, |n| Plain::Real(n.as_secs_f64()));
+        let requeue = Plain::of(scaled.requeue_after, |n| Plain::Real(seconds(n)));
         let trace = vec![
             named("current", Plain::Whole(obs.current)),
             named("asked", Plain::Whole(asked)),
@@ -255,7 +255,9 @@ impl KnativePolicy {
         match decision {
             None => format!("no {name} for a stable window"),
             Some(d) if d.panicking => {
-                format!("panic: {name} {panicky} of the panic window and {stable} of the stable one at the target {target}")
+                format!(
+                    "panic: {name} {panicky} of the panic window and {stable} of the stable one at the target {target}"
+                )
             }
             Some(_) => format!("{name} {stable} at the target {target}"),
         }
@@ -266,9 +268,7 @@ impl KnativePolicy {
     pub fn state(&self) -> Plain {
         let m = &self.machine;
         let named = |name: &str, value: Plain| (name.to_owned(), value);
-        let observed = |(bucket, value): (u64, f64)| {
-            Plain::List(vec![crate::core::autoscaling::plain::counted(bucket), Plain::Real(value)])
-        };
+        let observed = |(bucket, value): (u64, f64)| Plain::List(vec![counted(bucket), Plain::Real(value)]);
         Plain::Map(vec![
             named("version", Plain::Whole(VERSION)),
             named("kind", Plain::text(KIND)),
@@ -286,7 +286,7 @@ impl KnativePolicy {
             named("desired", Plain::Whole(i64::from(m.desired))),
             named("burst_capacity", Plain::Whole(i64::from(m.burst_capacity))),
             named("started", Plain::Flag(m.started)),
-            named("serial", crate::core::autoscaling::plain::counted(m.serial)),
+            named("serial", counted(m.serial)),
             named("observed", Plain::of(m.observed, observed)),
         ])
     }
@@ -340,13 +340,12 @@ impl KnativePolicy {
     /// Takes over a memory, or changes nothing.
     pub fn restore(&mut self, state: &Plain) -> Result<(), ConfigError> {
         let fresh = self.read(state)?;
-        for (field, window, own) in
-            [("stable", &fresh.stable, &self.stable), ("panic", &fresh.panicky, &self.panicky)]
+        for (field, window, own) in [("stable", &fresh.stable, &self.stable), ("panic", &fresh.panicky, &self.panicky)]
         {
             if window.length() != own.length() {
-                let allowed = format!("{} seconds, or a policy made by replace()", own.length().as_secs_f64());
+                let allowed = format!("{} seconds, or a policy made by replace()", seconds(own.length()));
                 let field = format!("state.{field}.window");
-                return Err(ConfigError::new(field, window.length().as_secs_f64(), allowed));
+                return Err(ConfigError::new(field, seconds(window.length()), allowed));
             }
         }
         *self = fresh;

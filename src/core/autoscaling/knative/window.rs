@@ -1,6 +1,6 @@
 //! The average of a metric over a window of ring buckets, linear or weighted by age.
 
-use crate::core::autoscaling::plain::{Reader, counted};
+use crate::core::autoscaling::plain::{Reader, counted, seconds};
 use crate::core::autoscaling::told::Plain;
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
@@ -255,13 +255,13 @@ fn six_digits(x: f64) -> f64 {
 
 fn count(field: &str, length: Nanos, granularity: Nanos) -> Result<usize, ConfigError> {
     if granularity.0 < SECOND || granularity.0 % SECOND != 0 {
-        let shown = granularity.as_secs_f64();
+        let shown = seconds(granularity);
         return Err(ConfigError::new("granularity", shown, "a whole number of seconds, at least 1"));
     }
     let n = length.0.div_ceil(granularity.0);
     if !(1..=MOST_BUCKETS).contains(&n) {
         let allowed = format!("seconds above 0, up to {MOST_BUCKETS} times the granularity");
-        return Err(ConfigError::new(field, length.as_secs_f64(), allowed));
+        return Err(ConfigError::new(field, seconds(length), allowed));
     }
     Ok(n as usize)
 }

@@ -1,0 +1,1 @@
+"""Foreign configuration: its words stop here. One module a system."""
