@@ -1177,8 +1177,8 @@ class Formula:
 
     `text`: the formula, up to 4096 bytes. `names`: the triggers that it may use. As KEDA does, it is tried once with
     every trigger at -1, and values are taken to thousandths. Ranges (`1..9`) and `repeat` are refused.
-    Raises ConfigError for a formula that cannot be used. Source: KEDA after v2.20.2, pkg/scaling/modifiers; the language
-    by the crate expr-lang, which checks types when a formula runs and not before.
+    Raises ConfigError for a formula that cannot be used. Source: KEDA after v2.20.2, pkg/scaling/modifiers; the
+    language by the crate expr-lang, which checks types when a formula runs and not before.
 
     >>> from aibalance.autoscaling.keda import Formula
     >>> Formula("max([a, b]) / 2", ["a", "b"]).evaluate({"a": 3, "b": 5})
@@ -1210,7 +1210,6 @@ def _keda_fallback(
     current: int,
     ready: int,
 ) -> tuple[int | None, bool, bool, bool, int | None, Literal["Happy", "Failing"] | None]: ...
-
 def round_percent_change(change: float, /) -> int: ...
 
 # Simulation

@@ -212,9 +212,7 @@ def knative_desired(i: Case) -> Case:
 
 
 def knative_panic(i: Case) -> Case:
-    policy = KnativePodAutoscaler(
-        target=1, target_utilization=1.0, panic_threshold_percentage=i["panic_threshold_pct"]
-    )
+    policy = KnativePodAutoscaler(target=1, target_utilization=1.0, panic_threshold_percentage=i["panic_threshold_pct"])
     policy.start(0, at=0.0)  # several pods at the start would begin a panic of their own
     r = policy.recommend({"current": i["ready"], "metrics": {"concurrency": i["desired_from_panic_window"]}}, now=0.0)
     return {"panic": r.details["panicking"]}

@@ -52,7 +52,7 @@ def _autoscaler(where: str, case: Case, result: Result) -> None:
     origin = case["start_unix_ms"] - case["start_unix_ms"] % 2000 - 1_000_000
 
     def seconds(ms: float) -> float:
-        return (case["start_unix_ms"] - origin + ms) / 1000
+        return float(case["start_unix_ms"] - origin + ms) / 1000
 
     policy = _policy(case)
     policy.start(case["ready_at_start"], at=seconds(0))

@@ -188,12 +188,6 @@ LINES = {
         }
     ],
     "quantity": [{"s": "1k"}, {"s": "x", "error": True}],
-    "kpa_autoscaler": [{"decider": {}, "stable_window_s": 60, "events": [{"op": "stat"}, {"op": "scale"}]}],
-    "kpa_buckets": [{"window_s": 60, "granularity_s": 1, "ops": [{}, {}]}],
-    "kpa_scaler": [{"pa_state": "active", "decider_desired": 1, "out": {}}] * 2,
-    "keda_executor": [{"spec": {}, "created_ms": 0, "steps": [{}, {}]}],
-    "keda_fallback": [{"scaling_modifiers": {}, "calls": [{}]}, {"scaling_modifiers": {}, "calls": [{}]}],
-    "keda_formula": [{"formula": "a", "values_milli": {}}, {"formula": "b", "values_milli": {}}],
 }
 
 

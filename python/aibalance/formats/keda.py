@@ -47,7 +47,8 @@ ACTIVATIONS = {
 # The keys of a Prometheus trigger: others' are too many to know, and are left alone.
 PROMETHEUS = {
     "serverAddress", "query", "threshold", "activationThreshold", "metricName", "namespace", "authModes", "unsafeSsl",
-    "ignoreNullValues", "cortexOrgID", "customHeaders", "queryParameters", "timeout", "awsRegion", "azureManagedPrometheus",
+    "ignoreNullValues", "cortexOrgID", "customHeaders", "queryParameters", "timeout", "awsRegion",
+    "azureManagedPrometheus",
 }  # fmt: skip
 FOREIGN = {
     "min_replicas": "minReplicaCount", "max_replicas": "maxReplicaCount", "idle_replicas": "idleReplicaCount",

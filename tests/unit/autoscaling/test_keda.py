@@ -145,7 +145,9 @@ def test_modifiers_decide_about_activity() -> None:
 def test_the_generated_autoscaler() -> None:
     cpu = Trigger(name="cpu", type="cpu", threshold=50, metric_type="Utilization")
     rate = Trigger(name="rate", type="prometheus", threshold=2.5, metric_type="Value", metric_name="prometheus")
-    policy = scaled(cpu, rate, min_replicas=2, max_replicas=7, name="w", target_name="worker", target_kind="StatefulSet")
+    policy = scaled(
+        cpu, rate, min_replicas=2, max_replicas=7, name="w", target_name="worker", target_kind="StatefulSet"
+    )
     spec = policy.hpa_manifest()["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"], "behavior" in spec) == (2, 7, False)
     assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "worker"}
@@ -286,10 +288,15 @@ def test_a_manifest_becomes_a_policy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("minReplicaCount", "minReplicas", 10, "spec.minReplicas: there is no such field; did you mean minReplicaCount"),
+        (
+            "minReplicaCount",
+            "minReplicas",
+            10,
+            "spec.minReplicas: there is no such field; did you mean minReplicaCount",
+        ),
         ("cooldownPeriod: 60", "cooldownPeriod: soon", 12, "a whole number is needed"),
-        ("threshold: \"10\"", "treshold: \"10\"", 34, "did you mean threshold"),
-        ("threshold: \"10\"", "threshold: many", 34, "a number is needed"),
+        ('threshold: "10"', 'treshold: "10"', 34, "did you mean threshold"),
+        ('threshold: "10"', "threshold: many", 34, "a number is needed"),
         ("behavior: currentReplicasIfHigher", "behavior: higher", 16, "one of static"),
         ("maxReplicaCount: 20", "maxReplicaCount: 0", 11, "spec.maxReplicaCount: 0 is not allowed"),
         ("max([queue, 2])", "max([cue, 2])", 0, "formula"),

@@ -153,7 +153,12 @@ def test_the_last_pod_goes_step_by_step() -> None:
         ({"enable_scale_to_zero": False}, {"activity": "inactive", "held": 900.0}, 1, "scale_to_zero_disabled"),
         ({}, {"activity": "inactive", "held": 30.0}, 0, None),
         ({"scale_to_zero_grace_period": 40.0}, {"activity": "inactive", "held": 30.0}, 0, "grace_period"),
-        ({"scale_to_zero_pod_retention_period": 40.0}, {"activity": "inactive", "held": 30.0}, 0, "pod_retention_period"),
+        (
+            {"scale_to_zero_pod_retention_period": 40.0},
+            {"activity": "inactive", "held": 30.0},
+            0,
+            "pod_retention_period",
+        ),
         ({}, {"activity": "inactive", "held": 30.0, "probe_ok": False}, 0, "activator_probe"),
         ({}, {"activity": "activating", "held": 630.0}, -1, "activating"),
         ({"progress_deadline": 100.0}, {"activity": "activating", "held": 630.0}, 0, None),
