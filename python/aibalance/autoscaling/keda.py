@@ -6,7 +6,7 @@ Source: KEDA after v2.20.2 (commit 8b4f083c): pkg/scaling, pkg/fallback, control
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -151,7 +151,8 @@ class KedaScaledObject(NativePolicy):
     `behavior` (None): the autoscaler's, as its manifest has it.
     `paused`, `paused_scale_in`, `paused_scale_out`, `force_activation` (False), `paused_replicas` (None): the
     annotations. `created` (None): when it was, in seconds of the clock; None is the first decision.
-    `name`, `target_name`, `target_kind`: for the manifest.
+    `name`, `target_name`, `target_kind`: for the manifest. `ignored` (None): what a manifest said that no decision
+    depends on, by field, each with the reason.
     `clock` (None): answers when `now` is not given; None is `time.monotonic`.
 
     Instants count to the microsecond. Raises ConfigError. Source: see the module.
@@ -174,7 +175,7 @@ class KedaScaledObject(NativePolicy):
     polling_interval: float = 30.0
     fallback: Fallback | None = None
     modifiers: ScalingModifiers | None = None
-    behavior: Mapping[str, Any] | None = None
+    behavior: Mapping[str, Any] | None = field(default=None, hash=False)
     paused: bool = False
     paused_replicas: int | None = None
     paused_scale_in: bool = False
@@ -184,7 +185,7 @@ class KedaScaledObject(NativePolicy):
     name: str = "scaled-object"
     target_name: str = "workload"
     target_kind: str = "Deployment"
-    ignored: Mapping[str, str] | None = None
+    ignored: Mapping[str, str] | None = field(default=None, hash=False)
     clock: Clock | None = None
 
     def __post_init__(self) -> None:
@@ -224,6 +225,14 @@ class KedaScaledObject(NativePolicy):
         engine = self._engine
         assert isinstance(engine, KedaEngine)
         return engine
+
+    def record(self, name: str, value: float | None, *, at: float) -> None:
+        """What a trigger answered last; it counts when an observation leaves the trigger out. None is an error.
+
+        `at` is checked and not used: KEDA has no age at which an answer is too old.
+        Raises MetricError for a name that is no trigger, or a value that cannot be used.
+        """
+        self._native.record(name, value, at)
 
     def decide(
         self,
