@@ -320,3 +320,15 @@ def test_what_is_no_manifest_is_said() -> None:
     for source in ("no such file.yaml", "a: [\n", "\n", {"kind": "ScaledObject"}):
         with pytest.raises(FormatError):
             KedaScaledObject.from_manifest(source)
+
+
+def test_the_reference_manifest_becomes_a_policy_as_it_is() -> None:
+    pytest.importorskip("yaml")
+    file = Path(__file__).parents[4] / "shared" / "reference_configs" / "keda.yaml"
+    if not file.exists():
+        pytest.skip("the reference configurations are not shipped")
+    policy = KedaScaledObject.from_manifest(file)
+    assert (policy.min_replicas, policy.max_replicas, policy.triggers[0].threshold) == (0, 20, 10.0)
+    assert policy.ignored is not None
+    assert "removed in v2.13" in policy.ignored["spec.triggers[0].metadata.metricName"]
+    assert policy.recommend({"current": 0, "metrics": {"s0-prometheus": 1}}, now=0.0).desired == 1
