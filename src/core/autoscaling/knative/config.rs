@@ -134,7 +134,7 @@ impl KnativeConfig {
             }
         }
         let burst = self.target_burst_capacity;
-        if !((burst >= 0.0 && burst <= MAX_METRIC) || burst == -1.0) {
+        if !((0.0..=MAX_METRIC).contains(&burst) || burst == -1.0) {
             return Err(ConfigError::new("target_burst_capacity", burst, "a number of 0 or more, or -1 for unlimited"));
         }
         for (field, scale) in [

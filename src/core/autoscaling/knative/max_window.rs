@@ -20,7 +20,7 @@ pub struct MaxWindow {
 impl MaxWindow {
     /// An empty one over `length`, in slots of `granularity`, which is a whole number of seconds.
     pub fn new(length: Nanos, granularity: Nanos) -> Result<MaxWindow, ConfigError> {
-        if granularity.0 < SECOND || granularity.0 % SECOND != 0 {
+        if granularity.0 < SECOND || !granularity.0.is_multiple_of(SECOND) {
             let shown = seconds(granularity);
             return Err(ConfigError::new("granularity", shown, "a whole number of seconds, at least 1"));
         }

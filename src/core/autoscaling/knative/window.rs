@@ -254,7 +254,7 @@ fn six_digits(x: f64) -> f64 {
 }
 
 fn count(field: &str, length: Nanos, granularity: Nanos) -> Result<usize, ConfigError> {
-    if granularity.0 < SECOND || granularity.0 % SECOND != 0 {
+    if granularity.0 < SECOND || !granularity.0.is_multiple_of(SECOND) {
         let shown = seconds(granularity);
         return Err(ConfigError::new("granularity", shown, "a whole number of seconds, at least 1"));
     }
