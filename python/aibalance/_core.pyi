@@ -11,12 +11,15 @@ __all__ = [
     "EndpointStats",
     "Ewma",
     "First",
+    "Formula",
     "Hashed",
     "HpaEngine",
     "IpHash",
     "JoinIdleQueue",
     "JumpBackHash",
     "JumpHash",
+    "KedaEngine",
+    "KnativeEngine",
     "Latency",
     "Lease",
     "LeastConnections",
@@ -24,6 +27,7 @@ __all__ = [
     "LeastTime",
     "Maglev",
     "ManualClock",
+    "MaxWindow",
     "MementoHash",
     "ModuloHash",
     "MultiProbeHash",
@@ -43,10 +47,12 @@ __all__ = [
     "SystemClock",
     "TimeWeightedEwma",
     "WeightedRandom",
+    "Window",
     "__version__",
     "_after_fork",
     "_before_fork",
     "_hpa_replicas",
+    "_keda_fallback",
     "_parse_quantity",
     "_picks",
     "_reseed_after_fork",
@@ -1485,6 +1491,148 @@ def _hpa_replicas(
     cpu_initialization_period: float,
     initial_readiness_delay: float,
 ) -> tuple[int, int, int | None, float, bool]: ...
+
+@final
+class KnativeEngine:
+    def __new__(cls, config: object) -> Self: ...
+    def recommend(self, observation: Observation | Mapping[str, Any], now: float) -> Recommendation: ...
+    def record(self, name: str, value: float | None, at: float, proxied: float | None = None) -> None: ...
+    def start(self, ready: int, at: float) -> None: ...
+    def rejected(self, recommendation: Recommendation) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+    def adopt(self, state: dict[str, Any], now: float) -> None: ...
+    def resolved(self) -> tuple[float, float, float, float]: ...
+    def activators(self, ready: int) -> int: ...
+    def scale(
+        self,
+        desired: int,
+        replicas: int,
+        activity_now: str,
+        held: float,
+        initialized: bool,
+        mode: str,
+        proxied: float | None,
+        probe_ok: bool,
+    ) -> dict[str, Any]: ...
+    def next_activity(
+        self, before: str, initialized: bool, want: int, ready: int
+    ) -> tuple[Literal["active", "activating", "inactive"], bool, str]: ...
+
+@final
+class Window:
+    """The average of a metric over the last seconds, as Knative computes it.
+
+    `window`: seconds, above 0. `granularity` (1.0): the length of a bucket, whole seconds; values of one bucket add up.
+    `weighted` (False): newer buckets weigh more. The linear average of a young window is over the seconds it has seen;
+    seconds since the newest value are left out, gaps inside count as 0. It is rounded to six decimals.
+    Not safe to share between policies; safe between threads. Raises ConfigError.
+    Source: Knative Serving after v0.50, pkg/autoscaler/aggregation/bucketing.go.
+
+    >>> from aibalance.autoscaling.knative import Window
+    >>> window = Window(60.0)
+    >>> window.record(10.0, at=100.0)
+    >>> window.record(20.0, at=101.5)
+    >>> window.average(now=102.0)
+    15.0
+    """
+
+    def __new__(cls, window: float, /, *, granularity: float = 1.0, weighted: bool = False) -> Self: ...
+    def record(self, value: float, /, *, at: float) -> None:
+        """Adds a value to the bucket of its instant (seconds). One that is a window or more old is dropped.
+
+        Raises MetricError for what is not a finite number.
+        """
+    def average(self, *, now: float) -> float:
+        """The average; 0.0 when nothing is left in the window."""
+    def is_empty(self, *, now: float) -> bool:
+        """Whether nothing was recorded for longer than the window."""
+    def resize(self, window: float, /, *, now: float) -> None:
+        """Changes the length, and keeps the newest buckets that fit."""
+    def state(self) -> dict[str, Any]:
+        """The content as a plain dictionary that JSON can carry."""
+    @classmethod
+    def from_state(cls, state: dict[str, Any], /) -> Self:
+        """A window from what `state()` gave. Raises ConfigError."""
+
+@final
+class MaxWindow:
+    """The largest of the values of the last seconds: Knative's scale-down delay.
+
+    `window`: seconds, above 0. `granularity` (2.0): the length of a slot, whole seconds. It moves only when something
+    is recorded. Raises ConfigError. Source: Knative Serving after v0.50, pkg/autoscaler/aggregation/max.
+
+    >>> from aibalance.autoscaling.knative import MaxWindow
+    >>> window = MaxWindow(30.0)
+    >>> window.record(5, at=0.0)
+    >>> window.record(3, at=10.0)
+    >>> window.current
+    5
+    """
+
+    def __new__(cls, window: float, /, *, granularity: float = 2.0) -> Self: ...
+    def record(self, value: int, /, *, at: float) -> None:
+        """Takes up a value of 32 bits, taken `at` these seconds."""
+    @property
+    def current(self) -> int | None:
+        """The largest value; None before the first."""
+    def state(self) -> dict[str, Any]:
+        """The content as a plain dictionary that JSON can carry."""
+    @classmethod
+    def from_state(cls, state: dict[str, Any], /) -> Self:
+        """One from what `state()` gave. Raises ConfigError."""
+
+@final
+class KedaEngine:
+    def __new__(cls, config: object) -> Self: ...
+    def recommend(self, observation: Observation | Mapping[str, Any], now: float) -> Recommendation: ...
+    def decide(
+        self, active: bool, error: bool, observation: Observation | Mapping[str, Any], now: float
+    ) -> Recommendation: ...
+    def record(self, name: str, value: float | None, at: float) -> None: ...
+    def rejected(self, recommendation: Recommendation) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+@final
+class Formula:
+    """A formula over triggers, in the expression language of expr-lang.
+
+    `text`: the formula, up to 4096 bytes. `names`: the triggers that it may use. As KEDA does, it is tried once with
+    every trigger at -1, and values are taken to thousandths. Ranges (`1..9`) and `repeat` are refused.
+    Raises ConfigError for a formula that cannot be used. Source: KEDA after v2.20.2, pkg/scaling/modifiers; the
+    language by the crate expr-lang, which checks types when a formula runs and not before.
+
+    >>> from aibalance.autoscaling.keda import Formula
+    >>> Formula("max([a, b]) / 2", ["a", "b"]).evaluate({"a": 3, "b": 5})
+    2.5
+    """
+
+    def __new__(cls, text: str, names: Iterable[str], /) -> Self: ...
+    @property
+    def text(self) -> str:
+        """The formula."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The triggers that it may use."""
+    def evaluate(self, values: dict[str, float | None], /) -> float | None:
+        """The result for a value of each trigger; None is nil. Raises ConfigError when it fails."""
+    def milli(self, values: dict[str, float | None], /) -> int | None:
+        """The result in thousandths, cut toward zero, as Kubernetes is told it; infinity is -2**63."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[str, tuple[str, ...]]: ...
+
+def _keda_fallback(
+    config: object,
+    value: float | None,
+    failures: int,
+    target: float,
+    target_type: str,
+    modifiers: tuple[str, str] | None,
+    current: int,
+    ready: int,
+) -> tuple[int | None, bool, bool, bool, int | None, Literal["Happy", "Failing"] | None]: ...
 def round_percent_change(change: float, /) -> int: ...
 
 # Simulation

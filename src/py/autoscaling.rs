@@ -2,6 +2,9 @@
 
 mod config;
 mod hpa;
+mod keda;
+mod kept;
+mod knative;
 mod observation;
 mod plain;
 mod read;
@@ -130,6 +133,8 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyRecommendation>()?;
     m.add_function(wrap_pyfunction!(round_percent_change, m)?)?;
     hpa::register(m)?;
+    keda::register(m)?;
+    knative::register(m)?;
     Ok(())
 }
 

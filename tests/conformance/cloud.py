@@ -8,6 +8,7 @@ from typing import Any
 from aibalance import AibalanceError, ConfigError
 from aibalance.autoscaling import (
     Combined,
+    KnativePodAutoscaler,
     Recommendation,
     Step,
     StepScaling,
@@ -203,6 +204,21 @@ def weighted_no_action(i: Case) -> Case:
     return {"action": policy.recommend(seen, now=0.0).action}
 
 
+def knative_desired(i: Case) -> Case:
+    policy = KnativePodAutoscaler(
+        container_concurrency=i["container_concurrency"], target_utilization=i["target_utilization"]
+    )
+    r = policy.recommend({"current": 1, "metrics": {"concurrency": i["concurrency"]}}, now=0.0)
+    return {"pods": r.details["autoscaler"]}
+
+
+def knative_panic(i: Case) -> Case:
+    policy = KnativePodAutoscaler(target=1, target_utilization=1.0, panic_threshold_percentage=i["panic_threshold_pct"])
+    policy.start(0, at=0.0)  # several pods at the start would begin a panic of their own
+    r = policy.recommend({"current": i["ready"], "metrics": {"concurrency": i["desired_from_panic_window"]}}, now=0.0)
+    return {"panic": r.details["panicking"]}
+
+
 ADAPTERS: dict[str, Adapter] = {
     f.__name__: f
     for f in (
@@ -221,6 +237,8 @@ ADAPTERS: dict[str, Adapter] = {
         health.slow_start_share,
         health.slow_start_distribution,
         health.slow_start_rules,
+        knative_desired,
+        knative_panic,
     )
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import balance, chance, cloud, hashing, health, hpa, load, proxies, sched, theory
+from . import balance, chance, cloud, hashing, health, hpa, keda, knative, load, proxies, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -82,6 +82,12 @@ SCALING: dict[str, Callable[[list[Record]], Result]] = {
     "Kubernetes HPA, behavior": hpa.behavior,
     "Kubernetes HPA, one metric": hpa.metric,
     "Kubernetes quantity": hpa.quantity,
+    "Knative autoscaler": knative.autoscaler,
+    "Knative windows": knative.windows,
+    "Knative scaler": knative.scaler,
+    "KEDA executor": keda.executor,
+    "KEDA fallback": keda.fallback,
+    "KEDA formula": keda.formula,
 }
 
 

@@ -29,6 +29,8 @@ FAMILIES = {
     "warmup_fallback": 3,
     "warmup_metrics": 1,
     "warmup_scale_in_block": 1,
+    "knative_desired": 1,
+    "knative_panic": 2,
 }
 
 

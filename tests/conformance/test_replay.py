@@ -175,21 +175,6 @@ HAPROXY = {
     "about": {"system": "haproxy", "version": "2.8.25", "algorithm": "balance url_param"},
     "cases": [{"servers": ["s0", "s1"], "weights": [1, 1], "ops": [0, 1, ["end", 0], 0]}],
 }
-LINES = {
-    "kpa_autoscaler": [{"decider": {}, "stable_window_s": 60, "events": [{"op": "stat"}, {"op": "scale"}]}],
-    "kpa_buckets": [{"window_s": 60, "granularity_s": 1, "ops": [{}, {}]}],
-    "kpa_scaler": [{"pa_state": "active", "decider_desired": 1, "out": {}}] * 2,
-    "keda_executor": [{"spec": {}, "created_ms": 0, "steps": [{}, {}]}],
-    "keda_fallback": [{"scaling_modifiers": {}, "calls": [{}]}, {"scaling_modifiers": {}, "calls": [{}]}],
-    "keda_formula": [{"formula": "a", "values_milli": {}}, {"formula": "b", "values_milli": {}}],
-}
-
-
-@pytest.mark.parametrize("kind", LINES)
-def test_autoscaling_lines_are_recognised(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = written(tmp_path, "\n".join(json.dumps(record) for record in LINES[kind]) + "\n")
-    assert main([file]) == 1
-    assert capsys.readouterr().out == f"{file}: matched 0 of 0, 2 not yet supported\n"
 
 
 def test_recordings_of_algorithms_that_wait_are_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

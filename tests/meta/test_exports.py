@@ -63,6 +63,8 @@ EXPORTED: dict[str, set[str]] = {
     "aibalance.autoscaling": {
         "Clock",
         "Combined",
+        "KedaScaledObject",
+        "KnativePodAutoscaler",
         "Observation",
         "Policy",
         "Recommendation",

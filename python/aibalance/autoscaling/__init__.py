@@ -20,6 +20,8 @@ from .hpa import (
     ScalingPolicy,
     ScalingRules,
 )
+from .keda import KedaScaledObject
+from .knative import KnativePodAutoscaler
 from .policy import Clock, Policy
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "Combined",
     "ExternalMetric",
     "HorizontalPodAutoscaler",
+    "KedaScaledObject",
+    "KnativePodAutoscaler",
     "ObjectMetric",
     "Observation",
     "Pods",

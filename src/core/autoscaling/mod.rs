@@ -6,7 +6,10 @@
 pub mod alarm;
 pub mod combined;
 pub mod hpa;
+pub mod keda;
+pub mod knative;
 pub mod memory;
+pub mod plain;
 pub mod recommendation;
 pub mod rounding;
 pub mod state;

@@ -10,21 +10,21 @@ use crate::core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
-fn float(config: &Bound<'_, PyAny>, field: &str) -> PyResult<f64> {
+pub(super) fn float(config: &Bound<'_, PyAny>, field: &str) -> PyResult<f64> {
     let value = config.getattr(field)?;
     real(&value).ok_or_else(|| refuse(field, &value, "a number"))
 }
 
-fn integer(config: &Bound<'_, PyAny>, field: &str) -> PyResult<i64> {
+pub(super) fn integer(config: &Bound<'_, PyAny>, field: &str) -> PyResult<i64> {
     let value = config.getattr(field)?;
     whole(&value).ok_or_else(|| refuse(field, &value, "a whole number that fits in 64 bits"))
 }
 
-fn optional_integer(config: &Bound<'_, PyAny>, field: &str) -> PyResult<Option<i64>> {
+pub(super) fn optional_integer(config: &Bound<'_, PyAny>, field: &str) -> PyResult<Option<i64>> {
     if config.getattr(field)?.is_none() { Ok(None) } else { integer(config, field).map(Some) }
 }
 
-fn flag(config: &Bound<'_, PyAny>, field: &str) -> PyResult<bool> {
+pub(super) fn flag(config: &Bound<'_, PyAny>, field: &str) -> PyResult<bool> {
     let value = config.getattr(field)?;
     match value.cast::<PyBool>() {
         Ok(b) => Ok(b.is_true()),
@@ -32,7 +32,7 @@ fn flag(config: &Bound<'_, PyAny>, field: &str) -> PyResult<bool> {
     }
 }
 
-fn text(config: &Bound<'_, PyAny>, field: &str) -> PyResult<String> {
+pub(super) fn text(config: &Bound<'_, PyAny>, field: &str) -> PyResult<String> {
     let value = config.getattr(field)?;
     match value.cast::<PyString>() {
         Ok(s) => Ok(s.to_str().map_err(|_| refuse(field, &value, "text that is valid Unicode"))?.to_owned()),
@@ -40,7 +40,7 @@ fn text(config: &Bound<'_, PyAny>, field: &str) -> PyResult<String> {
     }
 }
 
-fn seconds(config: &Bound<'_, PyAny>, field: &str) -> PyResult<Nanos> {
+pub(super) fn seconds(config: &Bound<'_, PyAny>, field: &str) -> PyResult<Nanos> {
     let value = config.getattr(field)?;
     match real(&value) {
         Some(s) if (0.0..=31_536_000.0).contains(&s) => Ok(Nanos::from_secs_f64(s)),
@@ -61,7 +61,7 @@ fn datapoints(config: &Bound<'_, PyAny>, field: &str) -> PyResult<Option<Datapoi
     }
 }
 
-fn choice<T: Copy>(config: &Bound<'_, PyAny>, field: &str, choices: &[(&str, T)]) -> PyResult<T> {
+pub(super) fn choice<T: Copy>(config: &Bound<'_, PyAny>, field: &str, choices: &[(&str, T)]) -> PyResult<T> {
     let value = config.getattr(field)?;
     let name = value.cast::<PyString>().ok().and_then(|s| s.to_str().ok());
     match choices.iter().find(|(n, _)| Some(*n) == name) {
