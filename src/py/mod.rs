@@ -12,6 +12,7 @@ mod fastcall;
 mod keys;
 mod pickers;
 mod pool;
+mod routing;
 mod simulation;
 
 /// How counters are counted here: one thread at a time is attached to the interpreter, and the module asks for the GIL.
@@ -36,6 +37,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pickers::register(m)?;
     fastcall::register(m)?;
     autoscaling::register(m)?;
+    routing::register(m)?;
     simulation::register(m)?;
     Ok(())
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import chance, cloud, hashing, proxies, sched, theory
+from . import chance, cloud, hashing, proxies, routing, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
 Replay = Callable[[Any], Result]
+
+cloud.ADAPTERS.update(routing.ADAPTERS)
 
 PROXIES = {"nginx", "envoy", "haproxy", "caddy", "traefik", "twemproxy", "libmemcached"}
 

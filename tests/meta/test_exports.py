@@ -67,6 +67,23 @@ EXPORTED: dict[str, set[str]] = {
         "round_percent_change",
         "warm_metric",
     },
+    "aibalance.routing": {
+        "Decision",
+        "DnsPolicy",
+        "DnsRecord",
+        "Place",
+        "Reading",
+        "Request",
+        "Route",
+        "Router",
+        "Rule",
+        "Sticky",
+        "StickyCookie",
+        "StickyHeader",
+        "StickyLease",
+        "StickyTable",
+        "Timeouts",
+    },
 }
 
 

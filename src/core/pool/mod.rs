@@ -5,6 +5,7 @@ pub mod lease;
 pub mod options;
 pub mod picker;
 pub mod report;
+pub mod session;
 mod writer;
 
 pub use budget::RetryBudget;
@@ -12,4 +13,5 @@ pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::Options;
 pub use picker::{Filter, Picker, State, Taken};
 pub use report::{EndpointStats, Report};
+pub use session::{LetGo, Standing};
 pub use writer::Pool;
