@@ -170,6 +170,16 @@ fn name(value: &Bound<'_, PyAny>) -> PyResult<String> {
     value.extract().map_err(|_| ConfigError::new("endpoint", shown(value), "the id of an endpoint (str)").into())
 }
 
+fn room(value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    value.extract().map_err(|_| ConfigError::new("capacity", shown(value), "a whole number of at least 1").into())
+}
+
+fn time(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    door::instant(value, "ttl")?;
+    // As it was given: a number of nanoseconds does not always give the same float back.
+    value.extract()
+}
+
 impl StickyTable {
     fn at(&self, now: Option<&Bound<'_, PyAny>>) -> PyResult<Nanos> {
         now.map_or_else(|| Ok(self.clock.now()), |now| door::instant(now, "now"))
@@ -188,13 +198,12 @@ impl StickyTable {
     #[new]
     #[pyo3(signature = (*, capacity=100_000, ttl=3600.0, renew=true, when_full="evict", clock=None))]
     fn new(
-        capacity: &Bound<'_, PyAny>,
-        ttl: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = room)] capacity: usize,
+        #[pyo3(from_py_with = time)] ttl: f64,
         renew: bool,
         when_full: &str,
         clock: Option<Bound<'_, PyAny>>,
     ) -> PyResult<StickyTable> {
-        let room = capacity.extract::<usize>().unwrap_or(0);
         let full = match when_full {
             "evict" => WhenFull::Evict,
             "refuse" => WhenFull::Refuse,
@@ -202,18 +211,14 @@ impl StickyTable {
                 return Err(ConfigError::new("when_full", format!("{other:?}"), "\"evict\" or \"refuse\"").into());
             }
         };
-        let time = door::instant(ttl, "ttl")?;
-        let core = CoreTable::new(room, time, renew, full).map_err(|error| match error.field.as_str() {
-            "capacity" => ConfigError::new("capacity", shown(capacity), error.allowed),
-            _ => error,
-        })?;
+        let core = CoreTable::new(capacity, Nanos::from_secs_f64(ttl), renew, full)?;
         let clock_read = Clock::from_argument(clock.as_ref())?;
         Ok(StickyTable {
             core,
             clock: clock_read,
             clock_object: clock.map(Bound::unbind),
-            capacity: room,
-            ttl: time.as_secs_f64(),
+            capacity,
+            ttl,
             renew,
             when_full: full,
         })

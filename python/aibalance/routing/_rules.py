@@ -79,11 +79,11 @@ class Decision:
 class Rule:
     """Which requests go to which target.
 
-    The conditions must all hold, and of each one value. `path` and `host` are patterns, one or several, in which `*` is
-    any text and `?` one character; `host` ignores case, `path` does not. `method` is taken exactly. `headers` maps names
+    The conditions must all hold, and of each one value. `path` and `host` are patterns, one or several, in which `*`
+    is any text and `?` one character; `host` ignores case, `path` does not. `method` is taken exactly. `headers` maps names
     to patterns, which ignore case. `query` maps keys to patterns of values (all must hold), or lists patterns of values
-    and pairs of key and value (one must hold); a backslash makes a wildcard plain, and case is ignored. All are compared
-    as they were sent, nothing decoded.
+    and pairs of key and value (one must hold); a backslash makes a wildcard plain, and case is ignored. All are
+    compared as they were sent, nothing decoded.
 
     `location` takes the place of `path`: nginx's `"/prefix"`, `"= /path"`, `"^~ /prefix"`, `"~ expression"` or
     `"~* expression"`, compared with the path as nginx makes it normal. Then `host` names servers (`"name"`, `"*.name"`,
@@ -194,8 +194,8 @@ class Router:
     an absolute target that contradicts the Host header are refused by every router.
 
     `alb_limits=False` lifts AWS's limits: 3 values a condition, 5 values and 5 wildcards a rule, 128 characters a
-    value, weights up to 999. `merge_slashes` and `redirect` are nginx's merge_slashes and its redirect of `/api` to a location
-    `/api/`. Draws among weighted targets follow `seed`; None draws anew in each process. Unlike nginx, a host that no
+    value, weights up to 999. `merge_slashes` and `redirect` are nginx's merge_slashes and its redirect of `/api` to a
+    location `/api/`. Draws among weighted targets follow `seed`; None draws anew in each process. Unlike nginx, a host that no
     rule names has no server unless rules without a host make one.
 
     Raises ConfigError naming the rule and the field. Source: as for `Rule`.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from .._core import Endpoint, Lease, ManualClock, Pool, StickyTable, _acquire_on
 from .._errors import ConfigError
@@ -382,7 +382,7 @@ class Sticky:
             else:
                 # bytes come from ASGI headers
                 text = session.decode("latin-1") if isinstance(session, bytes) else session
-                reading = via.read(text, now=self._token_now(token_now))
+                reading = via.read(text, now=token_now)
                 reason = reading.status
                 if reading.tag is not None:
                     home = via.find(reading.tag, pool)
@@ -394,10 +394,6 @@ class Sticky:
             reason = found
         lease = self.picker.acquire(key, cost=cost, now=now)
         return self._bound(lease, session, False, reason, token_now)
-
-    def _token_now(self, now: float | None) -> float | None:
-        # A clock of the token's own goes before the pool's.
-        return None if now is None else now
 
     def _bound(self, lease: Lease, session: Any, kept: bool, reason: str, now: float | None) -> StickyLease:
         try:
@@ -422,9 +418,6 @@ class Sticky:
 
 def _sticky(picker: Any, via: Any, load_factor: float | None) -> Sticky:
     return Sticky(picker, via, load_factor=load_factor)
-
-
-T = TypeVar("T", StickyCookie, StickyHeader)
 
 
 def _rebuild(cls: Any, secret: tuple[bytes, ...], values: dict[str, Any]) -> Any:
