@@ -77,8 +77,8 @@ class DnsRecord:
             text = getattr(self, name)
             if not (isinstance(text, str) and text) and not (text is None and name != "value"):
                 raise ConfigError(f"{name}: {text!r:.80} is not allowed; a str that is not empty")
-        whole = isinstance(self.weight, int) and not isinstance(self.weight, bool)
-        if not (whole and 0 <= self.weight <= 255):
+        weight: Any = self.weight
+        if not (isinstance(weight, int) and not isinstance(weight, bool) and 0 <= weight <= 255):
             raise ConfigError(f"weight: {self.weight!r} is not allowed; a whole number from 0 to 255")
         if self.role not in (None, "primary", "secondary"):
             raise ConfigError(f"role: {self.role!r} is not allowed; 'primary', 'secondary' or None")
@@ -156,6 +156,7 @@ class DnsPolicy:
                 if record.region is None:
                     raise ConfigError(f"records[{i}].region: None is not allowed; a region of the table")
             for client, row in self._table.items():
+                seconds: Any
                 for region, seconds in row.items():
                     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
                     if not (number and math.isfinite(seconds) and seconds >= 0):

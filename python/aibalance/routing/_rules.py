@@ -80,8 +80,9 @@ class Rule:
     """Which requests go to which target.
 
     The conditions must all hold, and of each one value. `path` and `host` are patterns, one or several, in which `*`
-    is any text and `?` one character; `host` ignores case, `path` does not. `method` is taken exactly. `headers` maps names
-    to patterns, which ignore case. `query` maps keys to patterns of values (all must hold), or lists patterns of values
+    is any text and `?` one character; `host` ignores case, `path` does not. `method` is taken exactly. `headers` maps
+    names to patterns, which ignore case. `query` maps keys to patterns of values (all must hold), or lists patterns
+    of values
     and pairs of key and value (one must hold); a backslash makes a wildcard plain, and case is ignored. All are
     compared as they were sent, nothing decoded.
 
@@ -195,8 +196,8 @@ class Router:
 
     `alb_limits=False` lifts AWS's limits: 3 values a condition, 5 values and 5 wildcards a rule, 128 characters a
     value, weights up to 999. `merge_slashes` and `redirect` are nginx's merge_slashes and its redirect of `/api` to a
-    location `/api/`. Draws among weighted targets follow `seed`; None draws anew in each process. Unlike nginx, a host that no
-    rule names has no server unless rules without a host make one.
+    location `/api/`. Draws among weighted targets follow `seed`; None draws anew in each process. Unlike nginx, a host
+    that no rule names has no server unless rules without a host make one.
 
     Raises ConfigError naming the rule and the field. Source: as for `Rule`.
 
@@ -288,7 +289,8 @@ class Router:
         >>> Router([Rule(path="*", to={"blue": 10, "green": 30})]).shares(0)
         (0.25, 0.75)
         """
-        if not isinstance(rule, int) or not 0 <= rule < len(self._rules):
+        place: Any = rule
+        if not isinstance(place, int) or not 0 <= place < len(self._rules):
             raise ConfigError(f"rule: {rule!r} is not allowed; a place in the {len(self._rules)} rules")
         return tuple(self._engine.shares(rule))
 
@@ -313,7 +315,7 @@ def _request(request: Any) -> Request:
     raise ConfigError(f"request: {request!r:.80} is not allowed; a Request, a target, or an ASGI scope")
 
 
-def _seed(seed: int | None) -> int:
+def _seed(seed: Any) -> int:
     if seed is None:
         return int.from_bytes(os.urandom(8), "little")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:

@@ -54,14 +54,14 @@ class Reading:
     tag: bytes | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Signed:
     pool: str
     name: str
     max_age: float
     clock: Clock | None
 
-    def _start(self, secret: bytes | Sequence[bytes], longest: float) -> None:
+    def _start(self, secret: Any, longest: float) -> None:
         given = [secret] if isinstance(secret, bytes) else list(secret) if isinstance(secret, Sequence) else []
         if not given or not all(isinstance(s, bytes) and len(s) >= 16 for s in given):
             # Not shown: a message may end in a log.
@@ -74,7 +74,7 @@ class _Signed:
                 raise ConfigError(f"{field}: {value!r} is not allowed; a str that is not empty")
         if not all(c.isascii() and (c.isalnum() or c in "!#$%&'*+-.^_`|~") for c in self.name):
             raise ConfigError(f"name: {self.name!r} is not allowed; letters, digits and !#$%&'*+-.^_`|~")
-        age = self.max_age
+        age: Any = self.max_age
         number = isinstance(age, int | float) and not isinstance(age, bool)
         if not (number and math.isfinite(age) and 1 <= age <= longest):
             raise ConfigError(f"max_age: {age!r} is not allowed; seconds from 1 to {longest:.0f}")
@@ -85,20 +85,21 @@ class _Signed:
         object.__setattr__(self, "_keys", keys)
         object.__setattr__(self, "_secret", tuple(given))
 
-    def _now(self, now: float | None) -> float:
+    def _now(self, now: Any) -> float:
         if now is None:
             return time.time() if self.clock is None else self.clock.now()
         if not isinstance(now, int | float) or isinstance(now, bool) or not math.isfinite(now) or now < 0:
             raise ConfigError(f"now: {now!r} is not allowed; finite seconds of 0 or more")
-        return now
+        return float(now)
 
     def _tag(self, endpoint_id: str, keys: tuple[bytes, ...]) -> bytes:
         return _mac(keys[2], self.pool.encode() + b"\0" + endpoint_id.encode())[:16]
 
     def issue(self, endpoint_id: str, /, *, now: float | None = None) -> str:
         """A token that binds to this endpoint until `max_age` seconds from now: 87 characters, of A-Z a-z 0-9 - _."""
-        if not isinstance(endpoint_id, str):
-            raise ConfigError(f"endpoint_id: {endpoint_id!r:.80} is not allowed; str")
+        given: Any = endpoint_id
+        if not isinstance(given, str):
+            raise ConfigError(f"endpoint_id: {given!r:.80} is not allowed; str")
         keys: tuple[bytes, ...] = self._keys[0]  # type: ignore[attr-defined]
         expires = min(int(self._now(now) + self.max_age), 2**63)
         said = VERSION + expires.to_bytes(8, "big") + _mac(keys[1], self.pool.encode())[:8]
@@ -111,7 +112,7 @@ class _Signed:
         found = self._open(token)
         return found[0] if isinstance(found[1], Reading) else self._judge(*found, now)
 
-    def _open(self, token: str) -> tuple[Any, Any]:
+    def _open(self, token: Any) -> tuple[Any, Any]:
         malformed = Reading("malformed")
         if not isinstance(token, str) or len(token) != (_TOKEN * 4 + 2) // 3 or not token.isascii():
             return malformed, malformed
@@ -152,7 +153,7 @@ class _Signed:
         return None
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class StickyCookie(_Signed):
     """A cookie that binds a session to an endpoint: signed, and without anything in it that names one.
 
@@ -201,7 +202,8 @@ class StickyCookie(_Signed):
         for field, value in {**values, "http_only": http_only, "same_site": same_site, "_known": {}}.items():
             object.__setattr__(self, field, value)
         self._start(secret, 604800)
-        plain = isinstance(path, str) and path.startswith("/") and path.isascii() and path.isprintable()
+        given: Any = path
+        plain = isinstance(given, str) and path.startswith("/") and path.isascii() and path.isprintable()
         if not plain or ";" in path:
             raise ConfigError(f"path: {path!r} is not allowed; a path that begins with a slash, without a semicolon")
         if same_site not in ("Lax", "Strict", "None") or (same_site == "None" and not secure):
@@ -242,7 +244,7 @@ class StickyCookie(_Signed):
         return _rebuild, (StickyCookie, self._secret, {name: getattr(self, name) for name in names})  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class StickyHeader(_Signed):
     """The same token in a header of yours, for clients that keep no cookies. Parameters as for `StickyCookie`.
 
@@ -425,4 +427,4 @@ def _rebuild(cls: Any, secret: tuple[bytes, ...], values: dict[str, Any]) -> Any
 
 
 def _mac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, hashlib.sha256)  # type: ignore[arg-type]
+    return hmac.digest(key, message, hashlib.sha256)
