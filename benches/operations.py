@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 KEY = "user-0123456789a"
@@ -64,6 +65,13 @@ def _ours(name: str, weighted: bool = False, **options: Any) -> Callable[[int], 
     return make
 
 
+def _router(n: int) -> Any:
+    from aibalance.routing import Request, Router, Rule
+
+    router = Router([Rule(path=f"/v{i}/*", to="a") for i in range(n)], seed=42)
+    return partial(router.route, Request("/v7/users?id=1", host="api.example.com", headers={"accept": "*/*"}))
+
+
 def _floor(n: int) -> Any:
     from benches import floor
 
@@ -107,6 +115,7 @@ OURS = [
     Operation("ring, n = 512", "p.pick(k)", _ours("RingHash", **_POINTS), "ring", 600, 380, 512),
     Operation("acquire, release", "p.acquire().release()", _ours("LeastRequest"), "acquire, release", 1000, 650),
     Operation("with acquire", "with p.acquire() as lease: pass", _ours("LeastRequest"), "with acquire", 2600, 1700),
+    Operation("route, 8 rules", "p()", _router),
 ]
 
 # What a bare loop costs, and a call of the cheapest method that CPython itself has: to take interpreters apart.

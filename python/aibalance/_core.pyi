@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 __all__ = [
     "ClientSideWeightedRoundRobin",
+    "DnsDraws",
     "Endpoint",
     "EndpointStats",
     "Ewma",
@@ -42,13 +43,16 @@ __all__ = [
     "RetryBudget",
     "RingHash",
     "RoundRobin",
+    "RouteEngine",
     "ScalingEngine",
     "SourceHash",
+    "StickyTable",
     "SystemClock",
     "TimeWeightedEwma",
     "WeightedRandom",
     "Window",
     "__version__",
+    "_acquire_on",
     "_after_fork",
     "_before_fork",
     "_hpa_replicas",
@@ -1650,3 +1654,107 @@ def _simulate(
 ) -> dict[str, Any]: ...
 def _simulate_balancer_seed(seed: int) -> int: ...
 def _simulate_work_sums(args: Mapping[str, Any], seed: int, n: int, levels: list[float]) -> list[float]: ...
+
+# Routing
+
+@final
+class RouteEngine:
+    """The native half of `aibalance.routing.Router`."""
+
+    def __new__(
+        cls,
+        rules: list[Any],
+        routes: list[list[Any]],
+        *,
+        alb_limits: bool,
+        refuse_ambiguous: bool,
+        merge_slashes: bool,
+        redirect: bool,
+        seed: int,
+    ) -> Self: ...
+    def route(self, target: Any, method: Any, host: Any, headers: Any, key: Any) -> Any | None:
+        """The route object of the rule and target that were decided; None for none."""
+    def explain(
+        self, target: Any, method: Any, host: Any, headers: Any, key: Any
+    ) -> tuple[Any | None, str, int, str | None, int | None]:
+        """Route, reason, status, redirect and rule."""
+    def shares(self, rule: int) -> list[float]:
+        """The shares of a rule's targets."""
+
+@final
+class StickyTable:
+    """Which endpoint each session is bound to: at most `capacity` of them, each for `ttl` seconds.
+
+    A session's time counts from its last use (`renew`) or from when it was set. A full table lets the session go that
+    was not used for longest (`when_full="evict"`), or keeps no new one until another has expired (`"refuse"`). Keys are
+    `str` (as UTF-8) or `bytes`, kept as 128-bit XXH3 hashes, so that a session takes about 100 bytes whatever its key
+    is. Any number of threads may use it. `clock` answers where no `now=` (seconds) is given. A copy by pickle is empty.
+
+    Raises ConfigError. Source: HAProxy 2.8, stick tables (`renew` and "evict" are its behaviour, "refuse" its nopurge).
+
+    >>> from aibalance.routing import StickyTable
+    >>> table = StickyTable(capacity=1000, ttl=60, clock=ManualClock(0.0))
+    >>> table.set("user-1", "10.0.0.1:80")
+    True
+    >>> table.get("user-1", now=59), table.get("user-1", now=200)
+    ('10.0.0.1:80', None)
+    """
+
+    def __new__(
+        cls,
+        *,
+        capacity: int = 100_000,
+        ttl: float = 3600.0,
+        renew: bool = True,
+        when_full: Literal["evict", "refuse"] = "evict",
+        clock: _Clock | None = None,
+    ) -> Self: ...
+    @property
+    def capacity(self) -> int:
+        """The most sessions."""
+    @property
+    def ttl(self) -> float:
+        """How long a session is kept, in seconds."""
+    @property
+    def renew(self) -> bool:
+        """Whether a look gives a session its time anew."""
+    @property
+    def when_full(self) -> Literal["evict", "refuse"]:
+        """What a full table does with a new session."""
+    @property
+    def evicted(self) -> int:
+        """How many sessions had to go for others."""
+    def get(self, key: str | bytes, /, *, now: float | None = None) -> str | None:
+        """The id of a session's endpoint; None when it has none, or its time is over."""
+    def set(self, key: str | bytes, endpoint: str, /, *, now: float | None = None) -> bool:
+        """Binds a session to the endpoint of this id; False when the table is full and refuses."""
+    def remove(self, key: str | bytes, /) -> bool:
+        """Lets a session go; whether there was one."""
+    def forget(self, endpoint: str, /) -> int:
+        """Lets all sessions of an endpoint go; how many there were. Takes time in proportion to the table."""
+    def expire(self, *, now: float | None = None) -> int:
+        """Drops all whose time is over; how many there were. Nobody has to call it."""
+    def __len__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class DnsDraws:
+    """The native half of `aibalance.routing.DnsPolicy`."""
+
+    def __new__(cls, seed: int) -> Self: ...
+    def weighted(self, weights: list[int], healthy: list[bool]) -> int | None:
+        """A draw by weight."""
+    @staticmethod
+    def least(costs: list[float], healthy: list[bool]) -> int | None:
+        """The nearest."""
+    @staticmethod
+    def failover(primary: bool, secondary: bool) -> int:
+        """0 for the primary, 1 for the secondary."""
+    @staticmethod
+    def geolocation(levels: list[int], healthy: list[bool]) -> int | None:
+        """The closest."""
+    def multivalue(self, healthy: list[bool]) -> list[int]:
+        """Up to eight."""
+
+def _acquire_on(pool: Pool, id: str, /, *, cost: float, load_factor: float | None, now: float | None) -> Lease | str:
+    """A lease for a session on the endpoint that it is bound to, or why it is let go."""

@@ -9,6 +9,7 @@ pub mod health;
 pub mod pickers;
 pub mod pool;
 pub mod rng;
+pub mod routing;
 pub mod simulation;
 pub mod sync;
 pub mod time;

@@ -14,6 +14,7 @@ mod health;
 mod keys;
 mod pickers;
 mod pool;
+mod routing;
 mod simulation;
 mod stats;
 
@@ -41,6 +42,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     fastcall::register(m)?;
     health::register(m)?;
     autoscaling::register(m)?;
+    routing::register(m)?;
     simulation::register(m)?;
     Ok(())
 }

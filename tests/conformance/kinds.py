@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import balance, chance, cloud, hashing, health, hpa, keda, knative, load, proxies, sched, theory
+from . import balance, chance, cloud, hashing, health, hpa, keda, knative, load, proxies, routing, sched, theory
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -19,6 +19,7 @@ BALANCE: list[tuple[set[str], set[str], Replay]] = [
     ({"n", "vnodes", "eps", "keys", "cap"}, {"displaced_fraction"}, balance.bounded_load),
     ({"n", "M"}, {"needless_moves_fraction"}, balance.maglev_disruption),
 ]
+cloud.ADAPTERS.update(routing.ADAPTERS)
 
 PROXIES = {"nginx", "envoy", "haproxy", "caddy", "traefik", "twemproxy", "libmemcached"}
 

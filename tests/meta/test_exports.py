@@ -85,6 +85,23 @@ EXPORTED: dict[str, set[str]] = {
         "warm_metric",
     },
     "aibalance.health": {"Ewma", "TimeWeightedEwma"},
+    "aibalance.routing": {
+        "Decision",
+        "DnsPolicy",
+        "DnsRecord",
+        "Place",
+        "Reading",
+        "Request",
+        "Route",
+        "Router",
+        "Rule",
+        "Sticky",
+        "StickyCookie",
+        "StickyHeader",
+        "StickyLease",
+        "StickyTable",
+        "Timeouts",
+    },
 }
 
 

@@ -32,7 +32,7 @@ impl Watch {
     /// Something has changed. Called after the change: of a change and a start at the same time, either this sees the
     /// start or the reads after the start see the change, for all four are sequentially consistent.
     #[inline(always)]
-    fn end<M: Mode>(&self) {
+    pub(crate) fn end<M: Mode>(&self) {
         if self.0.load(Ordering::SeqCst) & 1 != 0 {
             // Two at once may add 2: the number is odd again, but it is not the one that anybody remembers.
             M::add(&self.0, 1);

@@ -3,6 +3,7 @@
 use super::lease::{Entry, Ledger, Outcome};
 use super::options::Options;
 use super::report::Report;
+use super::session::Standing;
 use super::warmth::Warming;
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
@@ -580,6 +581,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// Health and drain deadline of each endpoint, in order: what a copy of the pool needs besides its endpoints.
     pub fn states(&self) -> Vec<(Health, Option<Nanos>)> {
         self.writer.lock().places.iter().map(|p| (p.health, p.drain)).collect()
+    }
+
+    /// What of one endpoint decides whether it keeps its sessions.
+    pub(super) fn standing(&self, id: &str) -> Option<Standing> {
+        let writer = self.writer.lock();
+        let place = writer.places.iter().find(|p| &*p.endpoint.id == id)?;
+        Some(Standing { health: place.health, drain: place.drain })
     }
 }
 

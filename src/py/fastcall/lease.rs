@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{CoreState, Raw, UNTIMED, arguments, fast, guarded, none, plain, self_of, with_keywords};
-use crate::core::endpoints::Cell;
+use crate::core::endpoints::{Cell, Snapshot};
 use crate::core::error::{ConfigError, LeaseError};
 use crate::core::pickers::Policy;
 use crate::core::pool::lease::Entry;
@@ -10,6 +10,7 @@ use crate::core::pool::{Outcome, Taken};
 use crate::core::time::Nanos;
 use crate::py::Counting;
 use crate::py::door::{self, Ending};
+use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
 use crate::py::pool::{Pool, instant_or};
 use pyo3::exceptions::PyTypeError;
@@ -68,8 +69,28 @@ pub(super) unsafe fn lease_of<L: Policy>(
     taken: Taken,
     now: Nanos,
 ) -> Raw {
+    // SAFETY: as the caller promises.
+    unsafe { lease_in(py, &state.snapshot, pool, taken, now) }
+}
+
+/// A lease on an endpoint that no picker chose. `now` is its start; without one it does not measure how long it lasts.
+pub(crate) fn lease_on<'py>(
+    py: Python<'py>,
+    snapshot: &Snapshot<Payload>,
+    pool: &Py<Pool>,
+    taken: Taken,
+    now: Option<Nanos>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached, and what comes back is a new reference, or null with an error set.
+    unsafe { Bound::from_owned_ptr_or_err(py, lease_in(py, snapshot, pool, taken, now.unwrap_or(UNTIMED))) }
+}
+
+/// # Safety
+/// Attached.
+#[inline(always)]
+unsafe fn lease_in(py: Python<'_>, snapshot: &Snapshot<Payload>, pool: &Py<Pool>, taken: Taken, now: Nanos) -> Raw {
     let (Some(payload), Some(cell)) =
-        (state.snapshot.payload.get(taken.choice.index as usize), state.snapshot.view.block.cell(taken.choice.slot))
+        (snapshot.payload.get(taken.choice.index as usize), snapshot.view.block.cell(taken.choice.slot))
     else {
         return guarded(py, || Err(InternalError::new_err("a pick outside its snapshot: please report it")));
     };

@@ -37,7 +37,7 @@ type Raw = *mut ffi::PyObject;
 
 mod lease;
 use lease::lease_of;
-pub(crate) use lease::register;
+pub(crate) use lease::{lease_on, register};
 
 /// The work of a request when nothing is said: one, in units.
 const ONE: u64 = 1024;
