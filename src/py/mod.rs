@@ -9,6 +9,7 @@ mod door;
 mod endpoint;
 mod errors;
 mod fastcall;
+mod health;
 mod keys;
 mod pickers;
 mod pool;
@@ -36,6 +37,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pickers::register(m)?;
     fastcall::register(m)?;
     autoscaling::register(m)?;
+    health::register(m)?;
     simulation::register(m)?;
     Ok(())
 }
