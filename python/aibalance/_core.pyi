@@ -1182,9 +1182,9 @@ class HealthState:
     def penalty(self, now: float | None = None) -> float:
         """The penalty of flapping now, in flaps; 0 without `damping`."""
     def drain(self, *, deadline: float | None = None, now: float | None = None) -> None:
-        """No new work: draining for `deadline` seconds (None: until `undrain`), then unused. Checks go on underneath."""
+        """No new work: draining for `deadline` seconds (None: until `undrain`), then unused. Checks go on."""
     def deregister(self, *, delay: float = 300.0, now: float | None = None) -> None:
-        """Drains as an ALB does: draining for the whole `delay` (0 to 3600 s), even when all ends earlier, then unused."""
+        """Drains as an ALB does: draining for the whole `delay` (0 to 3600 s), then unused."""
     def undrain(self, *, now: float | None = None) -> None:
         """Takes a drain back: the state is what checks have made of it."""
     def disable(self, *, now: float | None = None) -> None:

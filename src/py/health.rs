@@ -146,7 +146,7 @@ impl HealthState {
         start: &str,
         warm_up: bool,
         warming_timeout: Option<f64>,
-        damping: Option<FlapDamping>,
+        damping: Option<PyRef<'_, FlapDamping>>,
         clock: Option<Bound<'_, PyAny>>,
     ) -> PyResult<HealthState> {
         let core = Core::new(Thresholds {

@@ -17,6 +17,7 @@ from aibalance.autoscaling import (
     warm_metric,
 )
 
+from . import alb
 from .model import Result
 
 Case = dict[str, Any]
@@ -217,6 +218,7 @@ ADAPTERS: dict[str, Adapter] = {
         warmup_scale_in_block,
         step_cooldown_inflight,
         weighted_no_action,
+        *alb.FAMILIES,
     )
 }
 

@@ -67,6 +67,28 @@ EXPORTED: dict[str, set[str]] = {
         "round_percent_change",
         "warm_metric",
     },
+    "aibalance.health": {
+        "DEFAULT_RULES",
+        "CheckRule",
+        "DrainEstimate",
+        "EndpointHealth",
+        "FlapDamping",
+        "GracefulShutdown",
+        "GrpcProbe",
+        "HealthChecker",
+        "HealthEvent",
+        "HealthState",
+        "HttpProbe",
+        "Probe",
+        "ProbeResult",
+        "TargetGroupHealth",
+        "TcpProbe",
+        "ZoneHealth",
+        "check_rules",
+        "drain_estimate",
+        "expected_left",
+        "readiness_app",
+    },
 }
 
 

@@ -116,6 +116,8 @@ class Verdict:
     """The rules that do not hold, with the values."""
     known: frozenset[str] = frozenset()
     """The rules that the answer had a usable value for."""
+    waiting: Mapping[str, object] = field(default_factory=dict)
+    """The parts of a warm-up that are not there yet, with the values."""
     loaded: bool | None = None
     inferred: bool | None = None
 
@@ -125,6 +127,7 @@ def judge(result: ProbeResult, rules: Iterable[CheckRule], *, warm: bool) -> Ver
     if result.checks is None:
         return Verdict("pass" if result.ok else "fail", result.reason)
     failed: dict[str, object] = {}
+    waiting: dict[str, object] = {}
     known = set()
     outcome: Outcome = "pass"
     reasons = []
@@ -142,6 +145,7 @@ def judge(result: ProbeResult, rules: Iterable[CheckRule], *, warm: bool) -> Ver
         if rule.name in WARM_UP and not warm:
             outcome = "warming" if outcome != "fail" else outcome
             reasons.append(f"{rule.name}: not yet")
+            waiting[rule.name] = value
             continue
         failed[rule.name] = value
         reasons.append(f"{rule.name}: {value!r}" + ("" if rule.limit is None else f", limit {rule.limit:g}"))
@@ -151,13 +155,14 @@ def judge(result: ProbeResult, rules: Iterable[CheckRule], *, warm: bool) -> Ver
             outcome = "degraded"
     if not result.ok and not reasons:
         outcome, reasons = "fail", [result.reason]
-    return Verdict(
-        outcome, "; ".join(reasons), failed, frozenset(known), told.get("model_loaded"), told.get("inference_test")
-    )
+    loaded, inferred = map(told.get, WARM_UP)
+    return Verdict(outcome, "; ".join(reasons), failed, frozenset(known), waiting, loaded, inferred)
 
 
 def read_checks(body: bytes, *, max_depth: int = 8) -> dict[str, object]:
-    """The named checks of a JSON body: `{"checks": {...}}` or the checks alone; each a value, or `{"ok": ...}` or `{"value": ...}`.
+    """The named checks of a JSON body: `{"checks": {...}}` or the checks alone.
+
+    Each is a value, or an object with the value as `value` or `ok`.
 
     Raises FormatError for a body that is none, or is nested deeper than `max_depth`.
     """

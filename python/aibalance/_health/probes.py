@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import threading
@@ -42,7 +43,7 @@ class HttpProbe:
     The address of an endpoint is `host:port`, or a URL to which `path` is added. The probe passes when the status is
     one of `expected` (default 200 to 299). With `checks=True` the body (also of a 503) is read as JSON of named checks:
     `{"checks": {"model_loaded": true, ...}}`. A body of more than `max_body` bytes, or nested deeper than `max_depth`,
-    fails. Redirects are not followed: a 3xx is an answer that is not expected. Each probe opens a connection of its own,
+    fails. Redirects are not followed: a 3xx is an answer that is not expected. Each probe has its own connection,
     since whether the server takes new ones is part of the question, and proxies of the environment are not used.
 
     Raises ConfigError, naming the field.
@@ -171,12 +172,7 @@ def understood(value: object) -> ProbeResult:
 
 async def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function, in a thread of its own when it is not a coroutine's; a thread that hangs holds nothing up."""
-    inner = (
-        function
-        if inspect.isfunction(function) or inspect.ismethod(function)
-        else getattr(function, "__call__", function)
-    )  # noqa: B004
-    if inspect.iscoroutinefunction(inner):
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
         return await function(*arguments)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
@@ -195,10 +191,8 @@ async def call(function: Callable[..., Any], *arguments: Any) -> Any:
             value = function(*arguments)
         except BaseException as raised:  # it belongs to whoever waits, also a SystemExit
             error = raised if isinstance(raised, Exception) else RuntimeError(f"{type(raised).__name__}: {raised}")
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits
             loop.call_soon_threadsafe(settle, value, error)
-        except RuntimeError:
-            pass  # the loop has closed: nobody waits
 
     threading.Thread(target=work, name="aibalance-health", daemon=True).start()
     value = await done

@@ -1,0 +1,33 @@
+"""Who may get work: states, active checks, readiness, graceful shutdown."""
+
+from __future__ import annotations
+
+from ._core import FlapDamping, HealthState, expected_left
+from ._health.checker import EndpointHealth, HealthChecker, HealthEvent
+from ._health.checks import DEFAULT_RULES, CheckRule, ProbeResult, check_rules
+from ._health.probes import GrpcProbe, HttpProbe, Probe, TcpProbe
+from ._health.readiness import DrainEstimate, GracefulShutdown, drain_estimate, readiness_app
+from ._health.target_group import TargetGroupHealth, ZoneHealth
+
+__all__ = [
+    "DEFAULT_RULES",
+    "CheckRule",
+    "DrainEstimate",
+    "EndpointHealth",
+    "FlapDamping",
+    "GracefulShutdown",
+    "GrpcProbe",
+    "HealthChecker",
+    "HealthEvent",
+    "HealthState",
+    "HttpProbe",
+    "Probe",
+    "ProbeResult",
+    "TargetGroupHealth",
+    "TcpProbe",
+    "ZoneHealth",
+    "check_rules",
+    "drain_estimate",
+    "expected_left",
+    "readiness_app",
+]
