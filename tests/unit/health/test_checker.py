@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pickle
 import threading
 from collections import Counter
@@ -127,7 +128,7 @@ def test_each_is_checked_at_its_interval_and_first_checks_are_spread() -> None:
     assert len(set(firsts)) == 3
     assert all(0 <= first < 5 for first in firsts)
     for t in times.values():
-        assert [round(b - a, 3) for a, b in zip(t, t[1:], strict=False)] == [10.0] * (len(t) - 1)
+        assert [round(b - a, 3) for a, b in itertools.pairwise(t)] == [10.0] * (len(t) - 1)
         assert len(t) in (6, 7)
 
 
@@ -140,7 +141,7 @@ def test_jitter_varies_the_interval_and_the_seed_fixes_it() -> None:
     assert asked(1) == asked(1)
     assert asked(1) != asked(2)
     times = [at for id, at in asked(1) if id == "a"]
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert len({round(g, 6) for g in gaps}) > 3
     assert all(8 <= gap <= 12.001 for gap in gaps)
 
