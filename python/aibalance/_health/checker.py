@@ -156,8 +156,9 @@ class HealthChecker:
             _number(field, value)
         if _number("jitter", jitter) >= 1:
             raise ConfigError(f"jitter: {jitter} is not allowed; a share from 0 up to 1")
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigError(f"concurrency: {concurrency!r} is not allowed; a whole number from 1 on")
+        slots: object = concurrency
+        if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
+            raise ConfigError(f"concurrency: {slots!r} is not allowed; a whole number from 1 on")
         self._pool = pool
         self._shallow = HttpProbe(shallow) if isinstance(shallow, str) else shallow
         self._deep = HttpProbe(deep, checks=True) if isinstance(deep, str) else deep

@@ -18,6 +18,10 @@ EFFECTS: tuple[Effect, ...] = ("unhealthy", "degraded", "drain")
 WARM_UP = ("model_loaded", "inference_test")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class CheckRule:
     """One named check: what follows when it fails.
@@ -38,7 +42,8 @@ class CheckRule:
     effect: Effect = "unhealthy"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
+        name: object = self.name
+        if not isinstance(name, str) or not name:
             raise ConfigError(f"name: {self.name!r} is not allowed; a text that is not empty")
         if self.action not in ACTIONS:
             raise ConfigError(f"action: {self.action!r} is not allowed; one of {', '.join(ACTIONS)}")
@@ -200,7 +205,3 @@ def _depth(body: bytes) -> int:
         elif byte in b"]}":
             depth -= 1
     return deepest
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

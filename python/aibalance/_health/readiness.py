@@ -202,7 +202,7 @@ def readiness_app(
     _number("cache", cache)
     by_name = {rule.name: rule for rule in rules}
     for name, function in checks.items():
-        if not isinstance(name, str) or not callable(function):
+        if not callable(function):
             raise ConfigError(f"checks[{name!r}]: {function!r} is not allowed; a function without arguments")
     functions = dict(checks)
     time: Clock = SystemClock() if clock is None else clock
@@ -220,7 +220,7 @@ def readiness_app(
                 shown["error"] = f"gave {type(value).__name__}"
             elif not isinstance(value, bool):
                 # NaN and infinity are not JSON.
-                shown["value"] = value if abs(value) < float("inf") else None  # type: ignore[arg-type]
+                shown["value"] = value if abs(value) < float("inf") else None
         except TimeoutError:
             holds, shown["error"] = False, f"no answer within {timeout:g} s"
         except Exception as error:
