@@ -85,6 +85,7 @@ class _Watched:
         self.counters: dict[str, HealthState] = {}
         self.open: dict[str, HealthEvent] = {}
         self.drained = False
+        self.hanging: set[int] = set()
         self.last = EndpointHealth(endpoint.id, "initial")
         self.told: str | None = None
 
@@ -298,6 +299,8 @@ class HealthChecker:
             if known is not None and known.endpoint.address == endpoint.address:
                 known.endpoint = endpoint
                 continue
+            if known is not None:
+                self._drain(known, False)  # another server under the same id
             state = HealthState(**self._state, clock=self._pool.clock)  # type: ignore[arg-type]
             watched = _Watched(endpoint, state, f"{self._seed}:{endpoint.id}", now)
             watched.due = now + watched.random.random() * self._spread
@@ -342,7 +345,7 @@ class HealthChecker:
                         client = self._clients[id(question)] = question.client()
                     result = await question.ask(client, watched.endpoint)
                 else:
-                    result = understood(await call(question, watched.endpoint))
+                    result = understood(await call(question, watched.endpoint, hanging=watched.hanging))
         except TimeoutError:
             result = ProbeResult(False, f"no answer within {self._timeout:g} s")
         except asyncio.CancelledError:
@@ -365,7 +368,10 @@ class HealthChecker:
         # Warming for too long: what is still missing has failed.
         failed = {**verdict.failed, **(verdict.waiting if state == "unhealthy" else {})}
         for rule in self._rules:
-            if rule.name not in verdict.known or (rule.name in verdict.waiting and rule.name not in failed):
+            if verdict.known is None or (rule.name in verdict.waiting and rule.name not in failed):
+                continue
+            # One that is not named any more must not stay failed for ever.
+            if rule.name not in verdict.known and rule.name not in watched.counters:
                 continue
             down = self._count(watched, rule.name, rule.name not in failed)
             if rule.effect == "drain":

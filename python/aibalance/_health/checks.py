@@ -119,8 +119,8 @@ class Verdict:
     reason: str
     failed: Mapping[str, object] = field(default_factory=dict)
     """The rules that do not hold, with the values."""
-    known: frozenset[str] = frozenset()
-    """The rules that the answer had a usable value for."""
+    known: frozenset[str] | None = None
+    """The rules that the answer had a value for; None for an answer without named checks."""
     waiting: Mapping[str, object] = field(default_factory=dict)
     """The parts of a warm-up that are not there yet, with the values."""
     loaded: bool | None = None

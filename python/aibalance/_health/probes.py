@@ -170,10 +170,16 @@ def understood(value: object) -> ProbeResult:
     return ProbeResult(False, f"the function gave {type(value).__name__}, not bool, a mapping or ProbeResult")
 
 
-async def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function, in a thread of its own when it is not a coroutine's; a thread that hangs holds nothing up."""
+async def call(function: Callable[..., Any], *arguments: Any, hanging: set[int]) -> Any:
+    """Calls a function, in a thread of its own when it is not a coroutine's.
+
+    A thread that hangs holds nobody up; `hanging` remembers it, and until it comes back there is no second one.
+    """
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
         return await function(*arguments)
+    if id(function) in hanging:
+        raise RuntimeError("the call before has not come back")
+    hanging.add(id(function))
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
 
@@ -191,6 +197,7 @@ async def call(function: Callable[..., Any], *arguments: Any) -> Any:
             value = function(*arguments)
         except BaseException as raised:  # it belongs to whoever waits, also a SystemExit
             error = raised if isinstance(raised, Exception) else RuntimeError(f"{type(raised).__name__}: {raised}")
+        hanging.discard(id(function))
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits
             loop.call_soon_threadsafe(settle, value, error)
 

@@ -207,6 +207,7 @@ def readiness_app(
     functions = dict(checks)
     time: Clock = SystemClock() if clock is None else clock
     lock: asyncio.Lock | None = None
+    hanging: set[int] = set()
     kept: tuple[float, int, dict[str, Any]] | None = None
 
     async def run(name: str) -> tuple[bool, dict[str, Any]]:
@@ -214,7 +215,7 @@ def readiness_app(
         shown: dict[str, Any] = {}
         try:
             async with asyncio.timeout(timeout):
-                value = await call(functions[name])
+                value = await call(functions[name], hanging=hanging)
             holds = by_name[name].holds(value) if name in by_name else value if isinstance(value, bool) else None
             if holds is None:
                 shown["error"] = f"gave {type(value).__name__}"

@@ -114,6 +114,8 @@ def test_plain_functions_run_in_threads_and_a_hanging_one_holds_nobody() -> None
 
     checker = HealthChecker(Pool(["a", "b"]), ask, timeout=0.05, unhealthy_threshold=1)
     assert asyncio.run(checker.check_once()) == {"a": "unhealthy", "b": "healthy"}
+    assert asyncio.run(checker.check_once()) == {"a": "unhealthy", "b": "healthy"}
+    assert checker.status("a").reason == "RuntimeError: the call before has not come back"
     release.set()
     assert names == {"aibalance-health"}
 
@@ -257,6 +259,20 @@ def test_each_check_has_its_state_and_its_action(check: str, value: Any, state: 
     assert [e.over for e in world.checker.take_events()] == [False, True]
     assert not world.pool.stats()[0].draining
     assert world.checker.take_events() == []
+
+
+def test_another_server_under_the_same_id_starts_afresh() -> None:
+    world = World("a")
+    world.checker = deep(world, unhealthy_threshold=1)
+    world.answers["a"] = READY
+    once(world)
+    world.answers["a"] = READY | {"db_connected": False}
+    assert once(world)["a"] == "draining"
+    world.pool.update([Endpoint("b", id="a")])
+    world.answers["a"] = READY
+    assert once(world)["a"] == "healthy"
+    assert not world.pool.stats()[0].draining
+    assert world.checker.actions() == ()
 
 
 def test_a_drain_of_somebody_else_stays() -> None:
