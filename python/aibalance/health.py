@@ -10,8 +10,8 @@ from ._health.readiness import DrainEstimate, GracefulShutdown, drain_estimate, 
 from ._health.target_group import TargetGroupHealth, ZoneHealth
 
 __all__ = [
-    "DEFAULT_RULES",
     "CheckRule",
+    "DEFAULT_RULES",
     "DrainEstimate",
     "EndpointHealth",
     "FlapDamping",

@@ -58,6 +58,11 @@ fn word(status: Status) -> &'static str {
     }
 }
 
+/// Seconds as they were given: a division rounds once, where a product of 1e-9 shows.
+fn shown(duration: Nanos) -> f64 {
+    duration.0 as f64 / 1e9
+}
+
 fn threshold(field: &str, value: i64) -> Result<u32, ConfigError> {
     u32::try_from(value).map_err(|_| ConfigError::new(field, value, "a whole number from 1 to 4294967295"))
 }
@@ -78,7 +83,7 @@ impl FlapDamping {
 
     #[getter]
     fn half_life(&self) -> f64 {
-        self.0.half_life.as_secs_f64()
+        shown(self.0.half_life)
     }
     #[getter]
     fn suppress(&self) -> f64 {
@@ -90,7 +95,7 @@ impl FlapDamping {
     }
     #[getter]
     fn max_hold(&self) -> f64 {
-        self.0.max_hold.as_secs_f64()
+        shown(self.0.max_hold)
     }
 
     fn __repr__(&self) -> String {
@@ -252,7 +257,7 @@ impl HealthState {
         kw.set_item("unhealthy_threshold", rules.unhealthy)?;
         kw.set_item("start", &self.start)?;
         kw.set_item("warm_up", rules.warm_up)?;
-        kw.set_item("warming_timeout", rules.warming_timeout.map(Nanos::as_secs_f64))?;
+        kw.set_item("warming_timeout", rules.warming_timeout.map(shown))?;
         kw.set_item("damping", rules.damping.map(FlapDamping))?;
         kw.set_item("clock", self.clock_object.as_ref())?;
         Ok(((), kw))

@@ -44,17 +44,17 @@ impl Failover {
     pub fn check(self) -> Result<Failover, ConfigError> {
         self.dns.check("dns_failover")?;
         self.routing.check("routing_failover")?;
-        if let (Some(dns), Some(routing)) = (self.dns.count, self.routing.count) {
-            if dns < routing {
-                let allowed = format!("routing_failover_count ({routing}) or more, or None");
-                return Err(ConfigError::new("dns_failover_count", dns, allowed));
-            }
+        if let (Some(dns), Some(routing)) = (self.dns.count, self.routing.count)
+            && dns < routing
+        {
+            let allowed = format!("routing_failover_count ({routing}) or more, or None");
+            return Err(ConfigError::new("dns_failover_count", dns, allowed));
         }
-        if let (Some(dns), Some(routing)) = (self.dns.percent, self.routing.percent) {
-            if dns < routing {
-                let allowed = format!("routing_failover_percentage ({routing}) or more, or None");
-                return Err(ConfigError::new("dns_failover_percentage", dns, allowed));
-            }
+        if let (Some(dns), Some(routing)) = (self.dns.percent, self.routing.percent)
+            && dns < routing
+        {
+            let allowed = format!("routing_failover_percentage ({routing}) or more, or None");
+            return Err(ConfigError::new("dns_failover_percentage", dns, allowed));
         }
         Ok(self)
     }
