@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from ._core import FlapDamping, HealthState, expected_left
 from ._health.checker import EndpointHealth, HealthChecker, HealthEvent
-from ._health.checks import DEFAULT_RULES, CheckRule, ProbeResult, check_rules
+from ._health.checks import CheckRule, ProbeResult, check_rules, default_rules
 from ._health.probes import GrpcProbe, HttpProbe, Probe, TcpProbe
 from ._health.readiness import DrainEstimate, GracefulShutdown, drain_estimate, readiness_app
 from ._health.target_group import TargetGroupHealth, ZoneHealth
 
 __all__ = [
     "CheckRule",
-    "DEFAULT_RULES",
     "DrainEstimate",
     "EndpointHealth",
     "FlapDamping",
@@ -27,6 +26,7 @@ __all__ = [
     "TcpProbe",
     "ZoneHealth",
     "check_rules",
+    "default_rules",
     "drain_estimate",
     "expected_left",
     "readiness_app",

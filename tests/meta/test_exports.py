@@ -68,7 +68,6 @@ EXPORTED: dict[str, set[str]] = {
         "warm_metric",
     },
     "aibalance.health": {
-        "DEFAULT_RULES",
         "CheckRule",
         "DrainEstimate",
         "EndpointHealth",
@@ -85,6 +84,7 @@ EXPORTED: dict[str, set[str]] = {
         "TcpProbe",
         "ZoneHealth",
         "check_rules",
+        "default_rules",
         "drain_estimate",
         "expected_left",
         "readiness_app",

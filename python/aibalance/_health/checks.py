@@ -72,6 +72,15 @@ DEFAULT_RULES: tuple[CheckRule, ...] = (
 )
 
 
+def default_rules() -> tuple[CheckRule, ...]:
+    """The rules that are used when none are given: model, GPU, test inference, memory, GPU memory, queue, database.
+
+    >>> [rule.name for rule in default_rules() if rule.effect == "drain"]
+    ['db_connected']
+    """
+    return DEFAULT_RULES
+
+
 def check_rules(table: Mapping[str, Any], /) -> tuple[CheckRule, ...]:
     """Rules from a table such as `[health.checks]` of a configuration file: check → action, or → limit and action.
 

@@ -13,7 +13,6 @@ from aibalance import ConfigError, Endpoint, FormatError, Pool
 from aibalance._health.checks import read_checks
 from aibalance._health.probes import split_address
 from aibalance.health import (
-    DEFAULT_RULES,
     CheckRule,
     GrpcProbe,
     HealthChecker,
@@ -22,6 +21,7 @@ from aibalance.health import (
     ProbeResult,
     TcpProbe,
     check_rules,
+    default_rules,
 )
 
 
@@ -142,7 +142,7 @@ def test_rules_of_a_table() -> None:
         "queue_below": {"limit": 100, "action": "scale up"},
         "db_connected": "stop sending",
     }
-    assert check_rules(table) == DEFAULT_RULES
+    assert check_rules(table) == default_rules()
     for bad in ({"a": 3}, {"a": "explode"}, {"a": {"limit": 3}}, {"a": {"action": "restart", "limit": "x"}}):
         with pytest.raises(ConfigError, match=r"^a:"):
             check_rules(bad)
