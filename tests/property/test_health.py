@@ -35,10 +35,7 @@ def test_as_haproxy_counts(results: list[bool], rise: int, fall: int, start: str
     full = rise + fall - 1
     health = {"up": rise, "down": rise - 1, "fully-up": full, "fully-down": 0}[start]
     for result in results:
-        if result:
-            health = full if health + 1 >= rise else health + 1
-        else:
-            health = health - 1 if health > rise else 0
+        health = (full if health + 1 >= rise else health + 1) if result else health - 1 if health > rise else 0
         state = machine.report("pass" if result else "fail", now=0.0)
         assert (machine.counter, state) == (health, "healthy" if health >= rise else "unhealthy")
 
@@ -68,7 +65,7 @@ def test_no_history_makes_a_state_that_good_checks_do_not_end(
         else:
             machine.report(word, model_loaded=known, inference_test=known, now=at)  # type: ignore[arg-type]
         assert 0 <= machine.counter <= 4
-        assert 0 <= machine.penalty(latest)
+        assert machine.penalty(latest) >= 0
     machine.undrain(now=latest)
     machine.enable(now=latest)
     for step in range(4):
