@@ -12,8 +12,10 @@ __all__ = [
     "EndpointStats",
     "Ewma",
     "First",
+    "FlapDamping",
     "Formula",
     "Hashed",
+    "HealthState",
     "HpaEngine",
     "IpHash",
     "JoinIdleQueue",
@@ -63,7 +65,9 @@ __all__ = [
     "_simulate",
     "_simulate_balancer_seed",
     "_simulate_work_sums",
+    "_target_group_zones",
     "envoy_hash",
+    "expected_left",
     "round_percent_change",
 ]
 
@@ -72,6 +76,13 @@ __version__: str
 _Key: TypeAlias = str | bytes | int | Hashed
 _Outcome: TypeAlias = Literal["success", "failure", "timeout", "rejected"]
 _Health: TypeAlias = Literal["healthy", "degraded", "unhealthy"]
+_Clock: TypeAlias = SystemClock | ManualClock
+_Endpoints: TypeAlias = Iterable[Endpoint | str]
+_Array: TypeAlias = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.uint32] | npt.NDArray[np.int32]
+
+_HealthStatus: TypeAlias = Literal[
+    "initial", "warming", "healthy", "degraded", "unhealthy", "draining", "unused", "unavailable"
+]
 _Clock: TypeAlias = SystemClock | ManualClock
 _Endpoints: TypeAlias = Iterable[Endpoint | str]
 _Array: TypeAlias = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.uint32] | npt.NDArray[np.int32]
@@ -1758,3 +1769,129 @@ class DnsDraws:
 
 def _acquire_on(pool: Pool, id: str, /, *, cost: float, load_factor: float | None, now: float | None) -> Lease | str:
     """A lease for a session on the endpoint that it is bound to, or why it is let go."""
+
+# Health
+
+@final
+class FlapDamping:
+    """When an endpoint that comes and goes is held back.
+
+    Each fall from up to down adds 1 to a penalty, which is worth half after `half_life` seconds. From `suppress` on the
+    endpoint stays unhealthy although checks pass, until the penalty is below `reuse`; never longer than `max_hold`
+    seconds after its last fall.
+
+    Source: RFC 2439, with penalties in flaps instead of thousands. Raises ConfigError, naming the field.
+
+    >>> from aibalance.health import FlapDamping
+    >>> FlapDamping(suppress=2)
+    FlapDamping(half_life=60, suppress=2, reuse=1, max_hold=300)
+    """
+
+    def __new__(
+        cls, *, half_life: float = 60.0, suppress: float = 3.0, reuse: float = 1.0, max_hold: float = 300.0
+    ) -> Self: ...
+    @property
+    def half_life(self) -> float:
+        """Seconds until a penalty is worth half."""
+    @property
+    def suppress(self) -> float:
+        """The penalty from which on an endpoint is held back."""
+    @property
+    def reuse(self) -> float:
+        """The penalty below which it is let back."""
+    @property
+    def max_hold(self) -> float:
+        """The most seconds that it is held back after its last fall."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class HealthState:
+    """What checks make of one endpoint: initial, warming, healthy, degraded, unhealthy, draining, unused, unavailable.
+
+    `healthy_threshold` passes in a row make an unhealthy endpoint healthy, `unhealthy_threshold` failures in a row a
+    healthy one unhealthy. `start="initial"` is a fresh target of an ALB: its first pass is enough. The other starts are
+    HAProxy's: `"up"` falls at its first failure, `"fully-up"` after the threshold; `"down"` rises at its first pass,
+    `"fully-down"` after the threshold. With `warm_up`, an endpoint that passes is warming until the model is loaded
+    and a test inference was answered, each time that it comes up; from `warming_timeout` seconds on that is a failure.
+    `damping` holds one back that comes and goes. `clock` answers when no `now=` (seconds) is given; time that goes
+    backwards stands still.
+
+    Source: Application Load Balancer (target states and thresholds), HAProxy 2.8 (the counter), 3.1 (the starts).
+    Raises ConfigError, naming the field.
+
+    >>> from aibalance.health import HealthState
+    >>> state = HealthState(healthy_threshold=2, unhealthy_threshold=2)
+    >>> [state.report(outcome) for outcome in ("pass", "fail", "fail", "pass", "pass")]
+    ['healthy', 'healthy', 'unhealthy', 'unhealthy', 'healthy']
+    """
+
+    def __new__(
+        cls,
+        *,
+        healthy_threshold: int = 2,
+        unhealthy_threshold: int = 3,
+        start: Literal["initial", "up", "fully-up", "down", "fully-down"] = "initial",
+        warm_up: bool = False,
+        warming_timeout: float | None = None,
+        damping: FlapDamping | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+    def report(
+        self,
+        outcome: Literal["pass", "degraded", "warming", "fail"],
+        /,
+        *,
+        model_loaded: bool | None = None,
+        inference_test: bool | None = None,
+        now: float | None = None,
+    ) -> _HealthStatus:
+        """Takes in what a check said, and gives the state.
+
+        "degraded" is a pass of an endpoint that is at a limit. "warming" is an answer of one that is not ready yet: a
+        failure once it has been. What a check does not know of the model (None) stays as it was.
+        """
+    def state(self, now: float | None = None) -> _HealthStatus:
+        """The state now."""
+    @property
+    def counter(self) -> int:
+        """HAProxy's counter: up from `healthy_threshold` on, at most `healthy_threshold + unhealthy_threshold - 1`."""
+    @property
+    def warm(self) -> bool:
+        """Whether the warm-up is over, or none is asked for."""
+    def penalty(self, now: float | None = None) -> float:
+        """The penalty of flapping now, in flaps; 0 without `damping`."""
+    def drain(self, *, deadline: float | None = None, now: float | None = None) -> None:
+        """No new work: draining for `deadline` seconds (None: until `undrain`), then unused. Checks go on."""
+    def deregister(self, *, delay: float = 300.0, now: float | None = None) -> None:
+        """Drains as an ALB does: draining for the whole `delay` (0 to 3600 s), then unused."""
+    def undrain(self, *, now: float | None = None) -> None:
+        """Takes a drain back: the state is what checks have made of it."""
+    def disable(self, *, now: float | None = None) -> None:
+        """Nobody checks any more: unavailable, which is routed to."""
+    def enable(self, *, now: float | None = None) -> None:
+        """Checks begin again, from the start."""
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+    def __getstate__(self) -> tuple[Any, ...]: ...
+    def __setstate__(self, state: tuple[Any, ...], /) -> None: ...
+
+def expected_left(ages: Sequence[float], /, *, latencies: Sequence[float], remaining: float) -> float:
+    """How many of the requests in flight are expected to be still running `remaining` seconds from now.
+
+    `ages` says for how many seconds each has run, `latencies` how many seconds earlier ones took: of those that ran
+    longer than a request has, the share that also outlived the rest of the time. A request that has outlived them all
+    is taken as memoryless with their mean; without `latencies` nothing is expected to end.
+
+    >>> from aibalance.health import expected_left
+    >>> expected_left([0.0, 0.0, 2.5], latencies=[1.0, 2.0, 3.0, 4.0], remaining=2.0)
+    1.0
+    """
+
+def _target_group_zones(
+    dns: tuple[int | None, float | None],
+    routing: tuple[int | None, float | None],
+    zones: Sequence[tuple[int, int]],
+    cross_zone: bool,
+) -> list[tuple[bool, Literal["normal", "routing_failover", "fail_open"], int]]: ...

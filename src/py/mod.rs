@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod arguments;
 mod autoscaling;
+mod averages;
 mod clock;
 mod door;
 mod endpoint;
@@ -40,9 +41,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;
-    health::register(m)?;
+    averages::register(m)?;
     autoscaling::register(m)?;
     routing::register(m)?;
+    health::register(m)?;
     simulation::register(m)?;
     Ok(())
 }

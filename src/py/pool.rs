@@ -24,8 +24,9 @@ const REBUILD_EVERY: Nanos = Nanos(1_000_000_000);
 #[allow(clippy::disallowed_types)]
 type Lock<T> = std::sync::Mutex<T>;
 
-/// The endpoints of a pickled pool, and the health of each and whether it drains.
-type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, bool)>);
+/// The endpoints of a pickled pool, and the health of each and how many seconds its drain has left: infinity for no
+/// deadline, None for no drain.
+type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, Option<f64>)>);
 
 /// Held for reading by whoever is inside a pool while detached, and for writing during a fork: a child must not inherit
 /// a lock whose holder it has not got, nor half of a change.
@@ -473,7 +474,10 @@ impl Pool {
 
     fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
         let states = detached(py, || self.core.states());
-        let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.is_some())).collect();
+        let now = self.clock.now();
+        // What is left of it, since the clock that reads this may count from elsewhere.
+        let left = |end: Nanos| if end == Nanos::MAX { f64::INFINITY } else { end.since(now).as_secs_f64() };
+        let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.map(left))).collect();
         Ok((self.endpoints(py)?, states))
     }
 
@@ -481,13 +485,13 @@ impl Pool {
         let (endpoints, states) = state;
         let core_endpoints = endpoints_of(endpoints.as_any())?;
         self.change(py, |core| core.fill(core_endpoints))?;
-        for (endpoint, (health, draining)) in endpoints.iter().zip(states) {
+        for (endpoint, (health, drain)) in endpoints.iter().zip(states) {
             let id = endpoint.cast::<Endpoint>()?.get().id(py).to_str()?.to_owned();
             if health != "healthy" {
                 self.set_health(py, &id, &health, None)?;
             }
-            if draining {
-                self.drain(py, &id, None, None)?;
+            if let Some(left) = drain {
+                self.drain(py, &id, left.is_finite().then_some(left), None)?;
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ from aibalance.autoscaling import (
     warm_metric,
 )
 
-from . import health
+from . import alb, health
 from .model import Result
 
 Case = dict[str, Any]
@@ -239,6 +239,7 @@ ADAPTERS: dict[str, Adapter] = {
         health.slow_start_rules,
         knative_desired,
         knative_panic,
+        *alb.FAMILIES,
     )
 }
 

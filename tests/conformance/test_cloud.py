@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aibalance.autoscaling.policy import NativePolicy
-from tests.conformance import cloud, kinds
+from tests.conformance import alb, cloud, kinds
 from tests.conformance.__main__ import main
 from tests.conformance.bundled import VECTORS
 from tests.conformance.recording import load
@@ -31,6 +31,11 @@ FAMILIES = {
     "warmup_scale_in_block": 1,
     "knative_desired": 1,
     "knative_panic": 2,
+    "alb_health_sequence": 6,
+    "alb_deregistration": 3,
+    "alb_routing_failover": 3,
+    "alb_zone_failover": 2,
+    "alb_zone_failover_validation": 1,
 }
 
 
@@ -49,6 +54,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(NativePolicy, "recommend", counting("recommend", NativePolicy.recommend))
     for name in ("StepScaling", "round_percent_change", "effective_warmup", "warm_metric"):
         monkeypatch.setattr(cloud, name, counting(name, getattr(cloud, name)))
+    for name in ("HealthState", "TargetGroupHealth"):
+        monkeypatch.setattr(alb, name, counting(name, getattr(alb, name)))
     return calls
 
 

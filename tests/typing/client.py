@@ -25,6 +25,7 @@ from aibalance import (
     SystemClock,
     envoy_hash,
 )
+from aibalance.health import FlapDamping, HealthChecker, HealthEvent, HealthState, TargetGroupHealth, TcpProbe
 
 
 def pools() -> Pool:
@@ -97,6 +98,20 @@ def failing(pool: Pool) -> float | None:
     except aibalance.PickError:
         return None
     return 0.0
+
+
+async def checking(pool: Pool) -> None:
+    def ask(endpoint: Endpoint) -> bool:
+        return bool(endpoint.id)
+
+    state = HealthState(healthy_threshold=3, damping=FlapDamping(half_life=30))
+    assert_type(state.counter, int)
+    async with HealthChecker(pool, ask, deep=TcpProbe(), interval=5) as checker:
+        assert_type(checker.actions(), tuple[HealthEvent, ...])
+        assert_type(checker.metrics(), dict[str, float])
+        state.report("good")  # type: ignore[arg-type]
+    HealthChecker(pool, 17)  # type: ignore[arg-type]
+    TargetGroupHealth(dns_failover_percentage="50")  # type: ignore[arg-type]
 
 
 def refused(pool: Pool, picker: RingHash, lease: Lease) -> None:

@@ -2,6 +2,9 @@
 
 pub mod ewma;
 pub mod failover;
+pub mod leftover;
 pub mod slow_start;
+pub mod state;
+pub mod target_group;
 
 pub use ewma::{Ewma, TimeWeightedEwma};

@@ -114,7 +114,16 @@ mod tests {
             .enumerate()
             .map(|(i, &weight)| {
                 let id: Arc<str> = Arc::from(format!("e{i}"));
-                Endpoint { hash_key: id.clone(), id, weight, backup: false, priority: 0, zone: "".into(), max_inflight: limit, payload: () }
+                Endpoint {
+                    hash_key: id.clone(),
+                    id,
+                    weight,
+                    backup: false,
+                    priority: 0,
+                    zone: "".into(),
+                    max_inflight: limit,
+                    payload: (),
+                }
             })
             .collect();
         Pool::new(endpoints, Options::default()).unwrap()
@@ -148,12 +157,12 @@ mod tests {
     #[test]
     fn an_unhealthy_endpoint_lets_go_unless_all_are_used_anyway() {
         let pool = pool(&[1.0, 1.0, 1.0], u32::MAX);
-        pool.set_health("e0", Health::Unhealthy).unwrap();
+        pool.set_health("e0", Health::Unhealthy, Nanos::ZERO).unwrap();
         assert_eq!(on(&pool, "e0", None, 0), Err(LetGo::Unhealthy));
-        pool.set_health("e1", Health::Degraded).unwrap();
+        pool.set_health("e1", Health::Degraded, Nanos::ZERO).unwrap();
         assert_eq!(on(&pool, "e1", None, 0), Ok(1));
         for id in ["e1", "e2"] {
-            pool.set_health(id, Health::Unhealthy).unwrap();
+            pool.set_health(id, Health::Unhealthy, Nanos::ZERO).unwrap();
         }
         assert_eq!(on(&pool, "e0", None, 0), Ok(0), "panic");
     }

@@ -1,0 +1,1 @@
+"""What `aibalance.health` gives out, a file a subject."""
