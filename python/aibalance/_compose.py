@@ -42,7 +42,10 @@ class _Several(Frozen):
                 return picker.pick(key, now=now)
             except PickError as error:
                 errors.append(error)
-        raise _best(errors)
+        try:
+            raise _best(errors)
+        finally:
+            errors.clear()  # an error that its own frame remembers would keep the caller's leases alive
 
     def try_pick(self, key: Key | None = None, /, *, now: float | None = None) -> Endpoint | None:
         """As `pick`; None when nothing can be picked."""
@@ -72,7 +75,10 @@ class _Several(Frozen):
                 return picker.acquire(key, cost=cost, exclude=exclude, subset=subset, now=now)
             except PickError as error:
                 errors.append(error)
-        raise _best(errors)
+        try:
+            raise _best(errors)
+        finally:
+            errors.clear()  # an error that its own frame remembers would keep the caller's leases alive
 
     def try_acquire(
         self,
@@ -179,7 +185,10 @@ class Fallback(_Several):
                 return many(picker, n_or_keys, hashed)
             except PickError as error:
                 errors.append(error)
-        raise _best(errors)
+        try:
+            raise _best(errors)
+        finally:
+            errors.clear()  # an error that its own frame remembers would keep the caller's leases alive
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(map(repr, self.pickers))})"

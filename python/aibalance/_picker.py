@@ -189,14 +189,15 @@ def _attempts(picker: Picker, key: Key | None, most: int, gate: Iterator[Lease] 
                 return
             allowed.cancel()
         try:
-            lease = picker.acquire(key, exclude=tried)
+            leases = [picker.acquire(key, exclude=tried)]
         except PickError:
             # The first attempt says why there is nobody; later ones end when everybody has been tried.
             if tried:
                 return
             raise
-        tried.append(lease.endpoint.id)
-        yield lease
+        tried.append(leases[0].endpoint.id)
+        # Not kept here: a lease that is dropped gives its work back.
+        yield leases.pop()
 
 
 def each(n_or_keys: Any, hashed: bool) -> Sequence[Key] | int:

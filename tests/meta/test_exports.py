@@ -74,6 +74,22 @@ EXPORTED: dict[str, set[str]] = {
         "round_percent_change",
         "warm_metric",
     },
+    "aibalance.testing": {
+        "Claim",
+        "Event",
+        "Fault",
+        "PickerCheckError",
+        "PickerReport",
+        "Request",
+        "Script",
+        "check_picker",
+        "claims_of",
+        "endpoints",
+        "keys",
+        "run_script",
+        "scripts",
+        "traffic",
+    },
 }
 
 
