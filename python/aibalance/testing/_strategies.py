@@ -57,7 +57,7 @@ def endpoints(*, min_size: int = 0, max_size: int = 6) -> SearchStrategy[list[En
     >>> from hypothesis import find
     >>> from aibalance.testing import endpoints
     >>> find(endpoints(min_size=2), lambda found: len(found) == 2)
-    [Endpoint('a', weight=1), Endpoint('b', weight=1)]
+    [Endpoint('a'), Endpoint('b')]
     """
     st = hypothesis().strategies
     one = st.tuples(st.sampled_from(_WEIGHTS), st.sampled_from([False, False, False, True]), _limit(st))

@@ -61,13 +61,16 @@ class PicksTheEjected:
         self.turn = 0
 
     def try_pick(self, key: Any = None, /, *, now: float | None = None) -> Endpoint | None:
+        right = self.inner.try_pick()
+        if right is None:
+            return None
+        rank = next(record.health for record in self.pool.stats() if record.id == right.id)
         usable = [
             (endpoint, record)
             for endpoint, record in zip(self.pool.endpoints, self.pool.stats(), strict=True)
             if record.weight > 0 and not record.draining and record.inflight < (endpoint.max_inflight or 99)
+            if endpoint.backup == right.backup and record.health in (rank, "unhealthy")
         ]
-        if self.inner.try_pick() is None:
-            return None
         self.turn += 1
         return usable[self.turn % len(usable)][0]
 

@@ -91,9 +91,9 @@ OURS: dict[str, Callable[[Pool], Any]] = {
 
 @pytest.mark.parametrize("name", OURS)
 def test_ours_behave(name: str) -> None:
-    report = check_picker(OURS[name], scripts=40, picks=2000)
+    report = check_picker(OURS[name], scripts=25, picks=1000)
     assert report.claims == claims_of(OURS[name](Pool(["a"])))
-    assert report.counts["scripts"] == 40
+    assert report.counts["scripts"] == 25
 
 
 def test_every_built_in_class_is_here() -> None:
@@ -118,12 +118,12 @@ FAULTS = [
     (mine.TwiceTheShare, ["weights"], "weights", "weights (1, 1, 1, 1, 1, 1) gave"),
     (mine.MovesAllKeys, ["affinity", "minimal_disruption"], "minimal_disruption", "keys moved without need"),
     (mine.NotReproducible, ["weights", "reproducible"], "reproducible", "of two runs"),
-    (mine.Leaks, ["weights"], "conservation", "requests in flight; 1 leases are held"),
+    (mine.Leaks, ["weights"], "conservation", "requests in flight;"),
     (mine.Careless, [], "errors", "IndexError"),
 ]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("faulty", "claims", "property", "says"), FAULTS, ids=lambda v: getattr(v, "__name__", ""))
 def test_each_planted_fault_is_found(faulty: Any, claims: Any, property: str, says: str, seed: int) -> None:
     with pytest.raises(PickerCheckError) as caught:
@@ -139,10 +139,10 @@ def test_each_planted_fault_is_found(faulty: Any, claims: Any, property: str, sa
 
 @pytest.mark.parametrize("seed", range(50))
 def test_right_pickers_raise_no_alarm(seed: int) -> None:
-    check_picker(mine.Smooth, claims=["weights", "fairness", "reproducible"], seed=seed, scripts=20, picks=600)
-    check_picker(lambda pool: mine.TwoChoices(pool, seed), seed=seed, scripts=20, picks=600)
+    check_picker(mine.Smooth, claims=["weights", "fairness", "reproducible"], seed=seed, scripts=8, picks=300)
+    check_picker(lambda pool: mine.TwoChoices(pool, seed), seed=seed, scripts=8, picks=300)
     keyed = ["affinity", "minimal_disruption", "reproducible"]
-    check_picker(mine.HighestRandomWeight, claims=keyed, seed=seed, scripts=10)
+    check_picker(mine.HighestRandomWeight, claims=keyed, seed=seed, scripts=4)
 
 
 def test_the_example_is_small_and_shows_the_fault() -> None:
@@ -262,7 +262,7 @@ def test_a_script_says_what_happened_and_is_held_to_it() -> None:
     assert run_script(a.RoundRobin, script) == ["b", "a", None, "c"]
     text = str(script)
     for line in (
-        "pool = Pool([Endpoint('a', weight=1), Endpoint('b', weight=1)], panic_threshold=0.0, clock=clock, seed=0)",
+        "pool = Pool([Endpoint('a'), Endpoint('b')], panic_threshold=0.0, clock=clock, seed=0)",
         "leases.append(picker.try_acquire('k', exclude=['a']))",
         "with picker.acquire(b'k', subset=['c']): pass",
         "picker.ranked(k=2)",
