@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from .._core import Endpoint, ManualClock, Pool
 from .._errors import AibalanceError, NoEndpointsError, PickError
 from .._picker import Key, Picker, whole, wrong
 from ._claims import Claim, Claims, claims_of, keys_of, read
-from ._model import Broken, Make, Script, run_script
+from ._model import Broken, Event, Kind, Make, Script, run_script
 from ._strategies import hypothesis, scripts
 
 __all__ = ["Fault", "PickerCheckError", "PickerReport", "check_picker"]
@@ -103,9 +102,10 @@ def check_picker(
         - "reproducible": the same pool with the same seed gives the same picks.
     keys : different keys by number (default: "user-0", ...; addresses for IpHash and SourceHash).
     seed : of the pools and scripts; the same seed checks the same.
-    scripts : how many random scripts are run, at least 1. After each event of a script only endpoints that may be
-        picked are picked, somebody is picked if anybody may be, in-flight counts are those of the leases that are held
-        (also after updates, with leases released twice, given up and dropped), and only PickErrors are raised.
+    scripts : how many random scripts are run, at least 1, after a fixed tour. After each event of a script only
+        endpoints that may be picked are picked, somebody is picked if anybody may be, in-flight counts are those of
+        the leases that are held (also after updates, with leases released twice, given up and dropped), and only
+        PickErrors are raised.
     picks : requests in each measurement of shares, at least 100.
     false_alarm : how likely a picker that honours weights by independent draws may fail, over the whole check
         (Bernstein's inequality, so it holds for every number of picks).
@@ -145,6 +145,36 @@ def check_picker(
     if faults:
         raise PickerCheckError(subject, faults)
     return PickerReport(subject, claimed, {"scripts": scripts, "picks": check.looked_at})
+
+
+def _tours(key: Callable[[int], Key], seed: int) -> Iterator[Script]:
+    """Each reason not to pick somebody on its own, for each of a few endpoints, with many requests in between."""
+    endpoints = tuple(Endpoint(id, weight=w) for id, w in zip("abcd", (1, 3, 1, 2), strict=True))
+    picks = tuple(Event("pick", key=key(i)) for i in range(12))
+    ways = picks[:6] + tuple(Event("acquire", key=key(i)) for i in range(6)) + (Event("many", value=6),)
+    for id in "abcd":
+        others = frozenset("abcd") - {id}
+        for before, after in (
+            ([Event("set_health", id, value="unhealthy")], [Event("set_health", id, value="healthy")]),
+            ([Event("set_health", id, value="degraded")], [Event("set_health", id, value="healthy")]),
+            ([Event("drain", id)], [Event("undrain", id)]),
+            ([Event("set_weight", id, value=0)], [Event("set_weight", id, value=2)]),
+            ([Event("remove", id)], [Event("add", value=Endpoint(id, max_inflight=1))]),
+        ):
+            yield Script(endpoints, (*picks, *before, *ways, *after, *ways), seed=seed)
+        kinds: tuple[Kind, ...] = ("acquire", "with", "ranked")
+        endings: tuple[Kind, ...] = ("release", "cancel", "drop", "release")
+        asked = [
+            Event(kind, key=key(i), exclude=without, subset=within, value=2 if kind == "ranked" else 1.0)
+            for i in range(4)
+            for without, within in ((others, None), (frozenset(id), None), (frozenset(), frozenset(id)))
+            for kind in kinds
+        ]
+        ends = [Event(kind, value=i) for i in range(4) for kind in endings]
+        retries = [Event("attempts", key=key(i), value=3) for i in range(4)]
+        yield Script(endpoints, (*picks, *asked, *ends, *retries, *ways), seed=seed)
+    limited = tuple(Endpoint(id, max_inflight=2, backup=id == "c") for id in "abc")
+    yield Script(limited, tuple(Event("acquire", key=key(i)) for i in range(8)) + picks, seed=seed)
 
 
 @dataclass
@@ -200,19 +230,37 @@ class _Check:
             raise Broken("availability", "picked nobody after the first endpoint came")
 
     def script(self) -> None:
-        """Random scripts; what fails is shrunk."""
+        """A tour through all reasons not to pick somebody, and random scripts; what fails is made small."""
+        found = self.toured() or self.searched()
+        if found is not None:
+            script, broken = self.smaller(*found)
+            broken.__notes__ = [str(script)]
+            raise broken
+
+    def broken(self, script: Script) -> Broken | None:
+        try:
+            run_script(self.make, script)
+        except Broken as broken:
+            return broken
+        return None
+
+    def toured(self) -> tuple[Script, Broken] | None:
+        for script in _tours(self.key, self.seed):
+            broken = self.broken(script)
+            if broken is not None:
+                return script, broken
+        return None
+
+    def searched(self) -> tuple[Script, Broken] | None:
         hyp = hypothesis()
-        worst: list[tuple[tuple[int, int], Script, Broken]] = []
+        found: list[tuple[Script, Broken]] = []
 
         def attempt(script: Script) -> None:
-            try:
-                run_script(self.make, script)
-            except Broken as broken:
-                # The smallest so far, since a picker that draws anew each time may not fail once more.
-                size = (broken.after, len(script.endpoints))
-                if not worst or size <= worst[0][0]:
-                    worst[:] = [(size, script, broken)]
-                raise
+            broken = self.broken(script)
+            if broken is not None:
+                # Kept here, since a picker that draws anew each time may not fail once more.
+                found.append((script, broken))
+                raise broken
 
         settings = hyp.settings(
             max_examples=self.scripts,
@@ -222,24 +270,33 @@ class _Check:
             print_blob=False,
             report_multiple_bugs=False,
             suppress_health_check=list(hyp.HealthCheck),
-            phases=[hyp.Phase.generate, hyp.Phase.shrink],
+            phases=[hyp.Phase.generate],
             verbosity=hyp.Verbosity.quiet,
         )
-        strategies = hyp.strategies
-        run = settings(hyp.seed(self.seed)(hyp.given(self._scripts(strategies))(attempt)))
+        # Short scripts show little; what they show, a long one shows too.
+        some = scripts(min_events=15, max_events=40, keys=hyp.strategies.integers(0, 11).map(self.key))
         try:
-            run()
+            settings(hyp.seed(self.seed)(hyp.given(some)(attempt)))()
         except Exception:
-            if not worst:
+            if not found:
                 raise
-        if worst:
-            _, script, broken = worst[0]
-            events = script.events[: broken.after]
-            broken.__notes__ = [str(Script(script.endpoints, events, script.panic_threshold, script.seed))]
-            raise broken
+        return found[0] if found else None
 
-    def _scripts(self, strategies: Any) -> Any:
-        return scripts(keys=strategies.integers(0, 11).map(self.key))
+    def smaller(self, script: Script, broken: Broken) -> tuple[Script, Broken]:
+        """Without the events and endpoints that it does not need: one after the other, until all are needed."""
+        script = replace(script, events=script.events[: broken.after])
+        again = True
+        while again:
+            again = False
+            # Several at once as well: who counts to two needs two events less.
+            for name, size in (("events", 8), ("events", 2), ("events", 1), ("endpoints", 1)):
+                for at in reversed(range(len(getattr(script, name)))):
+                    parts = getattr(script, name)
+                    candidate = replace(script, **{name: parts[:at] + parts[at + size :]})
+                    other = self.broken(candidate) if at < len(parts) else None
+                    if other is not None and other.property == broken.property:
+                        script, broken, again = replace(candidate, events=candidate.events[: other.after]), other, True
+        return script, broken
 
     # What it may claim.
 

@@ -120,7 +120,9 @@ def traffic(*, max_size: int = 50, keys: SearchStrategy[Key] | None = None) -> S
     return found
 
 
-def scripts(*, max_events: int = 25, keys: SearchStrategy[Key] | None = None) -> SearchStrategy[Script]:
+def scripts(
+    *, min_events: int = 0, max_events: int = 25, keys: SearchStrategy[Key] | None = None
+) -> SearchStrategy[Script]:
     """Pools and what happens to them: picks, leases and their ends, health, drains, weights, changes of the pool.
 
     For `run_script`, which says whether a picker behaves. Pools of no endpoint up to six, with and without panic.
@@ -165,7 +167,7 @@ def scripts(*, max_events: int = 25, keys: SearchStrategy[Key] | None = None) ->
     found: SearchStrategy[Script] = st.builds(
         Script,
         endpoints(max_size=6).map(tuple),
-        st.lists(one, max_size=max_events).map(tuple),
+        st.lists(one, min_size=min_events, max_size=max_events).map(tuple),
         panic_threshold=st.sampled_from([0.0, 0.5, 0.75]),
         seed=st.integers(0, 3),
     )
