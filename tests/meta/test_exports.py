@@ -75,7 +75,6 @@ EXPORTED: dict[str, set[str]] = {
         "warm_metric",
     },
     "aibalance.testing": {
-        "Claim",
         "Event",
         "Fault",
         "PickerCheckError",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ._check import Fault, PickerCheckError, PickerReport, check_picker
-from ._claims import Claim, claims_of
+from ._claims import claims_of
 from ._model import Event, Script, run_script
 from ._strategies import Request, endpoints, keys, scripts, traffic
 
 __all__ = [
-    "Claim",
     "Event",
     "Fault",
     "PickerCheckError",

@@ -122,9 +122,9 @@ def check_picker(
     ...         return self.pool.endpoints[0]
     >>> try:
     ...     check_picker(Blind, claims={"reproducible"}, scripts=20)
-    ... except AssertionError as error:
-    ...     print(str(error).splitlines()[0])
-    Blind: 1 property does not hold
+    ... except aibalance.testing.PickerCheckError as error:
+    ...     print({fault.property for fault in error.faults})
+    {'errors'}
     """
     if not callable(make):
         raise wrong("make", make, "a function of a pool that gives a picker")
