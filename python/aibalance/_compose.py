@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ._core import Endpoint, Lease, Picks, Pool, Rendezvous, RetryBudget, RoundRobin, WeightedRandom, _picks
 from ._errors import NoHealthyEndpointError, OverloadedError, PickError
@@ -36,16 +36,7 @@ class _Several(Frozen):
 
     def pick(self, key: Key | None = None, /, *, now: float | None = None) -> Endpoint:
         """Chooses an endpoint of the first part that has one. Raises as the parts do."""
-        errors = []
-        for picker in self._order(key):
-            try:
-                return picker.pick(key, now=now)
-            except PickError as error:
-                errors.append(error)
-        try:
-            raise _best(errors)
-        finally:
-            errors.clear()  # an error that its own frame remembers would keep the caller's leases alive
+        return _first(self._order(key), lambda picker: picker.pick(key, now=now))
 
     def try_pick(self, key: Key | None = None, /, *, now: float | None = None) -> Endpoint | None:
         """As `pick`; None when nothing can be picked."""
@@ -69,16 +60,11 @@ class _Several(Frozen):
 
         `exclude` and `subset` are passed on to every part.
         """
-        exclude, subset, errors = _again(exclude), _again(subset), []
-        for picker in self._order(key):
-            try:
-                return picker.acquire(key, cost=cost, exclude=exclude, subset=subset, now=now)
-            except PickError as error:
-                errors.append(error)
-        try:
-            raise _best(errors)
-        finally:
-            errors.clear()  # an error that its own frame remembers would keep the caller's leases alive
+        exclude, subset = _again(exclude), _again(subset)
+        return _first(
+            self._order(key),
+            lambda picker: picker.acquire(key, cost=cost, exclude=exclude, subset=subset, now=now),
+        )
 
     def try_acquire(
         self,
@@ -131,6 +117,24 @@ def _again(names: Names | None) -> Names | None:
     return names if names is None or isinstance(names, list | tuple | set | frozenset) else list(names)
 
 
+_T = TypeVar("_T")
+
+
+def _first(pickers: Iterable[Picker], call: Callable[[Picker], _T]) -> _T:
+    """What the first picker that can answers, or the error that says most."""
+    errors: list[PickError] = []
+    try:
+        for picker in pickers:
+            try:
+                return call(picker)
+            except PickError as error:
+                errors.append(error)
+        raise _best(errors)
+    finally:
+        # An error that its own frame remembers keeps that frame and its callers, with the leases that they hold.
+        errors.clear()
+
+
 def _best(errors: Sequence[PickError]) -> PickError:
     """The error that says most: somebody who is full may be free soon, an empty pool says nothing about the others."""
     waits = [e.retry_after for e in errors if isinstance(e, OverloadedError) and e.retry_after is not None]
@@ -179,16 +183,7 @@ class Fallback(_Several):
 
     def pick_many(self, n_or_keys: Any, /, *, hashed: bool = False) -> Picks:
         """Many picks at once, all by the first picker that can: a number of them, or one for each key."""
-        errors = []
-        for picker in self.pickers:
-            try:
-                return many(picker, n_or_keys, hashed)
-            except PickError as error:
-                errors.append(error)
-        try:
-            raise _best(errors)
-        finally:
-            errors.clear()  # an error that its own frame remembers would keep the caller's leases alive
+        return _first(self.pickers, lambda picker: many(picker, n_or_keys, hashed))
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(map(repr, self.pickers))})"

@@ -368,6 +368,18 @@ def test_a_lease_that_is_dropped_on_the_way_gives_its_work_back() -> None:
             assert inflight(pool) == [0, 0]
 
 
+def test_what_the_first_said_keeps_no_lease_of_the_second() -> None:
+    pool = Pool(["a"])
+    picker = Fallback(First([]), RoundRobin(pool))
+
+    def caller() -> None:
+        lease = picker.acquire()
+        assert lease.endpoint.id == "a"
+
+    caller()
+    assert inflight(pool) == [0]
+
+
 def test_wrong_parts_and_weights() -> None:
     for parts, names in (([], "parts"), ([RoundRobin(["a"])], r"parts\[0\]"), ([(RoundRobin(["a"]), -1)], "weight")):
         with pytest.raises(ConfigError, match=names):
