@@ -64,10 +64,10 @@ def counts(names: list[str], seed: int, python: str) -> list[float]:
 
 
 def measure(
-    operations: Iterable[Operation], seeds: Iterable[int] = SEEDS, python: str = sys.executable
+    operations: Iterable[Operation | str], seeds: Iterable[int] = SEEDS, python: str = sys.executable
 ) -> dict[str, float]:
-    """Instructions a call of each operation, the empty loop taken off: the least over the hash seeds."""
-    names = [EMPTY.name, *(o.name for o in operations)]
+    """Instructions a call of each operation (or its name), the empty loop taken off: the least over the hash seeds."""
+    names = [EMPTY.name, *(o if isinstance(o, str) else o.name for o in operations)]
     # Counts do not depend on what else the machine does, so the cores may share the work.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         each = list(threads.map(lambda seed: counts(names, seed, python), seeds))

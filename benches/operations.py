@@ -7,26 +7,17 @@ own, and prints the process, so that an instruction counter that follows forks c
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-KEY = "user-0123456789a"
-assert len(KEY) == 16
-WEIGHTS = (5, 1, 3, 2, 1, 4, 1, 7)
+from aibalance._bench import KEY, Case, addresses, cases, compiled, endpoints, keys_of
 
-
-def addresses(n: int) -> list[str]:
-    return [f"10.0.{i >> 8}.{i & 255}:8080" for i in range(n)]
-
-
-def endpoints(n: int, weighted: bool = False) -> list[Any]:
-    import aibalance
-
-    return [aibalance.Endpoint(a, weight=WEIGHTS[i % 8] if weighted else 1) for i, a in enumerate(addresses(n))]
+__all__ = ["ALL", "CALL", "EMPTY", "FLOOR", "KEY", "OURS", "Operation", "addresses", "compiled", "endpoints"]
 
 
 @dataclass(frozen=True)
@@ -45,15 +36,6 @@ class Operation:
 
     def loop(self) -> Callable[[Iterator[None]], None]:
         return compiled(self.statement, p=self.picker(self.n), k=KEY, **self.extra)
-
-
-def compiled(statement: str, **names: Any) -> Callable[[Iterator[None]], None]:
-    """A function that runs the statement once for each item of its argument, with local names only."""
-    parameters = ", ".join(f"{name}={name}" for name in names)
-    namespace = dict(names)
-    exec(f"def loop(items, {parameters}):\n    for _ in items:\n        {statement}", namespace)
-    loop: Callable[[Iterator[None]], None] = namespace["loop"]
-    return loop
 
 
 def _ours(name: str, weighted: bool = False, **options: Any) -> Callable[[int], Any]:
@@ -124,11 +106,53 @@ CALL = Operation("bare call", "k.isascii()", lambda n: None)
 
 ALL = {o.name: o for o in [EMPTY, CALL, *FLOOR, *OURS]}
 
+# What the floor does for the operations of the one table.
+FLOORS = {
+    "round robin, weighted": ("p.round_robin()", "not weighted"),
+    "power of two, pick and release": ("p.acquire().release()", ""),
+    "consistent hashing, Maglev": ("p.maglev(k)", ""),
+    "consistent hashing, ring": ("p.ring(k)", ""),
+}
+
+
+def with_floor(wanted: list[Case]) -> list[Case]:
+    """The cases, and the floor beside ours."""
+    out = []
+    for case in wanted:
+        out.append(case)
+        if case.subject == "aibalance" and case.what in FLOORS and case.threads == 1:
+            statement, note = FLOORS[case.what]
+            out.append(replace(case, subject="C floor", make=_floor, statement=statement, note=note))
+    return out
+
+
+def name_of(case: Case) -> str:
+    """What a case is called where instructions are counted."""
+    return f"table|{case.what}|{case.subject}|{case.n}|{case.keys}"
+
+
+def loop_of(name: str) -> Callable[[Iterator[None]], None]:
+    """The loop of an operation, or of a case of the table."""
+    if not name.startswith("table|"):
+        return ALL[name].loop()
+    _, what, subject, n, keys = name.split("|")
+    if subject == "empty":
+        loop, some = compiled("pass", over="k", p=None), [KEY] * int(keys)
+    else:
+        everything = with_floor(cases([int(n)], threads=[1]))
+        case = next(c for c in everything if (c.what, c.subject, c.keys) == (what, subject, int(keys)))
+        loop, some = compiled(case.statement, over="k", p=case.make(case.n)), keys_of(case)
+
+    def run(items: Iterator[None]) -> None:
+        loop(itertools.islice(itertools.cycle(some), operator.length_hint(items)))
+
+    return run
+
 
 def main() -> None:
     counts = [int(c) for c in sys.argv[1].split(",")]
     # All pickers stand before the first fork: between two forks the parent does next to nothing.
-    loops = [ALL[name].loop() for name in sys.argv[2:]]
+    loops = [loop_of(name) for name in sys.argv[2:]]
     children = []
     for loop in loops:
         for count in counts:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benches import instructions
+from benches import instructions, table
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +71,8 @@ def main() -> int:
         print(instructions.table(), flush=True)
     else:
         print("valgrind is not installed: no instruction counts", flush=True)
+    print("\n## Beside the floor and beside what one would use instead\n", flush=True)
+    print(table.table(), flush=True)
     print("\n## Nanoseconds", flush=True)
     rows = timings()
     for what in dict.fromkeys(row["what"] for row in rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._compose import Fallback, Subset, TrafficSplit
 from ._core import (
     ClientSideWeightedRoundRobin,
     First,
@@ -28,15 +29,21 @@ from ._core import (
     WeightedRandom,
     envoy_hash,
 )
+from ._custom import Candidate, CustomPicker
+from ._picker import Key, Picker
 
 __all__ = [
+    "Candidate",
     "ClientSideWeightedRoundRobin",
+    "CustomPicker",
+    "Fallback",
     "First",
     "Hashed",
     "IpHash",
     "JoinIdleQueue",
     "JumpBackHash",
     "JumpHash",
+    "Key",
     "Lease",
     "LeastConnections",
     "LeastRequest",
@@ -46,12 +53,15 @@ __all__ = [
     "ModuloHash",
     "MultiProbeHash",
     "PeakEwma",
+    "Picker",
     "Picks",
     "Prequal",
     "Rendezvous",
     "RingHash",
     "RoundRobin",
     "SourceHash",
+    "Subset",
+    "TrafficSplit",
     "WeightedRandom",
     "envoy_hash",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_type
 
 import numpy as np
@@ -10,20 +10,28 @@ import numpy.typing as npt
 
 import aibalance
 from aibalance import (
+    Candidate,
+    CustomPicker,
     Endpoint,
+    Fallback,
     Hashed,
+    Key,
     Lease,
     LeastRequest,
     Maglev,
     ManualClock,
     PeakEwma,
+    Picker,
     Picks,
     Pool,
     RetryBudget,
     RingHash,
     RoundRobin,
+    Subset,
     SystemClock,
+    TrafficSplit,
     envoy_hash,
+    testing,
 )
 from aibalance.health import FlapDamping, HealthChecker, HealthEvent, HealthState, TargetGroupHealth, TcpProbe
 
@@ -82,6 +90,71 @@ def in_bulk(picker: Maglev) -> None:
     assert_type(picks, Picks)
     assert_type(picks.indices, npt.NDArray[np.uint32])
     assert_type(picks.endpoints, tuple[Endpoint, ...])
+
+
+class Mine(CustomPicker):
+    def choose(self, candidates: Sequence[Candidate], key: Key | None, /) -> Endpoint:
+        return min(candidates, key=lambda one: one.stats.load).endpoint
+
+
+class FromScratch:
+    """The four methods, with no base."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.inner = RoundRobin(pool)
+
+    def pick(self, key: Key | None = None, /, *, now: float | None = None) -> Endpoint:
+        return self.inner.pick(key, now=now)
+
+    def try_pick(self, key: Key | None = None, /, *, now: float | None = None) -> Endpoint | None:
+        return self.inner.try_pick(key, now=now)
+
+    def acquire(
+        self,
+        key: Key | None = None,
+        /,
+        *,
+        cost: float = 1.0,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> Lease:
+        return self.inner.acquire(key, cost=cost, exclude=exclude, subset=subset, now=now)
+
+    def try_acquire(
+        self,
+        key: Key | None = None,
+        /,
+        *,
+        cost: float = 1.0,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> Lease | None:
+        return self.inner.try_acquire(key, cost=cost, exclude=exclude, subset=subset, now=now)
+
+
+class HalfAPicker:
+    def pick(self, key: Key | None = None, /, *, now: float | None = None) -> Endpoint:
+        return Endpoint("a")
+
+
+def composing(pool: Pool) -> Picker:
+    some: list[Picker] = [RoundRobin(pool), LeastRequest(pool), Maglev(pool), Mine(pool), FromScratch(pool)]
+    fallback = Fallback(*some)
+    split = TrafficSplit([(fallback, 95), (RingHash(pool), 5)], by="key", seed=1)
+    subset = Subset(split, tags={"gpu": "h100"}, where=lambda endpoint: endpoint.weight > 1)
+    assert_type(subset.pick("user"), Endpoint)
+    assert_type(split.try_acquire(), Lease | None)
+    assert_type(fallback.pick_many(3), Picks)
+    assert_type(fallback.attempts(budget=3), Iterator[Lease])
+    assert_type(split.weights, tuple[float, ...])
+    Fallback(HalfAPicker())  # type: ignore[arg-type]
+    TrafficSplit([(subset, 1)], by="luck")  # type: ignore[arg-type]
+    testing.check_picker(FromScratch, claims=["weights"])
+    testing.check_picker(Mine, claims={"weights": 0.1})
+    testing.check_picker(RoundRobin, claims=["speed"])  # type: ignore[list-item]
+    return subset
 
 
 def clocks() -> None:

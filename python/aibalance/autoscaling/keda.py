@@ -59,6 +59,7 @@ class Fallback:
     "static" these, "currentReplicas" those there are, "currentReplicasIfHigher" and "currentReplicasIfLower" the larger
     or smaller of both, "scalingModifiers" none (the formula sees nil).
 
+    >>> from aibalance.autoscaling.keda import Fallback
     >>> Fallback(failure_threshold=3, replicas=6)
     Fallback(failure_threshold=3, replicas=6, behavior='static')
     """
@@ -122,6 +123,7 @@ def fallback(
     the fallback made it, `milli` is in thousandths and None for an error, `failures` and `health` are None without
     a usable fallback. Raises ConfigError. Source: pkg/fallback/fallback.go.
 
+    >>> from aibalance.autoscaling.keda import Fallback
     >>> failing = fallback(Fallback(failure_threshold=1, replicas=6), None, failures=1, target=2.5, current=4, ready=4)
     >>> failing.value, failing.active, failing.failures
     (15.0, True, 2)

@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import compare, simulate
+from . import bench, compare, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate)
+_COMMANDS = (compare, simulate, bench)
 
 
 class _Parser(argparse.ArgumentParser):
