@@ -55,13 +55,16 @@ struct Writer<P> {
     seed: u64,
 }
 
+/// Reports that count, by slot, and until when.
+type Reports = HashMap<u32, (Report, Nanos)>;
+
 /// A set of endpoints, their counters, and the pickers that follow it.
 pub struct Pool<M: Mode, P> {
     current: ArcSwap<Snapshot<P>>,
     writer: Mutex<Writer<P>>,
     ledger: Mutex<Ledger>,
-    /// Reports that count, by slot, and until when. Not the writer's: a pick that drops old ones must not wait for a rebuild.
-    reports: Mutex<HashMap<u32, (Report, Nanos)>>,
+    /// Not the writer's: a pick that drops old ones must not wait for a rebuild. Held by whoever corrects a load.
+    reports: Mutex<Reports>,
     options: Options,
     latencies: Averages,
     order: Order,
@@ -97,13 +100,14 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             made: 0,
             seed: options.seed,
         };
-        writer.places = writer.placed::<M>(endpoints)?;
-        let snapshot = writer.snapshot(&options);
+        let reports = Mutex::new(HashMap::new());
+        writer.places = writer.placed::<M>(endpoints, &reports)?;
+        let snapshot = writer.snapshot(&options, None);
         Ok(Arc::new(Pool {
             current: ArcSwap::from(snapshot),
             writer: Mutex::new(writer),
             ledger: Mutex::new(Ledger::default()),
-            reports: Mutex::new(HashMap::new()),
+            reports,
             tracks_latency: AtomicBool::new(false),
             latencies: Averages::new(options.latency),
             order: Order::default(),
@@ -185,10 +189,18 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         writer.pickers.iter().filter_map(Weak::upgrade).for_each(|p| p.reseed(seed));
     }
 
-    fn change<E>(&self, at_once: u64, edit: impl FnOnce(&mut Writer<P>) -> Result<(), E>) -> Result<(), E> {
+    /// Changes the pool and publishes what it is then. `alike`: the endpoints stay the same in the same order, so that
+    /// what depends on nothing else is taken over.
+    fn change<E>(
+        &self,
+        at_once: u64,
+        alike: bool,
+        edit: impl FnOnce(&mut Writer<P>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut writer = self.writer.lock();
         edit(&mut writer)?;
-        let snapshot = writer.snapshot(&self.options);
+        let before = alike.then(|| self.current.load());
+        let snapshot = writer.snapshot(&self.options, before.as_deref().map(|before| &**before));
         writer.pickers.retain(|p| p.strong_count() > 0);
         let publish: Vec<Publish> = writer
             .pickers
@@ -211,8 +223,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// # Errors
     /// [`ConfigError`] for a weight that cannot be or an id that occurs twice; then nothing has changed.
     pub fn update(&self, endpoints: Vec<Endpoint<P>>) -> Result<(), ConfigError> {
-        self.change(u64::MAX, |writer| {
-            let places = writer.placed::<M>(endpoints)?;
+        self.change(u64::MAX, false, |writer| {
+            let places = writer.placed::<M>(endpoints, &self.reports)?;
             let stay: std::collections::HashSet<u32> = places.iter().map(|p| p.slot).collect();
             writer.retired.extend(writer.places.iter().map(|p| p.slot).filter(|slot| !stay.contains(slot)));
             self.reports.lock().retain(|slot, _| stay.contains(slot));
@@ -226,12 +238,12 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// # Errors
     /// [`ConfigError`] for a weight that cannot be or an id that is in the pool.
     pub fn add(&self, endpoint: Endpoint<P>) -> Result<(), ConfigError> {
-        self.change(u64::MAX, |writer| {
+        self.change(u64::MAX, false, |writer| {
             check_weight("weight", endpoint.weight)?;
             if writer.places.iter().any(|p| p.endpoint.id == endpoint.id) {
                 return Err(ConfigError::new("id", format!("{:?}", endpoint.id), "an id that is not in the pool yet"));
             }
-            let slot = writer.free_slot::<M>();
+            let slot = writer.free_slot::<M>(&self.reports);
             writer.places.push(Place { endpoint, slot, health: Health::Healthy, drain: None });
             Ok(())
         })
@@ -242,7 +254,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// # Errors
     /// [`ConfigError`] for an unknown id.
     pub fn remove(&self, id: &str) -> Result<(), ConfigError> {
-        self.change(u64::MAX, |writer| {
+        self.change(u64::MAX, false, |writer| {
             let at = writer.places.iter().position(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
             let place = writer.places.remove(at);
             writer.retired.push(place.slot);
@@ -252,7 +264,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     }
 
     fn edit(&self, id: &str, edit: impl FnOnce(&mut Place<P>) -> Result<(), ConfigError>) -> Result<(), ConfigError> {
-        self.change(AT_ONCE, |writer| {
+        self.change(AT_ONCE, true, |writer| {
             edit(writer.places.iter_mut().find(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?)
         })
     }
@@ -558,7 +570,11 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
 
 impl<P: Clone> Writer<P> {
     /// Gives each endpoint its slot: the one it has, or a free one. Changes nothing in case of error.
-    fn placed<M: Mode>(&mut self, endpoints: Vec<Endpoint<P>>) -> Result<Vec<Place<P>>, ConfigError> {
+    fn placed<M: Mode>(
+        &mut self,
+        endpoints: Vec<Endpoint<P>>,
+        reports: &Mutex<Reports>,
+    ) -> Result<Vec<Place<P>>, ConfigError> {
         let mut seen: HashMap<Arc<str>, usize> = HashMap::with_capacity(endpoints.len());
         for (i, endpoint) in endpoints.iter().enumerate() {
             check_weight(&format!("endpoints[{i}].weight"), endpoint.weight)?;
@@ -575,14 +591,16 @@ impl<P: Clone> Writer<P> {
         Ok(endpoints
             .into_iter()
             .map(|endpoint| {
-                let (slot, health, drain) =
-                    old.get(&endpoint.id).copied().unwrap_or_else(|| (self.free_slot::<M>(), Health::Healthy, None));
+                let (slot, health, drain) = old
+                    .get(&endpoint.id)
+                    .copied()
+                    .unwrap_or_else(|| (self.free_slot::<M>(reports), Health::Healthy, None));
                 Place { endpoint, slot, health, drain }
             })
             .collect())
     }
 
-    fn free_slot<M: Mode>(&mut self) -> u32 {
+    fn free_slot<M: Mode>(&mut self, reports: &Mutex<Reports>) -> u32 {
         let idle = |slot: u32| self.block.cell(slot).is_some_and(|cell| cell.idle());
         let at = self.retired.iter().position(|&slot| idle(slot));
         let slot = match at {
@@ -594,12 +612,14 @@ impl<P: Clone> Writer<P> {
             }
         };
         if let Some(cell) = self.block.cell(slot) {
+            // A report that comes by an older snapshot corrects the same load: one at a time.
+            let _one = reports.lock();
             cell.forget::<M>();
         }
         slot
     }
 
-    fn snapshot(&self, options: &Options) -> Arc<Snapshot<P>> {
+    fn snapshot(&self, options: &Options, alike: Option<&Snapshot<P>>) -> Arc<Snapshot<P>> {
         let member = |(index, place): (u32, &Place<P>)| Candidate {
             member: Member { index, slot: place.slot, weight: place.endpoint.weight },
             health: place.health,
@@ -608,10 +628,16 @@ impl<P: Clone> Writer<P> {
         };
         let candidates: Vec<Candidate> = (0u32..).zip(&self.places).map(member).collect();
         let (tiers, panic, totals) = failover::tiers(&candidates, &options.rules);
-        let eligible: std::collections::HashSet<u32> = tiers.iter().flatten().map(|m| m.slot).collect();
+        let mut eligible = vec![false; self.next_slot as usize];
+        for member in tiers.iter().flatten() {
+            if let Some(eligible) = eligible.get_mut(member.slot as usize) {
+                *eligible = true;
+            }
+        }
         for slot in self.places.iter().map(|p| p.slot).chain(self.retired.iter().copied()) {
             if let Some(cell) = self.block.cell(slot) {
-                cell.blocked.store(u64::from(!eligible.contains(&slot)), Ordering::Release);
+                let eligible = eligible.get(slot as usize).copied().unwrap_or(false);
+                cell.blocked.store(u64::from(!eligible), Ordering::Release);
             }
         }
         let limits: Vec<u32> = self.places.iter().map(|p| p.endpoint.max_inflight).collect();
@@ -621,7 +647,10 @@ impl<P: Clone> Writer<P> {
                 slots: self.places.iter().map(|p| p.slot).collect(),
                 limited: limits.iter().any(|&l| l != u32::MAX),
                 limits,
-                hash_keys: self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
+                hash_keys: match alike {
+                    Some(before) => before.view.hash_keys.clone(),
+                    None => self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
+                },
                 weights: self.places.iter().map(|p| p.endpoint.weight).collect(),
                 backups: self.places.iter().map(|p| p.endpoint.backup).collect(),
                 tiers,
@@ -629,7 +658,10 @@ impl<P: Clone> Writer<P> {
                 totals,
             },
             payload: self.places.iter().map(|p| p.endpoint.payload.clone()).collect(),
-            ids: Arc::new((0u32..).zip(&self.places).map(|(i, p)| (p.endpoint.id.clone(), i)).collect()),
+            ids: match alike {
+                Some(before) => before.ids.clone(),
+                None => Arc::new((0u32..).zip(&self.places).map(|(i, p)| (p.endpoint.id.clone(), i)).collect()),
+            },
         })
     }
 }
