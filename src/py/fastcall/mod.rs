@@ -373,6 +373,7 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
         };
         let now = door.time(pool);
         let state = door.state();
+        #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
         if let Some(choice) = door.picker.pick(state, key, now)
             && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
@@ -443,6 +444,7 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         };
         let now = door.acquire_time(pool);
         let state = door.state();
+        #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
         if let Some(taken) = door.picker.acquire(state, key, ONE, now) {
             return lease_of(py, state, &door.pool, taken, now);
