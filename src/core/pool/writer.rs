@@ -36,6 +36,12 @@ pub(super) trait Rebuild<P>: Send + Sync {
 /// [`Pool::advance`], and until then their picks skip what must not get work.
 const AT_ONCE: u64 = 20_000_000;
 
+/// The same for a pool of more than [`MANY`] endpoints, whose snapshot takes a millisecond by itself.
+const AT_ONCE_MANY: u64 = 2_000_000;
+
+/// See [`AT_ONCE_MANY`].
+const MANY: usize = 2_000;
+
 #[derive(Clone, Debug)]
 struct Place<P> {
     endpoint: Endpoint<P>,
@@ -199,6 +205,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     ) -> Result<(), E> {
         let mut writer = self.writer.lock();
         edit(&mut writer)?;
+        // An update of all endpoints waits for everything, however many there are.
+        let at_once = if at_once == AT_ONCE && writer.places.len() > MANY { AT_ONCE_MANY } else { at_once };
         let before = alike.then(|| self.current.load());
         let snapshot = writer.snapshot(&self.options, before.as_deref().map(|before| &**before));
         writer.pickers.retain(|p| p.strong_count() > 0);
