@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build test demo bench fmt tools valgrind lint rust loom types baseline clean
+.PHONY: build test demo bench fmt tools valgrind lint rust loom types free-threaded baseline clean
 
 # The default interpreter if it is new enough, else the first that is.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11 python; do \
@@ -39,7 +39,7 @@ demo: build
 	$(PY) -m examples.demo
 
 # Cheap checks first, pytest last, so that its closing lines are the last that one reads.
-test: tools valgrind lint rust loom build types
+test: tools valgrind lint rust loom build types free-threaded
 	$(PY) -m pytest
 
 lint: tools
@@ -58,6 +58,15 @@ rust:
 # The concurrency models. Their own target folder, for the flag changes every crate.
 loom:
 	RUSTFLAGS="--cfg loom" cargo test --quiet --test loom --target-dir $(TARGET)/loom
+
+# On an interpreter without a GIL, where there is one: scripts/free-threaded-python builds it.
+FREE_THREADED := $(if $(AIBALANCE_FREE_THREADED),$(AIBALANCE_FREE_THREADED),$(shell command -v python3.14t))
+free-threaded: tools
+	@if [ -n "$(FREE_THREADED)" ]; then \
+		scripts/free-threaded-tests "$(FREE_THREADED)" "$(abspath $(TARGET))" "$(VENV)/bin/maturin"; \
+	else \
+		echo "make: no Python without a GIL (AIBALANCE_FREE_THREADED, or python3.14t on PATH): its tests are skipped"; \
+	fi
 
 types: build
 	$(PY) -m mypy python tests/typing

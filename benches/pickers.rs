@@ -92,7 +92,8 @@ fn lease(c: &mut Criterion) {
     group.finish();
 }
 
-/// A thousand cycles on each of one and two threads: twice the work in the same time is what one hopes for.
+/// A thousand cycles on each of one and two threads: twice the work in the same time is what one hopes for. With one
+/// picker for both they meet at its source of chance as well; with a handle each, at the endpoints alone.
 fn threads(c: &mut Criterion) {
     let mut group = c.benchmark_group("1,000 × acquire, release a thread");
     for n in [16, 128, 1024] {
@@ -103,6 +104,16 @@ fn threads(c: &mut Criterion) {
                     std::thread::scope(|scope| {
                         for _ in 0..count {
                             scope.spawn(|| cycle(&picker, 1000));
+                        }
+                    });
+                });
+            });
+            let handles: Vec<_> = (0..count).map(|_| picker.local()).collect();
+            group.bench_function(BenchmarkId::new(format!("{count} threads, handles"), n), |b| {
+                b.iter(|| {
+                    std::thread::scope(|scope| {
+                        for handle in &handles {
+                            scope.spawn(|| cycle(handle, 1000));
                         }
                     });
                 });

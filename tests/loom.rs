@@ -4,7 +4,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use aibalance::core::endpoints::{Block, Cell};
+use aibalance::core::endpoints::{Block, Cell, Order};
 use aibalance::core::pickers::Draws;
 use aibalance::core::pool::lease::Entry;
 use aibalance::core::pool::{LeaseCell, Ledger};
@@ -197,5 +197,72 @@ fn no_two_draws_are_the_same() {
         let here = draws.next::<Shared>();
         let (first, second) = thread.join().unwrap();
         assert!(here != first && here != second && first != second);
+    });
+}
+
+#[test]
+fn a_change_is_seen_by_the_look_or_told_by_the_watch() {
+    model(|| {
+        let shared = Arc::new(Cell::default());
+        let (other, third) = (shared.clone(), shared.clone());
+        let take = thread::spawn(move || assert!(other.take::<Shared>(5, u32::MAX)));
+        let add = thread::spawn(move || third.shift::<Shared>(70));
+        let seen = shared.watch.start();
+        let (load, requests) = (shared.signed_load(), shared.inflight.load(Ordering::SeqCst));
+        take.join().unwrap();
+        add.join().unwrap();
+        let whole = (load, requests) == (75, 1);
+        assert!(whole || shared.watch.value() != seen, "a change that nobody saw and nobody was told of");
+    });
+}
+
+#[test]
+fn two_who_watch_are_both_told() {
+    model(|| {
+        let shared = Arc::new(Cell::default());
+        let (other, third) = (shared.clone(), shared.clone());
+        let look = |cell: &Cell| {
+            let seen = cell.watch.start();
+            (seen, cell.signed_load())
+        };
+        let watcher = thread::spawn(move || look(&other));
+        let change = thread::spawn(move || third.shift::<Shared>(3));
+        let here = look(&shared);
+        let there = watcher.join().unwrap();
+        change.join().unwrap();
+        for (seen, load) in [here, there] {
+            assert!(load == 3 || shared.watch.value() != seen);
+        }
+    });
+}
+
+#[test]
+fn a_refusal_that_was_seen_as_a_request_is_told_when_it_ends() {
+    model(|| {
+        let shared = Arc::new(Cell::default());
+        assert!(shared.take::<Shared>(1, 1));
+        let other = shared.clone();
+        let refused = thread::spawn(move || assert!(!other.take::<Shared>(1, 1)));
+        let seen = shared.watch.start();
+        let requests = shared.inflight.load(Ordering::SeqCst);
+        refused.join().unwrap();
+        assert!(requests == 1 || shared.watch.value() != seen);
+    });
+}
+
+#[test]
+fn changes_of_the_order_get_stamps_of_their_own() {
+    model(|| {
+        let order = Arc::new(Order::default());
+        order.keep();
+        let other = order.clone();
+        let thread = thread::spawn(move || other.note(1));
+        order.note(0);
+        let fresh = order.with(|stamps| stamps.fresh());
+        thread.join().unwrap();
+        order.with(|stamps| {
+            let (here, there) = (stamps.of(0), stamps.of(1));
+            assert!(here > 0 && there > 0 && here != there && fresh > here && fresh != there);
+        });
     });
 }

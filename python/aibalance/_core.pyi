@@ -770,6 +770,25 @@ class _PickerMethods:
         """
     def attempts(self, key: _Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
         """The attempts of one request, each on another endpoint: at most `budget`, or what a RetryBudget allows."""
+    def local(self) -> Self:
+        """A handle on this picker for one thread, with the same methods.
+
+        Threads that pick through one picker without a GIL meet at its rotation, its source of chance and its locks;
+        each with a handle of its own, they do not. Weights, health, limits and requests in flight are the pool's: all
+        handles see them at once. A hashing picker's handles give each key the endpoint that the picker gives it, and
+        share its table. A handle draws by itself. Where turns are taken, each handle takes turns by itself: the first
+        one in the picker's own order from its start, each later one from another place. Of N picks by H handles an
+        endpoint gets its share within H times what the schedule itself allows: for equal weights, less than H too many
+        or too few.
+
+        Make it in the thread that uses it: without a GIL, another thread may use it too, at the price of a picker.
+        A handle of a handle is one more handle of the same picker. Pickled, it is the picker.
+
+        >>> picker = Maglev(["a", "b", "c"])
+        >>> handle = picker.local()
+        >>> handle.pick("user-17") == picker.pick("user-17")
+        True
+        """
     def __getnewargs_ex__(self) -> tuple[tuple[Pool], dict[str, Any]]: ...
 
 @final

@@ -10,6 +10,14 @@ use std::sync as imp;
 
 pub use imp::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// Stands between two sequentially consistent accesses where that matters. For the machine it is nothing: the accesses
+/// say it. Loom takes them for acquire and release and knows sequential consistency of fences only.
+#[inline(always)]
+pub fn between_seq_cst() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
 /// A guard of [`Mutex`].
 pub type MutexGuard<'a, T> = imp::MutexGuard<'a, T>;
 

@@ -19,11 +19,17 @@ mod routing;
 mod simulation;
 mod stats;
 
-/// How counters are counted here: one thread at a time is attached to the interpreter, and the module asks for the GIL.
+/// How counters are counted here: where there is a GIL, one thread at a time is attached to the interpreter.
+#[cfg(not(Py_GIL_DISABLED))]
 pub(crate) type Counting = crate::core::sync::Exclusive;
 
-/// The native half of aibalance.
-#[pymodule(gil_used = true)]
+/// How counters are counted here: without a GIL all threads are attached at once.
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) type Counting = crate::core::sync::Shared;
+
+/// The native half of aibalance. It needs no GIL where there is none: a build for an interpreter with one counts without
+/// atomics, and no other interpreter loads that build.
+#[pymodule(gil_used = false)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<clock::SystemClock>()?;

@@ -136,8 +136,9 @@ impl Pool {
     }
 
     fn show(&self) {
-        let now = self.core.snapshot().payload.clone();
         let mut visible = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read inside the lock, so that of two changes at once the later one is what stays.
+        let now = self.core.snapshot().payload.clone();
         let before = std::mem::replace(&mut *visible, now);
         // What goes may run any code when it is dropped, so the lock is given back first.
         drop(visible);

@@ -15,6 +15,8 @@ import pytest
 from aibalance import (
     ClientSideWeightedRoundRobin,
     Endpoint,
+    LeaseError,
+    LeastConnections,
     LeastRequest,
     LeastTime,
     Maglev,
@@ -215,7 +217,15 @@ def test_a_large_update_stops_nobody_from_picking() -> None:
 def test_a_child_forked_during_an_update_still_picks() -> None:
     many = [str(i) for i in range(3000)]
     pool = Pool(many)
-    pickers = [RingHash(pool, points=100), LeastRequest(pool)]
+    # The last ones have a lock of their own, which an update holds while it copies their state.
+    pickers = [
+        RingHash(pool, points=100),
+        LeastRequest(pool),
+        RoundRobin(pool, schedule="edf"),
+        RoundRobin(pool, schedule="heap"),
+        RoundRobin(pool, schedule="fwrr"),
+        LeastConnections(pool, variant="haproxy"),
+    ]
     stop = threading.Event()
 
     def change() -> None:
@@ -246,6 +256,70 @@ def test_a_child_forked_during_an_update_still_picks() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.timeout(120)
+def test_threads_with_handles_of_their_own_lose_nothing() -> None:
+    pool = Pool([Endpoint(f"e{i}", weight=1 + i % 3) for i in range(9)], seed=3)
+    wholes = [
+        RoundRobin(pool),
+        RoundRobin(pool, schedule="edf"),
+        LeastRequest(pool),
+        LeastRequest(pool, full_scan=True),
+        LeastConnections(pool),
+        LeastConnections(pool, variant="haproxy"),
+        Maglev(pool, table_size=251),
+    ]
+    rounds = OPERATIONS // 200
+    made = [0] * THREADS
+
+    def body(which: int) -> Callable[[], None]:
+        def work() -> None:
+            handles = [whole.local() for whole in wholes]
+            for turn in range(rounds):
+                handle = handles[turn % len(handles)]
+                handle.acquire("key").release()
+                with handle.acquire(cost=2.5) as lease:
+                    lease.add(1)
+                made[which] += 2
+                if turn % 500 == which:
+                    pool.set_weight(f"e{turn % 9}", 1 + turn % 4)
+
+        return work
+
+    run([body(which) for which in range(THREADS)])
+    records = pool.stats()
+    assert all((r.inflight, r.load) == (0, 0) for r in records)
+    assert sum(r.successes for r in records) == sum(made) == THREADS * rounds * 2
+
+
+@pytest.mark.timeout(120)
+def test_one_lease_used_by_two_threads_at_once_keeps_its_sums() -> None:
+    pool = Pool(["a"])
+    picker = LeastRequest(pool)
+    leases = [picker.acquire() for _ in range(2000)]
+    barrier = threading.Barrier(3)
+    refused = [0, 0]
+
+    def add(which: int) -> Callable[[], None]:
+        def work() -> None:
+            barrier.wait()
+            for lease in leases:
+                try:
+                    lease.add(2)
+                except LeaseError:
+                    refused[which] += 1
+
+        return work
+
+    def release() -> None:
+        barrier.wait()
+        for lease in leases:
+            lease.release()
+
+    run([add(0), add(1), release])
+    record = pool.stats()[0]
+    assert (record.inflight, record.load, record.successes) == (0, 0, 2000)
 
 
 @pytest.mark.timeout(60)

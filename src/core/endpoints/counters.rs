@@ -2,7 +2,7 @@
 //! lease can give back what it took long after the endpoint has left the pool.
 
 use super::signals::{Signals, Told};
-use crate::core::sync::{AtomicU64, Mode, Ordering};
+use crate::core::sync::{AtomicU64, Mode, Ordering, between_seq_cst};
 use std::sync::Arc;
 
 /// How many neighbouring slots share a [`Watch`]; a power of two that divides every chunk.
@@ -26,13 +26,16 @@ impl Watch {
     /// Starts to watch. What is read after this is what the number given stands for.
     #[must_use]
     pub fn start(&self) -> u64 {
-        self.0.fetch_or(1, Ordering::SeqCst) | 1
+        let number = self.0.fetch_or(1, Ordering::SeqCst) | 1;
+        between_seq_cst();
+        number
     }
 
     /// Something has changed. Called after the change: of a change and a start at the same time, either this sees the
     /// start or the reads after the start see the change, for all four are sequentially consistent.
     #[inline(always)]
     pub(crate) fn end<M: Mode>(&self) {
+        between_seq_cst();
         if self.0.load(Ordering::SeqCst) & 1 != 0 {
             // Two at once may add 2: the number is odd again, but it is not the one that anybody remembers.
             M::add(&self.0, 1);

@@ -36,6 +36,10 @@ fn is_idle(cell: &Cell) -> bool {
 impl Policy for JoinIdleQueue {
     type Index<M: Mode> = Index<M>;
 
+    fn rotates(&self) -> bool {
+        true
+    }
+
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
         let before: Vec<_> = before.iter().map(|b| &b.busy).collect();
         Index {

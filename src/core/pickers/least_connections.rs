@@ -230,6 +230,10 @@ impl<M: Mode> Index<M> {
 impl Policy for LeastConnections {
     type Index<M: Mode> = Index<M>;
 
+    fn rotates(&self) -> bool {
+        true
+    }
+
     fn ordered(&self) -> bool {
         self.variant == Variant::Haproxy
     }

@@ -270,6 +270,14 @@ enum Way {
 impl Policy for LeastRequest {
     type Index<M: Mode> = Index<M>;
 
+    fn rotates(&self) -> bool {
+        self.full_scan || self.edf.is_some()
+    }
+
+    fn staggered(&self, before: u64) -> LeastRequest {
+        LeastRequest { edf: self.edf.map(|start| start.staggered(before)), ..self.clone() }
+    }
+
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
         let rotation = before.first().map_or(0, |b| b.rotation.load(Ordering::Relaxed));
         let sampler = Sampler::new(members);

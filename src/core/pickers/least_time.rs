@@ -39,6 +39,10 @@ impl Policy for LeastTime {
     type Index<M: Mode> = Index<M>;
     const TIMED: bool = true;
 
+    fn rotates(&self) -> bool {
+        true
+    }
+
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], _: &Draws) -> Index<M> {
         Index::nginx(view, members, before)
     }

@@ -196,6 +196,18 @@ pub trait Policy: Clone + Send + Sync + 'static {
         !Self::RAW
     }
 
+    /// Whether picks move a state of many words, so that a per-thread handle has one of its own.
+    fn rotates(&self) -> bool {
+        false
+    }
+
+    /// The policy of the per-thread handle before which so many were made: the first takes turns as this one does, the
+    /// others start elsewhere.
+    #[must_use]
+    fn staggered(&self, _before: u64) -> Self {
+        self.clone()
+    }
+
     /// Prepares an index for the members of one rank. `before` are the indexes of all ranks that it replaces; none at
     /// the first build.
     fn build<M: Mode>(

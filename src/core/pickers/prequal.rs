@@ -391,6 +391,10 @@ impl Policy for Prequal {
     type Index<M: Mode> = Index<M>;
     const TIMED: bool = true;
 
+    fn rotates(&self) -> bool {
+        true
+    }
+
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
         let fallbacks: Vec<_> = before.iter().map(|b| &b.fallback).collect();
         let past = members.iter().map(|m| view.block.cell(m.slot).map(Past::of).unwrap_or_default());

@@ -174,6 +174,10 @@ impl Policy for ClientSideWeightedRoundRobin {
         Some(self.expiration)
     }
 
+    fn rotates(&self) -> bool {
+        true
+    }
+
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index], draws: &Draws) -> Index {
         let known: HashMap<u32, u64> = before
             .iter()

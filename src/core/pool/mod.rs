@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod lease;
+mod members;
 pub mod options;
 pub mod picker;
 pub mod report;

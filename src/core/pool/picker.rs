@@ -8,7 +8,7 @@ use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy};
 use crate::core::rng;
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use std::sync::Arc;
 
 /// What one pick reads: a snapshot and the indexes of its ranks.
@@ -166,21 +166,34 @@ pub struct Picker<L: Policy, M: Mode, P> {
     version: AtomicU64,
     draws: Draws,
     stream: u64,
+    /// For a handle: the picker that it is one of.
+    whole: Option<Arc<Picker<L, M, P>>>,
+    /// How many handles there have been.
+    handles: AtomicU64,
 }
 
 impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// A picker on a pool, which keeps it up to date for as long as it lives.
     pub fn new(pool: &Arc<Pool<M, P>>, policy: L) -> Arc<Picker<L, M, P>> {
+        Picker::made(pool, policy, None)
+    }
+
+    fn made(pool: &Arc<Pool<M, P>>, policy: L, whole: Option<Arc<Picker<L, M, P>>>) -> Arc<Picker<L, M, P>> {
         pool.register(|snapshot, stream, seed| {
             let draws = Draws::new(rng::stream(seed, stream));
-            let state = State::build(&policy, snapshot, None, &draws);
+            let state = match &whole {
+                Some(whole) if !policy.rotates() => whole.state.load_full(),
+                _ => Arc::new(State::build(&policy, snapshot, None, &draws)),
+            };
             let picker = Picker {
                 pool: pool.clone(),
                 policy,
-                state: ArcSwap::from_pointee(state),
+                state: ArcSwap::from(state),
                 version: AtomicU64::new(1),
                 draws,
                 stream,
+                whole,
+                handles: AtomicU64::new(0),
             };
             if L::TIMED {
                 pool.track_latency();
@@ -195,14 +208,40 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         })
     }
 
+    /// A handle for one thread, so that threads do not wait for each other nor for each other's cache lines. It draws by
+    /// itself. A policy that takes turns has a rotation of its own in each handle, and each handle after the first starts
+    /// elsewhere in it; the index of any other policy is that of the whole picker. Weights, health and requests in flight
+    /// are the pool's, as for every picker. A handle of a handle is one more of the same picker.
+    pub fn local(self: &Arc<Self>) -> Arc<Picker<L, M, P>> {
+        let whole = self.whole.as_ref().unwrap_or(self);
+        let before = whole.handles.fetch_add(1, Ordering::AcqRel);
+        Picker::made(&whole.pool, whole.policy.staggered(before), Some(whole.clone()))
+    }
+
+    /// Whether this is a handle for one thread.
+    pub fn is_local(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// The picker of which a handle shows the states.
+    fn source(&self) -> Option<&Arc<Picker<L, M, P>>> {
+        self.whole.as_ref().filter(|_| !self.policy.rotates())
+    }
+
     /// The pool.
     pub fn pool(&self) -> &Arc<Pool<M, P>> {
         &self.pool
     }
 
     /// The policy.
+    #[inline(always)]
     pub fn policy(&self) -> &L {
         &self.policy
+    }
+
+    /// The policy as it was given: that of a handle may start elsewhere.
+    pub fn given_policy(&self) -> &L {
+        self.whole.as_ref().map_or(&self.policy, |whole| &whole.policy)
     }
 
     /// Chance.
@@ -213,6 +252,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// The state that picks read. It may be kept for as long as [`Picker::version`] stays what it was before the load.
     pub fn state(&self) -> Arc<State<L, M, P>> {
         self.state.load_full()
+    }
+
+    /// The state that picks read, for the length of one of them.
+    #[inline(always)]
+    pub fn load(&self) -> Guard<Arc<State<L, M, P>>> {
+        self.state.load()
     }
 
     /// Changes whenever a new state is published.
@@ -370,18 +415,30 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     }
 }
 
+impl<L: Policy, M: Mode, P> Picker<L, M, P> {
+    fn publish(&self, state: Arc<State<L, M, P>>) {
+        self.state.store(state);
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Rebuild<P> for Picker<L, M, P> {
     fn build_cost(&self, snapshot: &Snapshot<P>) -> u64 {
         self.policy.build_cost(snapshot.view.tiers.iter().map(|tier| tier.members().count()).sum())
     }
 
     fn prepare(self: Arc<Self>, snapshot: &Arc<Snapshot<P>>) -> Publish {
+        if self.source().is_some() {
+            // Pickers publish in the order in which they were made, so that of the whole is there by then.
+            return Box::new(move || {
+                if let Some(whole) = self.source() {
+                    self.publish(whole.state.load_full());
+                }
+            });
+        }
         let old = self.state.load_full();
         let state = Arc::new(State::build(&self.policy, snapshot.clone(), Some(&old), &self.draws));
-        Box::new(move || {
-            self.state.store(state);
-            self.version.fetch_add(1, Ordering::AcqRel);
-        })
+        Box::new(move || self.publish(state))
     }
 
     fn warms(&self) -> bool {
@@ -391,6 +448,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Rebuild<P> for Picker
     fn outdated(&self, snapshot: &Arc<Snapshot<P>>) -> bool {
         let state = self.state.load();
         !Self::same(&state.snapshot, snapshot)
+            || self.source().is_some_and(|whole| !Arc::ptr_eq(&state, &whole.state.load()))
             || state.indexes().iter().any(|index| self.policy.wants_rebuild::<M>(index))
     }
 

@@ -1,7 +1,8 @@
 //! Slow start in a pool: who warms up since when, and what that makes of weights.
 
+use super::members::{Place, Writer};
 use super::options::Options;
-use super::writer::{Place, Pool, Writer};
+use super::writer::Pool;
 use crate::core::endpoints::Health;
 use crate::core::health::slow_start::Ramp;
 use crate::core::sync::{Mode, Ordering};
@@ -39,7 +40,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         }
         let Some(mut writer) = self.writer.try_lock() else { return };
         writer.now = writer.now.max(now);
-        self.publish(&mut writer, |picker| if picker.warms() { BY_A_PICK } else { 0 });
+        self.publish(&mut writer, true, |picker| if picker.warms() { BY_A_PICK } else { 0 });
     }
 }
 

@@ -1,15 +1,15 @@
 //! The pool: who is in it, in which state, and the one place that changes it.
 
 use super::lease::{Entry, Ledger, Outcome};
+use super::members::{Place, Writer};
 use super::options::Options;
 use super::report::Report;
 use super::session::Standing;
 use super::warmth::Warming;
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
-use crate::core::endpoints::{Averages, Block, Endpoint, Health, Member, Order, Snapshot, Tier, View};
+use crate::core::endpoints::{Averages, Block, Endpoint, Health, Order, Snapshot};
 use crate::core::error::{ConfigError, LeaseError, MetricError};
-use crate::core::health::failover::{Candidate, Plan};
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
 use arc_swap::ArcSwap;
@@ -40,42 +40,22 @@ pub(super) trait Rebuild<P>: Send + Sync {
 /// [`Pool::advance`], and until then their picks skip what must not get work.
 const AT_ONCE: u64 = 20_000_000;
 
-#[derive(Clone, Debug)]
-pub(super) struct Place<P> {
-    pub endpoint: Endpoint<P>,
-    pub slot: u32,
-    pub health: Health,
-    pub drain: Option<Nanos>,
-    pub warming: Option<Warming>,
-}
+/// The same for a pool of more than [`MANY`] endpoints, whose snapshot takes a millisecond by itself.
+const AT_ONCE_MANY: u64 = 2_000_000;
 
-impl<P> Place<P> {
-    fn new(endpoint: Endpoint<P>, slot: u32) -> Place<P> {
-        Place { endpoint, slot, health: Health::Healthy, drain: None, warming: None }
-    }
-}
+/// See [`AT_ONCE_MANY`].
+const MANY: usize = 2_000;
 
-pub(super) struct Writer<P> {
-    pub places: Vec<Place<P>>,
-    pub block: Block,
-    /// Slots of endpoints that have left; free once nothing is in flight there.
-    pub retired: Vec<u32>,
-    pub next_slot: u32,
-    pub pickers: Vec<Weak<dyn Rebuild<P>>>,
-    pub made: u64,
-    pub seed: u64,
-    /// The latest instant that a change came with.
-    pub now: Nanos,
-    pub generation: u64,
-}
+/// Reports that count, by slot, and until when.
+pub(super) type Reports = HashMap<u32, (Report, Nanos)>;
 
 /// A set of endpoints, their counters, and the pickers that follow it.
 pub struct Pool<M: Mode, P> {
     pub(super) current: ArcSwap<Snapshot<P>>,
     pub(super) writer: Mutex<Writer<P>>,
     pub(super) ledger: Mutex<Ledger>,
-    /// Reports that count, by slot, and until when. Not the writer's: a pick that drops old ones must not wait for a rebuild.
-    pub(super) reports: Mutex<HashMap<u32, (Report, Nanos)>>,
+    /// Not the writer's: a pick that drops old ones must not wait for a rebuild. Held by whoever corrects a load.
+    pub(super) reports: Mutex<Reports>,
     pub(super) options: Options,
     pub(super) latencies: Averages,
     pub(super) order: Order,
@@ -115,13 +95,14 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             now: Nanos::ZERO,
             generation: 0,
         };
-        writer.places = writer.placed::<M>(endpoints)?;
-        let (snapshot, _) = writer.snapshot(&options);
+        let reports = Mutex::new(HashMap::new());
+        writer.places = writer.placed::<M>(endpoints, &reports)?;
+        let (snapshot, _) = writer.snapshot(&options, None);
         Ok(Arc::new(Pool {
             current: ArcSwap::from(snapshot),
             writer: Mutex::new(writer),
             ledger: Mutex::new(Ledger::default()),
-            reports: Mutex::new(HashMap::new()),
+            reports,
             tracks_latency: AtomicBool::new(false),
             latencies: Averages::new(options.latency),
             order: Order::default(),
@@ -204,19 +185,30 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         writer.pickers.iter().filter_map(Weak::upgrade).for_each(|p| p.reseed(seed));
     }
 
-    fn change<E>(&self, at_once: u64, now: Nanos, edit: impl FnOnce(&mut Writer<P>) -> Result<(), E>) -> Result<(), E> {
+    /// Changes the pool and publishes what it is then. `alike`: the endpoints stay the same in the same order, so that
+    /// what depends on nothing else is taken over.
+    fn change<E>(
+        &self,
+        at_once: u64,
+        alike: bool,
+        now: Nanos,
+        edit: impl FnOnce(&mut Writer<P>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut writer = self.writer.lock();
         writer.now = writer.now.max(now);
         edit(&mut writer)?;
         writer.generation += 1;
-        self.publish(&mut writer, |_| at_once);
+        // An update of all endpoints waits for everything, however many there are.
+        let at_once = if at_once == AT_ONCE && writer.places.len() > MANY { AT_ONCE_MANY } else { at_once };
+        self.publish(&mut writer, alike, |_| at_once);
         Ok(())
     }
 
     /// Makes a snapshot and publishes it, and the indexes that may be built for it now: those that cost at most what
     /// `at_once` says of each picker.
-    pub(super) fn publish(&self, writer: &mut Writer<P>, at_once: impl Fn(&dyn Rebuild<P>) -> u64) {
-        let (snapshot, next) = writer.snapshot(&self.options);
+    pub(super) fn publish(&self, writer: &mut Writer<P>, alike: bool, at_once: impl Fn(&dyn Rebuild<P>) -> u64) {
+        let before = alike.then(|| self.current.load());
+        let (snapshot, next) = writer.snapshot(&self.options, before.as_deref().map(|before| &**before));
         writer.pickers.retain(|p| p.strong_count() > 0);
         let publish: Vec<Publish> = writer
             .pickers
@@ -256,8 +248,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     }
 
     fn replace(&self, endpoints: Vec<Endpoint<P>>, now: Nanos, slowly: bool) -> Result<(), ConfigError> {
-        self.change(u64::MAX, now, |writer| {
-            let mut places = writer.placed::<M>(endpoints)?;
+        self.change(u64::MAX, false, now, |writer| {
+            let mut places = writer.placed::<M>(endpoints, &self.reports)?;
             let old: std::collections::HashSet<u32> = writer.places.iter().map(|p| p.slot).collect();
             let cold = self.warming(&writer.places, writer.now).filter(|_| slowly);
             for place in places.iter_mut().filter(|place| !old.contains(&place.slot)) {
@@ -276,12 +268,12 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// # Errors
     /// [`ConfigError`] for a weight that cannot be or an id that is in the pool.
     pub fn add(&self, endpoint: Endpoint<P>, now: Nanos) -> Result<(), ConfigError> {
-        self.change(u64::MAX, now, |writer| {
+        self.change(u64::MAX, false, now, |writer| {
             check_weight("weight", endpoint.weight)?;
             if writer.places.iter().any(|p| p.endpoint.id == endpoint.id) {
                 return Err(ConfigError::new("id", format!("{:?}", endpoint.id), "an id that is not in the pool yet"));
             }
-            let slot = writer.free_slot::<M>();
+            let slot = writer.free_slot::<M>(&self.reports);
             let warming = self.warming(&writer.places, writer.now);
             writer.places.push(Place { warming, ..Place::new(endpoint, slot) });
             Ok(())
@@ -293,7 +285,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// # Errors
     /// [`ConfigError`] for an unknown id.
     pub fn remove(&self, id: &str) -> Result<(), ConfigError> {
-        self.change(u64::MAX, Nanos::ZERO, |writer| {
+        self.change(u64::MAX, false, Nanos::ZERO, |writer| {
             let at = writer.places.iter().position(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
             let place = writer.places.remove(at);
             writer.retired.push(place.slot);
@@ -303,7 +295,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     }
 
     fn edit(&self, id: &str, edit: impl FnOnce(&mut Place<P>) -> Result<(), ConfigError>) -> Result<(), ConfigError> {
-        self.change(AT_ONCE, Nanos::ZERO, |writer| {
+        self.change(AT_ONCE, true, Nanos::ZERO, |writer| {
             edit(writer.places.iter_mut().find(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?)
         })
     }
@@ -326,7 +318,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// # Errors
     /// [`ConfigError`] for an unknown id.
     pub fn set_health(&self, id: &str, health: Health, now: Nanos) -> Result<(), ConfigError> {
-        self.change(AT_ONCE, now, |writer| {
+        self.change(AT_ONCE, true, now, |writer| {
             let at = writer.places.iter().position(|p| &*p.endpoint.id == id).ok_or_else(|| unknown(id))?;
             let warming = self.warming(&writer.places, writer.now);
             let successes = |slot| writer.block.cell(slot).map_or(0, |cell| cell.successes.load(Ordering::Acquire));
@@ -588,94 +580,5 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let writer = self.writer.lock();
         let place = writer.places.iter().find(|p| &*p.endpoint.id == id)?;
         Some(Standing { health: place.health, drain: place.drain })
-    }
-}
-
-impl<P: Clone> Writer<P> {
-    /// Gives each endpoint its slot: the one it has, or a free one. Changes nothing in case of error.
-    fn placed<M: Mode>(&mut self, endpoints: Vec<Endpoint<P>>) -> Result<Vec<Place<P>>, ConfigError> {
-        let mut seen: HashMap<Arc<str>, usize> = HashMap::with_capacity(endpoints.len());
-        for (i, endpoint) in endpoints.iter().enumerate() {
-            check_weight(&format!("endpoints[{i}].weight"), endpoint.weight)?;
-            if let Some(first) = seen.insert(endpoint.id.clone(), i) {
-                return Err(ConfigError::new(
-                    format!("endpoints[{i}].id"),
-                    format!("{:?}", endpoint.id),
-                    format!("an id that is unique in the pool; endpoints[{first}] has the same"),
-                ));
-            }
-        }
-        let old: HashMap<Arc<str>, (u32, Health, Option<Nanos>, Option<Warming>)> =
-            self.places.iter().map(|p| (p.endpoint.id.clone(), (p.slot, p.health, p.drain, p.warming))).collect();
-        Ok(endpoints
-            .into_iter()
-            .map(|endpoint| {
-                let fresh = || (self.free_slot::<M>(), Health::Healthy, None, None);
-                let (slot, health, drain, warming) = old.get(&endpoint.id).copied().unwrap_or_else(fresh);
-                Place { health, drain, warming, ..Place::new(endpoint, slot) }
-            })
-            .collect())
-    }
-
-    fn free_slot<M: Mode>(&mut self) -> u32 {
-        let idle = |slot: u32| self.block.cell(slot).is_some_and(|cell| cell.idle());
-        let at = self.retired.iter().position(|&slot| idle(slot));
-        let slot = match at {
-            Some(at) => self.retired.swap_remove(at),
-            None => {
-                self.next_slot += 1;
-                self.block.grow_to(self.next_slot as usize);
-                self.next_slot - 1
-            }
-        };
-        if let Some(cell) = self.block.cell(slot) {
-            cell.forget::<M>();
-        }
-        if let Some(signals) = self.block.signals(slot) {
-            signals.forget();
-        }
-        slot
-    }
-
-    /// The picture of now, and when an endpoint that warms up is due for more.
-    fn snapshot(&mut self, options: &Options) -> (Arc<Snapshot<P>>, Nanos) {
-        let (warmth, next) = self.warmth(options);
-        let warm = |index: u32| warmth.get(index as usize).copied().unwrap_or(1.0);
-        let member = |(index, place): (u32, &Place<P>)| Candidate {
-            member: Member { index, slot: place.slot, weight: place.endpoint.weight * warm(index) },
-            health: place.health,
-            draining: place.drain.is_some(),
-            backup: place.endpoint.backup,
-            priority: place.endpoint.priority,
-            zone: place.endpoint.zone.clone(),
-        };
-        let candidates: Vec<Candidate> = (0u32..).zip(&self.places).map(member).collect();
-        let Plan { tiers, panic, totals } = Plan::new(&candidates, &options.rules);
-        let eligible: std::collections::HashSet<u32> = tiers.iter().flat_map(Tier::members).map(|m| m.slot).collect();
-        for slot in self.places.iter().map(|p| p.slot).chain(self.retired.iter().copied()) {
-            if let Some(cell) = self.block.cell(slot) {
-                cell.blocked.store(u64::from(!eligible.contains(&slot)), Ordering::Release);
-            }
-        }
-        let limits: Vec<u32> = self.places.iter().map(|p| p.endpoint.max_inflight).collect();
-        let snapshot = Snapshot {
-            view: View {
-                block: self.block.clone(),
-                slots: self.places.iter().map(|p| p.slot).collect(),
-                limited: limits.iter().any(|&l| l != u32::MAX),
-                limits,
-                hash_keys: self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
-                weights: self.places.iter().map(|p| p.endpoint.weight).collect(),
-                generation: self.generation,
-                backups: self.places.iter().map(|p| p.endpoint.backup).collect(),
-                tiers,
-                panic,
-                totals,
-                warmth: Vec::new(),
-            },
-            payload: self.places.iter().map(|p| p.endpoint.payload.clone()).collect(),
-            ids: Arc::new((0u32..).zip(&self.places).map(|(i, p)| (p.endpoint.id.clone(), i)).collect()),
-        };
-        (Arc::new(Snapshot { view: View { warmth, ..snapshot.view }, ..snapshot }), next)
     }
 }

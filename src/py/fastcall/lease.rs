@@ -17,6 +17,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+#[cfg(not(Py_GIL_DISABLED))]
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::ptr;
@@ -51,11 +52,77 @@ struct LeaseObject {
 
 static LEASE_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 
-/// Memory of leases that have gone, for the next ones.
+/// Memory of leases that have gone, for the next ones. Without a GIL there is none: the interpreter's allocator has a
+/// heap for each thread already, and must know when memory is free, for other threads may still be looking at it.
+#[cfg(not(Py_GIL_DISABLED))]
 struct FreeList(UnsafeCell<(usize, [*mut LeaseObject; 64])>);
-// SAFETY: touched only while attached, one thread at a time.
+// SAFETY: touched only while attached, with the GIL one thread at a time.
+#[cfg(not(Py_GIL_DISABLED))]
 unsafe impl Sync for FreeList {}
+#[cfg(not(Py_GIL_DISABLED))]
 static FREE: FreeList = FreeList(UnsafeCell::new((0, [ptr::null_mut(); 64])));
+
+/// Memory for a lease; null when there is none.
+///
+/// # Safety
+/// Attached.
+#[inline(always)]
+unsafe fn allocate() -> *mut LeaseObject {
+    // SAFETY: attached.
+    unsafe {
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            let free = &mut *FREE.0.get();
+            if free.0 > 0 {
+                free.0 -= 1;
+                return *free.1.get_unchecked(free.0);
+            }
+        }
+        ffi::PyObject_Malloc(size_of::<LeaseObject>()).cast::<LeaseObject>()
+    }
+}
+
+/// Gives memory from [`allocate`] back.
+///
+/// # Safety
+/// Attached, and nobody uses the memory.
+#[inline(always)]
+unsafe fn deallocate(object: Raw) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            let free = &mut *FREE.0.get();
+            if let Some(place) = free.1.get_mut(free.0) {
+                *place = object.cast();
+                free.0 += 1;
+                return;
+            }
+        }
+        ffi::PyObject_Free(object.cast());
+    }
+}
+
+/// Runs `body` on a lease while no other thread is in it: the GIL sees to that, or else a critical section. `body` runs
+/// no Python code, allocates nothing of the interpreter's and waits for no thread that waits for this one, so that the
+/// section is not opened in between.
+///
+/// # Safety
+/// Attached, and `object` is a lease.
+#[inline(always)]
+unsafe fn with_lease<T>(object: Raw, body: impl FnOnce(&mut LeaseObject) -> T) -> T {
+    // SAFETY: as the caller promises, and the only borrow there is.
+    unsafe {
+        #[cfg(not(Py_GIL_DISABLED))]
+        return body(&mut *object.cast::<LeaseObject>());
+        #[cfg(Py_GIL_DISABLED)]
+        {
+            let py = Python::assume_attached();
+            let lease = Bound::ref_from_ptr(py, &object);
+            pyo3::sync::critical_section::with_critical_section(lease, || body(&mut *object.cast::<LeaseObject>()))
+        }
+    }
+}
 
 /// A new lease, or null with an error set; then the work has been given back.
 ///
@@ -99,13 +166,7 @@ unsafe fn lease_in(py: Python<'_>, snapshot: &Snapshot<Payload>, pool: &Py<Pool>
         let endpoint = payload.as_ptr();
         ffi::Py_INCREF(endpoint);
         let cell = ptr::from_ref(cell);
-        let free = &mut *FREE.0.get();
-        let memory = if free.0 > 0 {
-            free.0 -= 1;
-            *free.1.get_unchecked(free.0)
-        } else {
-            ffi::PyObject_Malloc(size_of::<LeaseObject>()).cast::<LeaseObject>()
-        };
+        let memory = allocate();
         if memory.is_null() {
             (*cell).give::<Counting>(taken.units);
             ffi::Py_DECREF(endpoint);
@@ -128,14 +189,6 @@ unsafe fn lease_in(py: Python<'_>, snapshot: &Snapshot<Payload>, pool: &Py<Pool>
 }
 
 impl LeaseObject {
-    /// # Safety
-    /// Attached, and `object` is a lease. The result is not kept across Python code.
-    #[inline(always)]
-    unsafe fn of<'a>(object: Raw) -> &'a mut LeaseObject {
-        // SAFETY: as the caller promises.
-        unsafe { &mut *object.cast::<LeaseObject>() }
-    }
-
     #[inline(always)]
     fn pool(&self) -> &Pool {
         // SAFETY: the lease owns a reference to an instance of Pool.
@@ -176,12 +229,15 @@ impl LeaseObject {
     /// Attached, and `object` is a lease.
     #[inline(always)]
     unsafe fn finish(object: Raw, ending: Ending) {
-        // SAFETY: as the caller promises.
-        let lease = unsafe { LeaseObject::of(object) };
-        lease.end(ending);
-        if lease.pool().core.rebuild_waits() {
-            // SAFETY: as the caller promises.
-            unsafe { Self::rebuild(lease.pool) };
+        // SAFETY: as the caller promises. The pool lives as long as the lease, which its caller holds.
+        unsafe {
+            let waits = with_lease(object, |lease| {
+                lease.end(ending);
+                lease.pool().core.rebuild_waits().then_some(lease.pool)
+            });
+            if let Some(pool) = waits {
+                Self::rebuild(pool);
+            }
         }
     }
 
@@ -229,20 +285,15 @@ impl LeaseObject {
 }
 
 unsafe extern "C" fn lease_dealloc(object: Raw) {
-    // SAFETY: attached, a lease without references. Counting what was dropped runs no Python code.
+    // SAFETY: attached, a lease without references, so that nobody else is in it. Counting what was dropped runs no
+    // Python code.
     unsafe {
-        let lease = LeaseObject::of(object);
+        let lease = &mut *object.cast::<LeaseObject>();
         if matches!(lease.stage, Stage::Live | Stage::Entered) {
             lease.end(Ending::plain(Outcome::Dropped));
         }
         let (endpoint, pool, kind) = (lease.endpoint, lease.pool, ffi::Py_TYPE(object));
-        let free = &mut *FREE.0.get();
-        if let Some(place) = free.1.get_mut(free.0) {
-            *place = object.cast();
-            free.0 += 1;
-        } else {
-            ffi::PyObject_Free(object.cast());
-        }
+        deallocate(object);
         // Last, since they may run any code.
         ffi::Py_DECREF(endpoint);
         ffi::Py_DECREF(pool);
@@ -386,10 +437,12 @@ unsafe extern "C" fn lease_detach(slf: Raw, _: Raw) -> Raw {
     unsafe {
         let py = Python::assume_attached();
         guarded(py, || {
-            let lease = LeaseObject::of(slf);
-            lease.held()?;
-            let id = lease.enter()?;
-            lease.stage = Stage::Detached;
+            let id = with_lease(slf, |lease| {
+                lease.held()?;
+                let id = lease.enter()?;
+                lease.stage = Stage::Detached;
+                Ok::<_, LeaseError>(id)
+            })?;
             Ok(id.into_pyobject(py)?.into_any().unbind().into_ptr())
         })
     }
@@ -405,17 +458,19 @@ unsafe extern "C" fn lease_add(slf: Raw, cost: Raw) -> Raw {
             let change = cost.extract::<f64>().ok().filter(|c| c.abs() <= limit).ok_or_else(|| {
                 PyErr::from(ConfigError::new("cost", door::shown(&cost), "a finite number from -8e12 to 8e12"))
             })?;
-            let lease = LeaseObject::of(slf);
-            let before = lease.held()?;
             let step = (change * crate::core::endpoints::counters::UNITS).round() as i64;
             // Work cannot become less than nothing, nor more than any request may bring.
             let most = (limit * crate::core::endpoints::counters::UNITS) as u64;
-            let after = before.saturating_add_signed(step).min(most);
-            match lease.stage {
-                Stage::Live => lease.pool().core.adjust(lease.slot, before, after),
-                _ => lease.pool().core.adjust_entered(lease.id, after)?,
-            }
-            lease.units = after;
+            with_lease(slf, |lease| {
+                let before = lease.held()?;
+                let after = before.saturating_add_signed(step).min(most);
+                match lease.stage {
+                    Stage::Live => lease.pool().core.adjust(lease.slot, before, after),
+                    _ => lease.pool().core.adjust_entered(lease.id, after)?,
+                }
+                lease.units = after;
+                Ok::<_, LeaseError>(())
+            })?;
             Ok(none())
         })
     }
@@ -429,18 +484,21 @@ unsafe extern "C" fn lease_first_token(slf: Raw, args: *const Raw, count: ffi::P
         guarded(py, || {
             let [_, now] = arguments(py, "first_token", args, count, kwnames, 0, ["", "now"])?;
             // The pool lives as long as the lease does. Reading `now` may run any code, so it comes first.
-            let now = instant_or(LeaseObject::of(slf).pool(), now.as_ref())?;
-            let lease = LeaseObject::of(slf);
-            lease.held()?;
-            let pool = lease.pool();
-            let measured = match lease.stage {
-                Stage::Live => lease.start != UNTIMED.0 && !lease.token,
-                _ => pool.core.stop_measuring(lease.id)?,
-            };
-            if measured && pool.core.tracks_latency() {
-                pool.core.observe_latency(lease.slot, now.since(Nanos(lease.start)).as_secs_f64(), now);
-            }
-            lease.token = true;
+            let pool = with_lease(slf, |lease| lease.pool);
+            let now = instant_or(self_of::<Pool>(py, &pool), now.as_ref())?;
+            with_lease(slf, |lease| {
+                lease.held()?;
+                let pool = lease.pool();
+                let measured = match lease.stage {
+                    Stage::Live => lease.start != UNTIMED.0 && !lease.token,
+                    _ => pool.core.stop_measuring(lease.id)?,
+                };
+                if measured && pool.core.tracks_latency() {
+                    pool.core.observe_latency(lease.slot, now.since(Nanos(lease.start)).as_secs_f64(), now);
+                }
+                lease.token = true;
+                Ok::<_, LeaseError>(())
+            })?;
             Ok(none())
         })
     }
@@ -451,8 +509,10 @@ unsafe extern "C" fn lease_id(slf: Raw, _: *mut c_void) -> Raw {
     unsafe {
         let py = Python::assume_attached();
         guarded(py, || {
-            let lease = LeaseObject::of(slf);
-            let id = if lease.stage == Stage::Done && lease.id != 0 { lease.id } else { lease.enter()? };
+            let id = with_lease(slf, |lease| match lease.stage {
+                Stage::Done if lease.id != 0 => Ok(lease.id),
+                _ => lease.enter(),
+            })?;
             Ok(id.into_pyobject(py)?.into_any().unbind().into_ptr())
         })
     }
@@ -460,12 +520,15 @@ unsafe extern "C" fn lease_id(slf: Raw, _: *mut c_void) -> Raw {
 
 unsafe extern "C" fn lease_cost(slf: Raw, _: *mut c_void) -> Raw {
     // SAFETY: attached, self is a lease.
-    unsafe { ffi::PyFloat_FromDouble(LeaseObject::of(slf).units as f64 / crate::core::endpoints::counters::UNITS) }
+    unsafe {
+        let units = with_lease(slf, |lease| lease.units);
+        ffi::PyFloat_FromDouble(units as f64 / crate::core::endpoints::counters::UNITS)
+    }
 }
 
 unsafe extern "C" fn lease_released(slf: Raw, _: *mut c_void) -> Raw {
     // SAFETY: attached, self is a lease.
-    unsafe { ffi::PyBool_FromLong(LeaseObject::of(slf).held().is_err().into()) }
+    unsafe { ffi::PyBool_FromLong(with_lease(slf, |lease| lease.held().is_err()).into()) }
 }
 
 unsafe extern "C" fn lease_repr(slf: Raw) -> Raw {
@@ -473,14 +536,16 @@ unsafe extern "C" fn lease_repr(slf: Raw) -> Raw {
     unsafe {
         let py = Python::assume_attached();
         guarded(py, || {
-            let lease = LeaseObject::of(slf);
-            let stage = match lease.stage {
-                Stage::Done => "released",
-                Stage::Detached => "detached",
-                _ if lease.held().is_err() => "released",
-                _ => "live",
-            };
-            let endpoint = Bound::from_borrowed_ptr(py, lease.endpoint);
+            let (stage, endpoint) = with_lease(slf, |lease| {
+                let stage = match lease.stage {
+                    Stage::Done => "released",
+                    Stage::Detached => "detached",
+                    _ if lease.held().is_err() => "released",
+                    _ => "live",
+                };
+                (stage, lease.endpoint)
+            });
+            let endpoint = Bound::from_borrowed_ptr(py, endpoint);
             let text = format!("<Lease on {}, {stage}>", endpoint.getattr("id")?.repr()?);
             Ok(PyString::new(py, &text).into_any().unbind().into_ptr())
         })

@@ -2,13 +2,19 @@
 //!
 //! This room is the only one of the binding with unsafe code. Its argument, once for all of it:
 //!
-//! * Every function here is called by the interpreter with the GIL held (the module asks for it, also on free-threaded
-//!   builds), and with `self` of the type it was registered on. [`self_of`] relies on both.
-//! * [`Cached`] lets a picker keep the state it read last. It is read and replaced only while attached, and never
-//!   borrowed across anything that can run Python code: before such code runs, what is needed of the state has been
-//!   copied out, or an `Arc` of it is held.
-//! * A lease object is written only in `lease`. It owns one reference to its endpoint and one to its pool; the pool's
-//!   block of counters keeps every chunk until the pool goes, so `cell` is valid for as long as the lease is.
+//! * Every function here is called by the interpreter attached, and with `self` of the type it was registered on.
+//!   [`self_of`] relies on both. With a GIL that means one thread at a time. Without one, several threads may be in the
+//!   same function on the same object: pickers and pools are frozen and made of atomics, locks and guarded pointers, and
+//!   the two things that are not, the state that a picker keeps and what a lease holds, say below and in their files who
+//!   may touch them.
+//! * [`Cached`] lets a picker keep the state it read last: any picker with a GIL, a per-thread handle without one, and
+//!   then for its own thread only. It is never borrowed across anything that can run Python code: before such code runs,
+//!   what is needed of the state has been copied out, or an `Arc` of it is held.
+//! * A lease object is written only in `lease`, without a GIL inside a critical section of that object. It owns one
+//!   reference to its endpoint and one to its pool; the pool's block of counters keeps every chunk until the pool goes,
+//!   so `cell` is valid for as long as the lease is.
+//! * Locks are never held across Python code, an allocation by the interpreter, or anything else at which a thread may
+//!   be stopped: whoever waits for one attached waits for a thread that runs.
 //! * No panic crosses the boundary: the fast paths have none, and slow paths run inside [`guarded`].
 #![allow(unsafe_code)]
 
@@ -27,7 +33,6 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
-use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_int};
 use std::ptr;
 use std::sync::Arc;
@@ -35,7 +40,9 @@ use std::sync::Arc;
 pub(crate) type CoreState<L> = State<L, Counting, Payload>;
 type Raw = *mut ffi::PyObject;
 
+mod cached;
 mod lease;
+use cached::{Cached, Seen};
 use lease::lease_of;
 pub(crate) use lease::{lease_on, register};
 
@@ -49,18 +56,8 @@ const UNTIMED: Nanos = Nanos::MAX;
 pub(crate) struct Door<L: Policy> {
     pub picker: Arc<Picker<L, Counting, Payload>>,
     pub pool: Py<Pool>,
-    cached: UnsafeCell<Cached<L>>,
+    cached: Cached<L>,
 }
-
-struct Cached<L: Policy> {
-    version: u64,
-    state: Arc<CoreState<L>>,
-}
-
-// SAFETY: `cached` is touched only while attached, one thread at a time; the rest is Sync and Send by itself.
-unsafe impl<L: Policy> Sync for Door<L> {}
-// SAFETY: as above.
-unsafe impl<L: Policy> Send for Door<L> {}
 
 impl<L: Policy> Door<L> {
     /// A picker on a pool.
@@ -68,9 +65,13 @@ impl<L: Policy> Door<L> {
         let core = &pool.get().core;
         // Detached: an update of the pool may hold its lock for a while, and nobody else should wait for that.
         let picker = detached(py, || Picker::new(core, policy));
-        let version = picker.version();
-        let state = picker.state();
-        Door { picker, pool, cached: UnsafeCell::new(Cached { version, state }) }
+        Door { cached: Cached::new(&picker), picker, pool }
+    }
+
+    /// A handle for this thread.
+    pub fn local(&self, py: Python<'_>) -> Door<L> {
+        let picker = detached(py, || self.picker.local());
+        Door { cached: Cached::new(&picker), picker, pool: self.pool.clone_ref(py) }
     }
 
     /// The current state.
@@ -78,37 +79,14 @@ impl<L: Policy> Door<L> {
     /// # Safety
     /// Attached, and the result is not used after anything that may run Python code.
     #[inline(always)]
-    unsafe fn state(&self) -> &CoreState<L> {
-        // SAFETY: the caller is attached, so nothing else touches the cell now.
-        let cached = unsafe { &*self.cached.get() };
-        if cached.version == self.picker.version() { &cached.state } else { self.refresh() }
+    unsafe fn state(&self) -> Seen<'_, L> {
+        // SAFETY: as the caller promises.
+        unsafe { self.cached.state(&self.picker) }
     }
 
-    /// Shows the collector the endpoints that nothing but this picker's old state holds: it keeps that state until its
-    /// next pick. Those that something else holds too are left out, since none may be shown twice.
+    /// Shows the collector what only this picker's old state holds.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: the collector runs attached, and showing runs no Python code.
-        let state = unsafe { &(*self.cached.get()).state };
-        if Arc::strong_count(state) == 1 && Arc::strong_count(&state.snapshot) == 1 {
-            for payload in state.snapshot.payload.iter().filter(|payload| Arc::strong_count(payload) == 1) {
-                visit.call(&**payload)?;
-            }
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn refresh(&self) -> &CoreState<L> {
-        let version = self.picker.version();
-        let fresh = Cached { version, state: self.picker.state() };
-        // SAFETY: attached, and no borrow of the cell is alive: callers of `state` do not keep it this long.
-        let old = unsafe { ptr::replace(self.cached.get(), fresh) };
-        // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
-        // cell once more. Nothing is borrowed meanwhile.
-        // Said to PyO3, which otherwise takes this raw call for a detached thread and puts the dropping off.
-        Python::attach(|_| drop(old));
-        // SAFETY: attached; the borrow starts after that code has run.
-        &unsafe { &*self.cached.get() }.state
+        self.cached.traverse(visit)
     }
 
     /// The time for a pick that said nothing about it; zero when nothing needs it.
@@ -337,7 +315,13 @@ pub(crate) fn hashes_of(list: &Bound<'_, PyList>) -> PyResult<Vec<u64>> {
     let mut out = Vec::with_capacity(most);
     // The hash of a str runs no Python code; that of anything else may, and may change the list.
     while out.len() < list.len().min(most) {
+        // Without a GIL another thread may change the list meanwhile, so that its items must be held.
+        #[cfg(Py_GIL_DISABLED)]
+        let Ok(held) = list.get_item(out.len()) else { break };
+        #[cfg(Py_GIL_DISABLED)]
+        let item = held.as_ptr();
         // SAFETY: attached, and the place is in the list; the item lives in it while its hash is made.
+        #[cfg(not(Py_GIL_DISABLED))]
         let item = unsafe { item_of(list, out.len()) };
         // SAFETY: as above.
         let hash = match unsafe { text_of(item) } {
@@ -353,7 +337,8 @@ pub(crate) fn hashes_of(list: &Bound<'_, PyList>) -> PyResult<Vec<u64>> {
 /// An item of a list, borrowed.
 ///
 /// # Safety
-/// Attached, and the place is in the list.
+/// Attached with the GIL, and the place is in the list.
+#[cfg(not(Py_GIL_DISABLED))]
 #[inline(always)]
 unsafe fn item_of(list: &Bound<'_, PyList>, at: usize) -> Raw {
     // SAFETY: as the caller promises.
@@ -410,12 +395,14 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
         } else {
             return pick_fully::<C, R>(slf, args, count, kwnames);
         };
-        let cached = &*door.cached.get();
-        if cached.version != door.picker.version() || door.pool.get().core.next_change() != Nanos::MAX {
+        let Some(state) = door.cached.at_hand(&door.picker) else {
+            return pick_fully::<C, R>(slf, args, count, kwnames);
+        };
+        if door.pool.get().core.next_change() != Nanos::MAX {
             return pick_fully::<C, R>(slf, args, count, kwnames);
         }
-        if let Some(choice) = door.picker.quick(&cached.state, key)
-            && let Some(payload) = cached.state.snapshot.payload.get(choice.index as usize)
+        if let Some(choice) = door.picker.quick(state, key)
+            && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
         {
             let object = payload.as_ptr();
             ffi::Py_INCREF(object);
@@ -433,7 +420,7 @@ unsafe extern "C" fn pick_on<C: PickerClass, R: Refuse>(
     count: ffi::Py_ssize_t,
     kwnames: Raw,
 ) -> Raw {
-    // SAFETY: as for `pick`, which passes on what it got; nothing has run since that could change the state or the key.
+    // SAFETY: as for `pick`, which passes on what it got.
     unsafe {
         let py = Python::assume_attached();
         let door = self_of::<C>(py, &slf).door();
@@ -442,7 +429,7 @@ unsafe extern "C" fn pick_on<C: PickerClass, R: Refuse>(
             false => Key::default(),
         };
         let state = door.state();
-        if let Some(choice) = door.picker.go_on(state, key)
+        if let Some(choice) = door.picker.go_on(&state, key)
             && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
         {
             let object = payload.as_ptr();
@@ -481,6 +468,8 @@ unsafe extern "C" fn pick_fully<C: PickerClass, R: Refuse>(
         };
         let now = door.time(pool);
         let state = door.state();
+        #[cfg(Py_GIL_DISABLED)]
+        let state: &CoreState<_> = &state;
         if let Some(choice) = door.picker.pick(state, key, now)
             && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
         {
@@ -550,6 +539,8 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         };
         let now = door.acquire_time(pool);
         let state = door.state();
+        #[cfg(Py_GIL_DISABLED)]
+        let state: &CoreState<_> = &state;
         if let Some(taken) = door.picker.acquire(state, key, ONE, now) {
             return lease_of(py, state, &door.pool, taken, now);
         }

@@ -334,7 +334,7 @@ macro_rules! picker_class {
         impl $name {
             fn keywords<'py>(&self, $py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
                 let $kw = PyDict::new($py);
-                let $policy_ref = self.door.picker.policy();
+                let $policy_ref = self.door.picker.given_policy();
                 $keywords
                 Ok($kw)
             }
@@ -347,6 +347,10 @@ macro_rules! picker_class {
             #[getter]
             fn pool(&self, py: Python<'_>) -> Py<Pool> {
                 self.door.pool.clone_ref(py)
+            }
+
+            fn local(&self, py: Python<'_>) -> Self {
+                $name { door: self.door.local(py) }
             }
 
             #[pyo3(signature = (key=None, /, *, k, exclude=None, subset=None, now=None))]
@@ -381,7 +385,7 @@ macro_rules! picker_class {
                 for (key, value) in self.keywords(py)? {
                     out += &format!(", {key}={}", value.repr()?);
                 }
-                Ok(out + ")")
+                Ok(out + if self.door.picker.is_local() { ").local()" } else { ")" })
             }
 
             fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {

@@ -43,6 +43,15 @@ impl Start {
             Start::Random => draws.next::<Exclusive>(),
         }
     }
+
+    /// The start of the per-thread handle before which so many were made: golden sections, so that the first few are
+    /// far from each other whatever the period is.
+    pub(in crate::core::pickers) fn staggered(self, before: u64) -> Start {
+        match self {
+            Start::After(n) => Start::After(n.saturating_add(before.wrapping_mul(40_503) % 65_536)),
+            Start::Random => Start::Random,
+        }
+    }
 }
 
 /// In which order the turns come.
@@ -159,6 +168,14 @@ impl<M: Mode> Index<M> {
 
 impl Policy for RoundRobin {
     type Index<M: Mode> = Index<M>;
+
+    fn rotates(&self) -> bool {
+        true
+    }
+
+    fn staggered(&self, before: u64) -> RoundRobin {
+        RoundRobin { start: self.start.staggered(before), ..*self }
+    }
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
         match self.schedule {

@@ -1,0 +1,134 @@
+//! A pool of 10,000 endpoints that changes while a thread picks: `cargo bench --bench large_pool`.
+//!
+//! For each picker one thread picks without a pause and takes the time of every pick; another changes one weight, again
+//! and again, and then does the rebuilds that were put off, as hosts do. What counts: `set_weight` within 5 ms, and no
+//! pick in ten thousand that takes longer than 50 µs, whatever is rebuilt meanwhile. Then how long the two tables of
+//! the goals take to be built. `-- COUNT` makes so many changes instead of 200.
+#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods)]
+
+use aibalance::core::endpoints::Endpoint;
+use aibalance::core::pickers::hashing::maglev::Maglev;
+use aibalance::core::pickers::hashing::ring::{RingHash, RingSize};
+use aibalance::core::pickers::least_request::LeastRequest;
+use aibalance::core::pickers::{Policy, RoundRobin};
+use aibalance::core::pool::Pool;
+use aibalance::core::pool::options::Options;
+use aibalance::core::pool::picker::Picker;
+use aibalance::core::sync::Shared;
+use aibalance::core::time::Nanos;
+use hdrhistogram::Histogram;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+fn pool(n: usize, weighted: bool) -> Arc<Pool<Shared, Arc<()>>> {
+    let endpoints = (0..n).map(|i| {
+        let id: Arc<str> = format!("10.{}.{}.{}:8080", i >> 16, i >> 8 & 255, i & 255).into();
+        let weight = if weighted { 1.0 + (i % 5) as f64 } else { 1.0 };
+        Endpoint {
+            id: id.clone(),
+            hash_key: id,
+            weight,
+            backup: false,
+            priority: 0,
+            zone: "".into(),
+            max_inflight: u32::MAX,
+            payload: Arc::new(()),
+        }
+    });
+    Pool::new(endpoints.collect(), Options { seed: 42, ..Options::default() }).expect("a good pool")
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("good bounds")
+}
+
+/// Picks until told to stop, as a host does: with a state that is kept while its version is the same.
+fn pick_until<L: Policy>(picker: &Picker<L, Shared, Arc<()>>, stop: &AtomicBool) -> Histogram<u64> {
+    let mut times = histogram();
+    let (mut version, mut state) = (picker.version(), picker.state());
+    let mut key = 0u64;
+    while !stop.load(Ordering::Relaxed) {
+        key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let begin = Instant::now();
+        let now = picker.version();
+        if now != version {
+            (version, state) = (now, picker.state());
+        }
+        black_box(picker.pick(&state, Some(black_box(key).into()), Nanos(1)));
+        times.saturating_record(begin.elapsed().as_nanos() as u64);
+    }
+    times
+}
+
+fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
+    let pool = pool(10_000, weighted);
+    let picker = Picker::new(&pool, policy);
+    let stop = AtomicBool::new(false);
+    let (mut sets, mut rebuilds) = (histogram(), histogram());
+    let picks = std::thread::scope(|scope| {
+        let picking = scope.spawn(|| pick_until(&picker, &stop));
+        for i in 0..count {
+            std::thread::sleep(Duration::from_millis(2));
+            let begin = Instant::now();
+            pool.set_weight("10.0.1.7:8080", f64::from(2 + i % 2), Arc::clone).expect("a known endpoint");
+            sets.saturating_record(begin.elapsed().as_nanos() as u64);
+            let begin = Instant::now();
+            pool.advance(Nanos(1));
+            rebuilds.saturating_record(begin.elapsed().as_nanos() as u64);
+        }
+        stop.store(true, Ordering::Relaxed);
+        picking.join().expect("a thread that ends")
+    });
+    let ms = |nanos: u64| nanos as f64 / 1e6;
+    let us = |nanos: u64| nanos as f64 / 1e3;
+    println!(
+        "{name:<24} {:>8.2} {:>8.2} {:>9.2}   {:>12} {:>8.2} {:>9.2} {:>9.2} {:>9.0}",
+        ms(sets.value_at_quantile(0.5)),
+        ms(sets.max()),
+        ms(rebuilds.value_at_quantile(0.5)),
+        picks.len(),
+        us(picks.value_at_quantile(0.5)),
+        us(picks.value_at_quantile(0.999)),
+        us(picks.value_at_quantile(0.9999)),
+        us(picks.max()),
+    );
+}
+
+/// The median time of changing one weight and building the table anew.
+fn rebuild<L: Policy>(name: &str, policy: L, n: usize) {
+    let pool = pool(n, false);
+    let _picker = Picker::new(&pool, policy);
+    let mut times = histogram();
+    for i in 0..30 {
+        let begin = Instant::now();
+        pool.set_weight("10.0.0.1:8080", f64::from(2 + i % 2), Arc::clone).expect("a known endpoint");
+        pool.advance(Nanos(1));
+        times.saturating_record(begin.elapsed().as_nanos() as u64);
+    }
+    println!("{name:<40} {:>8.2} ms", times.value_at_quantile(0.5) as f64 / 1e6);
+}
+
+fn main() {
+    let count = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(200);
+    println!("10,000 endpoints; one weight changed {count} times");
+    println!(
+        "{:<24} {:>8} {:>8} {:>9}   {:>12} {:>8} {:>9} {:>9} {:>9}",
+        "", "set ms", "most", "later ms", "picks", "p50 µs", "p99.9", "p99.99", "most"
+    );
+    changes("power of two", LeastRequest::default(), false, count);
+    changes("power of two, weighted", LeastRequest::default(), true, count);
+    changes("full scan", LeastRequest { full_scan: true, ..LeastRequest::default() }, true, count);
+    changes("round robin, smooth", RoundRobin::default(), false, count);
+    changes("round robin, weighted", RoundRobin::default(), true, count);
+    changes("Maglev, 65,537", Maglev::default(), true, count.min(100));
+    changes("ring, 160 points", RingHash { size: RingSize::Points(160), ..RingHash::default() }, true, count.min(40));
+    println!("\none weight changed and the table built");
+    rebuild("Maglev, 65,537, 100 endpoints", Maglev::default(), 100);
+    rebuild(
+        "ring, 1,000 endpoints, 160 points each",
+        RingHash { size: RingSize::Points(160), ..RingHash::default() },
+        1000,
+    );
+}

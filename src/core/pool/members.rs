@@ -1,0 +1,150 @@
+//! Who is in a pool, and the picture that is made of it.
+
+use super::options::Options;
+use super::warmth::Warming;
+use super::writer::{Rebuild, Reports};
+use crate::core::endpoints::endpoint::check_weight;
+use crate::core::endpoints::{Block, Endpoint, Health, Member, Snapshot, Tier, View};
+use crate::core::error::ConfigError;
+use crate::core::health::failover::{Candidate, Plan};
+use crate::core::sync::{Mode, Mutex, Ordering};
+use crate::core::time::Nanos;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+#[derive(Clone, Debug)]
+pub(super) struct Place<P> {
+    pub endpoint: Endpoint<P>,
+    pub slot: u32,
+    pub health: Health,
+    pub drain: Option<Nanos>,
+    pub warming: Option<Warming>,
+}
+
+impl<P> Place<P> {
+    pub fn new(endpoint: Endpoint<P>, slot: u32) -> Place<P> {
+        Place { endpoint, slot, health: Health::Healthy, drain: None, warming: None }
+    }
+}
+
+pub(super) struct Writer<P> {
+    pub places: Vec<Place<P>>,
+    pub block: Block,
+    /// Slots of endpoints that have left; free once nothing is in flight there.
+    pub retired: Vec<u32>,
+    pub next_slot: u32,
+    pub pickers: Vec<Weak<dyn Rebuild<P>>>,
+    pub made: u64,
+    pub seed: u64,
+    /// The latest instant that a change came with.
+    pub now: Nanos,
+    pub generation: u64,
+}
+
+impl<P: Clone> Writer<P> {
+    /// Gives each endpoint its slot: the one it has, or a free one. Changes nothing in case of error.
+    pub fn placed<M: Mode>(
+        &mut self,
+        endpoints: Vec<Endpoint<P>>,
+        reports: &Mutex<Reports>,
+    ) -> Result<Vec<Place<P>>, ConfigError> {
+        let mut seen: HashMap<Arc<str>, usize> = HashMap::with_capacity(endpoints.len());
+        for (i, endpoint) in endpoints.iter().enumerate() {
+            check_weight(&format!("endpoints[{i}].weight"), endpoint.weight)?;
+            if let Some(first) = seen.insert(endpoint.id.clone(), i) {
+                return Err(ConfigError::new(
+                    format!("endpoints[{i}].id"),
+                    format!("{:?}", endpoint.id),
+                    format!("an id that is unique in the pool; endpoints[{first}] has the same"),
+                ));
+            }
+        }
+        let old: HashMap<Arc<str>, (u32, Health, Option<Nanos>, Option<Warming>)> =
+            self.places.iter().map(|p| (p.endpoint.id.clone(), (p.slot, p.health, p.drain, p.warming))).collect();
+        Ok(endpoints
+            .into_iter()
+            .map(|endpoint| {
+                let fresh = || (self.free_slot::<M>(reports), Health::Healthy, None, None);
+                let (slot, health, drain, warming) = old.get(&endpoint.id).copied().unwrap_or_else(fresh);
+                Place { health, drain, warming, ..Place::new(endpoint, slot) }
+            })
+            .collect())
+    }
+
+    pub fn free_slot<M: Mode>(&mut self, reports: &Mutex<Reports>) -> u32 {
+        let idle = |slot: u32| self.block.cell(slot).is_some_and(|cell| cell.idle());
+        let at = self.retired.iter().position(|&slot| idle(slot));
+        let slot = match at {
+            Some(at) => self.retired.swap_remove(at),
+            None => {
+                self.next_slot += 1;
+                self.block.grow_to(self.next_slot as usize);
+                self.next_slot - 1
+            }
+        };
+        if let Some(cell) = self.block.cell(slot) {
+            // A report that comes by an older snapshot corrects the same load: one at a time.
+            let _one = reports.lock();
+            cell.forget::<M>();
+        }
+        if let Some(signals) = self.block.signals(slot) {
+            signals.forget();
+        }
+        slot
+    }
+
+    /// The picture of now, and when an endpoint that warms up is due for more. `alike` is a picture of the same endpoints
+    /// in the same order.
+    pub fn snapshot(&mut self, options: &Options, alike: Option<&Snapshot<P>>) -> (Arc<Snapshot<P>>, Nanos) {
+        let (warmth, next) = self.warmth(options);
+        let warm = |index: u32| warmth.get(index as usize).copied().unwrap_or(1.0);
+        let member = |(index, place): (u32, &Place<P>)| Candidate {
+            member: Member { index, slot: place.slot, weight: place.endpoint.weight * warm(index) },
+            health: place.health,
+            draining: place.drain.is_some(),
+            backup: place.endpoint.backup,
+            priority: place.endpoint.priority,
+            zone: place.endpoint.zone.clone(),
+        };
+        let candidates: Vec<Candidate> = (0u32..).zip(&self.places).map(member).collect();
+        let Plan { tiers, panic, totals } = Plan::new(&candidates, &options.rules);
+        let mut eligible = vec![false; self.next_slot as usize];
+        for member in tiers.iter().flat_map(Tier::members) {
+            if let Some(eligible) = eligible.get_mut(member.slot as usize) {
+                *eligible = true;
+            }
+        }
+        for slot in self.places.iter().map(|p| p.slot).chain(self.retired.iter().copied()) {
+            if let Some(cell) = self.block.cell(slot) {
+                let eligible = eligible.get(slot as usize).copied().unwrap_or(false);
+                cell.blocked.store(u64::from(!eligible), Ordering::Release);
+            }
+        }
+        let limits: Vec<u32> = self.places.iter().map(|p| p.endpoint.max_inflight).collect();
+        let snapshot = Snapshot {
+            view: View {
+                block: self.block.clone(),
+                slots: self.places.iter().map(|p| p.slot).collect(),
+                limited: limits.iter().any(|&l| l != u32::MAX),
+                limits,
+                hash_keys: match alike {
+                    Some(before) => before.view.hash_keys.clone(),
+                    None => self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
+                },
+                weights: self.places.iter().map(|p| p.endpoint.weight).collect(),
+                generation: self.generation,
+                backups: self.places.iter().map(|p| p.endpoint.backup).collect(),
+                tiers,
+                panic,
+                totals,
+                warmth: Vec::new(),
+            },
+            payload: self.places.iter().map(|p| p.endpoint.payload.clone()).collect(),
+            ids: match alike {
+                Some(before) => before.ids.clone(),
+                None => Arc::new((0u32..).zip(&self.places).map(|(i, p)| (p.endpoint.id.clone(), i)).collect()),
+            },
+        };
+        (Arc::new(Snapshot { view: View { warmth, ..snapshot.view }, ..snapshot }), next)
+    }
+}

@@ -1,0 +1,145 @@
+//! The state that a picker read last, so that a pick costs one comparison instead of a guarded load.
+//!
+//! With a GIL every access is attached, and so are all others not at the same time. Without one, several threads may be
+//! in one picker at once: then only a per-thread handle keeps its state, and only for the thread that made it. Every
+//! other access takes a guarded load, which writes nothing that two threads share.
+#![allow(unsafe_code)]
+
+use super::CoreState;
+use crate::core::pickers::Policy;
+use crate::core::pool::Picker;
+use crate::py::Counting;
+use crate::py::endpoint::Payload;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::Arc;
+
+/// The state that was read last, and the version of which it is.
+struct Kept<L: Policy> {
+    version: u64,
+    state: Arc<CoreState<L>>,
+}
+
+/// See the top of this file.
+pub(super) struct Cached<L: Policy> {
+    kept: UnsafeCell<Kept<L>>,
+    /// The thread whose the cell is; of nobody when zero.
+    #[cfg(Py_GIL_DISABLED)]
+    owner: usize,
+}
+
+// SAFETY: with a GIL, `kept` is touched only while attached, one thread at a time. Without one, by the owning thread
+// alone, by the collector, which stops all threads where none is in here, and by whoever drops the picker, which is the
+// last to have it.
+unsafe impl<L: Policy> Sync for Cached<L> {}
+// SAFETY: what it holds is an Arc of what is Send and Sync; a thread that is not the owner does not touch it.
+unsafe impl<L: Policy> Send for Cached<L> {}
+
+/// A number that no two living threads share, and never zero. A thread that came after the owner's end may have its
+/// number: by then nobody else is in the cell, and the handle reached that thread through Python, which orders the two.
+#[cfg(Py_GIL_DISABLED)]
+#[inline(always)]
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| ptr::from_ref(here) as usize)
+}
+
+/// A state, borrowed from the cell.
+#[cfg(not(Py_GIL_DISABLED))]
+pub(super) type Seen<'a, L> = &'a CoreState<L>;
+
+/// A state, borrowed from the cell or guarded.
+#[cfg(Py_GIL_DISABLED)]
+pub(super) enum Seen<'a, L: Policy> {
+    /// From the cell.
+    Kept(&'a CoreState<L>),
+    /// From the picker.
+    Loaded(arc_swap::Guard<Arc<CoreState<L>>>),
+}
+
+#[cfg(Py_GIL_DISABLED)]
+impl<L: Policy> std::ops::Deref for Seen<'_, L> {
+    type Target = CoreState<L>;
+    #[inline(always)]
+    fn deref(&self) -> &CoreState<L> {
+        match self {
+            Seen::Kept(state) => state,
+            Seen::Loaded(guard) => guard,
+        }
+    }
+}
+
+impl<L: Policy> Cached<L> {
+    /// For a picker; the cell of a handle is that of the thread that makes it.
+    pub fn new(picker: &Picker<L, Counting, Payload>) -> Cached<L> {
+        let version = picker.version();
+        Cached {
+            kept: UnsafeCell::new(Kept { version, state: picker.state() }),
+            #[cfg(Py_GIL_DISABLED)]
+            owner: if picker.is_local() { this_thread() } else { 0 },
+        }
+    }
+
+    /// The current state.
+    ///
+    /// # Safety
+    /// Attached, and the result is not used after anything that may run Python code.
+    #[inline(always)]
+    pub unsafe fn state<'a>(&'a self, picker: &'a Picker<L, Counting, Payload>) -> Seen<'a, L> {
+        #[cfg(Py_GIL_DISABLED)]
+        if self.owner != this_thread() {
+            return Seen::Loaded(picker.load());
+        }
+        // SAFETY: the caller is attached, and without a GIL this is the owning thread: nothing else touches the cell now.
+        let kept = unsafe { &*self.kept.get() };
+        let state = if kept.version == picker.version() { &kept.state } else { self.refresh(picker) };
+        #[cfg(Py_GIL_DISABLED)]
+        return Seen::Kept(state);
+        #[cfg(not(Py_GIL_DISABLED))]
+        return state;
+    }
+
+    /// The current state where it is in the cell; `None` where it has to be fetched. Calls nothing.
+    ///
+    /// # Safety
+    /// As for [`Cached::state`].
+    #[inline(always)]
+    pub unsafe fn at_hand(&self, picker: &Picker<L, Counting, Payload>) -> Option<&CoreState<L>> {
+        #[cfg(Py_GIL_DISABLED)]
+        if self.owner != this_thread() {
+            return None;
+        }
+        // SAFETY: as in `state`.
+        let kept = unsafe { &*self.kept.get() };
+        (kept.version == picker.version()).then_some(&kept.state)
+    }
+
+    #[cold]
+    fn refresh(&self, picker: &Picker<L, Counting, Payload>) -> &CoreState<L> {
+        let version = picker.version();
+        let fresh = Kept { version, state: picker.state() };
+        // SAFETY: as in `state`, and no borrow of the cell is alive: its callers do not keep it this long.
+        let old = unsafe { ptr::replace(self.kept.get(), fresh) };
+        // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
+        // cell once more. Nothing is borrowed meanwhile.
+        // Said to PyO3, which otherwise takes this raw call for a detached thread and puts the dropping off.
+        Python::attach(|_| drop(old));
+        // SAFETY: as in `state`; the borrow starts after that code has run.
+        &unsafe { &*self.kept.get() }.state
+    }
+
+    /// Shows the collector the endpoints that nothing but an old state in here holds: it is kept until the next pick.
+    /// Those that something else holds too are left out, since none may be shown twice.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs attached, with all other threads stopped, and showing runs no Python code.
+        let state = unsafe { &(*self.kept.get()).state };
+        if Arc::strong_count(state) == 1 && Arc::strong_count(&state.snapshot) == 1 {
+            for payload in state.snapshot.payload.iter().filter(|payload| Arc::strong_count(payload) == 1) {
+                visit.call(&**payload)?;
+            }
+        }
+        Ok(())
+    }
+}
