@@ -207,7 +207,7 @@ fn a_change_is_seen_by_the_look_or_told_by_the_watch() {
         let (other, third) = (shared.clone(), shared.clone());
         let take = thread::spawn(move || assert!(other.take::<Shared>(5, u32::MAX)));
         let add = thread::spawn(move || third.shift::<Shared>(70));
-        let seen = shared.watch.start();
+        let seen = shared.watch.start::<Shared>();
         let (load, requests) = (shared.signed_load(), shared.inflight.load(Ordering::SeqCst));
         take.join().unwrap();
         add.join().unwrap();
@@ -222,7 +222,7 @@ fn two_who_watch_are_both_told() {
         let shared = Arc::new(Cell::default());
         let (other, third) = (shared.clone(), shared.clone());
         let look = |cell: &Cell| {
-            let seen = cell.watch.start();
+            let seen = cell.watch.start::<Shared>();
             (seen, cell.signed_load())
         };
         let watcher = thread::spawn(move || look(&other));
@@ -243,7 +243,7 @@ fn a_refusal_that_was_seen_as_a_request_is_told_when_it_ends() {
         assert!(shared.take::<Shared>(1, 1));
         let other = shared.clone();
         let refused = thread::spawn(move || assert!(!other.take::<Shared>(1, 1)));
-        let seen = shared.watch.start();
+        let seen = shared.watch.start::<Shared>();
         let requests = shared.inflight.load(Ordering::SeqCst);
         refused.join().unwrap();
         assert!(requests == 1 || shared.watch.value() != seen);

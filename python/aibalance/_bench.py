@@ -175,7 +175,15 @@ def _of_size(n: int) -> Iterator[Case]:
     )
     yield Case(what, "itertools.cycle", n, lambda n: itertools.cycle(addresses(n)), "next(p)", note="C, not weighted")
     what = "least connections, pick and release"
-    yield Case(what, "aibalance", n, _ours("LeastRequest", full_scan=True), _BOTH, shared=True)
+    yield Case(
+        what,
+        "aibalance",
+        n,
+        _ours("LeastRequest", full_scan=True, ties="first"),
+        _BOTH,
+        shared=True,
+        note="the first of equals, as min() does",
+    )
     by_hand = Case(what, "hand-written", n, lambda n: _peers.LeastConnections(addresses(n)), _HAND, shared=True)
     yield _replace(by_hand, at_least=least(20, 40, 100))
     what = "power of two, pick and release"

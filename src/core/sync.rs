@@ -63,6 +63,9 @@ pub trait Mode: Copy + Send + Sync + 'static {
     /// Gives a value in `0..length` and moves the cell one on, around the circle.
     fn rotate(cell: &AtomicU64, length: u64) -> u64;
 
+    /// Sets these bits and gives the value before; sequentially consistent where threads share the cell.
+    fn or(cell: &AtomicU64, bits: u64) -> u64;
+
     /// Sets a new value and gives the one before.
     fn replace(cell: &AtomicU64, value: u64) -> u64;
 
@@ -96,6 +99,11 @@ impl Mode for Shared {
     }
 
     #[inline(always)]
+    fn or(cell: &AtomicU64, bits: u64) -> u64 {
+        cell.fetch_or(bits, Ordering::SeqCst)
+    }
+
+    #[inline(always)]
     fn replace(cell: &AtomicU64, value: u64) -> u64 {
         cell.swap(value, Ordering::AcqRel)
     }
@@ -123,6 +131,13 @@ impl Mode for Exclusive {
         let next = at.wrapping_add(1);
         cell.store(if next >= length { 0 } else { next }, Ordering::Relaxed);
         at
+    }
+
+    #[inline(always)]
+    fn or(cell: &AtomicU64, bits: u64) -> u64 {
+        let before = cell.load(Ordering::Relaxed);
+        cell.store(before | bits, Ordering::Relaxed);
+        before
     }
 
     #[inline(always)]

@@ -25,8 +25,8 @@ impl Watch {
 
     /// Starts to watch. What is read after this is what the number given stands for.
     #[must_use]
-    pub fn start(&self) -> u64 {
-        let number = self.0.fetch_or(1, Ordering::SeqCst) | 1;
+    pub fn start<M: Mode>(&self) -> u64 {
+        let number = M::or(&self.0, 1) | 1;
         between_seq_cst();
         number
     }
@@ -310,15 +310,15 @@ mod tests {
         assert!(Arc::ptr_eq(&cell(0).watch, &cell(GROUP - 1).watch));
         assert!(!Arc::ptr_eq(&cell(0).watch, &cell(GROUP).watch));
         cell(3).take::<Shared>(1, u32::MAX);
-        let (seen, other) = (cell(0).watch.start(), cell(GROUP).watch.start());
-        assert_eq!((cell(0).watch.start(), cell(0).watch.value()), (seen, seen));
+        let (seen, other) = (cell(0).watch.start::<Shared>(), cell(GROUP).watch.start::<Shared>());
+        assert_eq!((cell(0).watch.start::<Shared>(), cell(0).watch.value()), (seen, seen));
         cell(3).give::<Shared>(1);
         assert_ne!(cell(0).watch.value(), seen);
         assert_eq!(cell(GROUP).watch.value(), other);
         let quiet = cell(0).watch.value();
         cell(3).correct::<Exclusive>(Some(7));
         assert_eq!(cell(0).watch.value(), quiet, "nobody watches");
-        let again = cell(0).watch.start();
+        let again = cell(0).watch.start::<Shared>();
         assert!(again > seen);
         assert!(!cell(1).take::<Exclusive>(1, 0));
         assert_ne!(cell(0).watch.value(), again, "a refusal may have been seen as a request in flight");

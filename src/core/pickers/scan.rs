@@ -163,7 +163,7 @@ impl<M: Mode> Scan<M> {
     /// Looks at every member of a group.
     #[inline(never)]
     fn look(&self, group: &Group, cx: &Context<'_>, score: &impl Fn(&Cell, Member) -> u64) {
-        let seen = group.watch.start();
+        let seen = group.watch.start::<M>();
         let (mut least, mut who, mut count) = (NONE, 0u32, 0u64);
         for (bit, &member) in (0u32..).zip(self.of(group)) {
             let Some(cell) = cx.cell(member) else { continue };

@@ -77,7 +77,8 @@ impl<M: Mode> Index<M> {
         }
         let at = M::rotate(&self.at, self.cycle.len() as u64);
         let choice = self.cycle.get(at as usize).copied()?;
-        if cx.view.may_take(choice.index, choice.slot) {
+        // Nobody has a limit here, so that a look at the flag is enough.
+        if cx.view.block.cell(choice.slot).is_some_and(|cell| cell.blocked.load(Ordering::Relaxed) == 0) {
             return Some(choice);
         }
         // Somebody is skipped: this pick is taken again, live, from where it started.
