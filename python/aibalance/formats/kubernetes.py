@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._errors import ConfigError, FormatError
+from ._yaml import Node, load
 
 if TYPE_CHECKING:
     from ..autoscaling import HorizontalPodAutoscaler
@@ -20,162 +18,29 @@ KIND = "HorizontalPodAutoscaler"
 T = TypeVar("T")
 
 
-@dataclass
-class _Node:
-    """A value of a document with where it stands: a mapping of nodes, a list of nodes, or a plain value."""
+def _quantity(node: Node) -> str:
+    """A quantity, which YAML may have read as a number."""
+    from .._core import _parse_quantity
 
-    value: Any
-    line: int | None
-    path: str
-    source: str
-    keys: dict[str, int | None] = field(default_factory=dict)
-
-    def fail(self, said: str, line: int | None = None, path: str | None = None) -> FormatError:
-        at = line or self.line
-        where = f"{self.source}:{at}" if at else self.source
-        name = path if path is not None else self.path
-        return FormatError(f"{where}: {name}: {said}" if name else f"{where}: {said}")
-
-    def below(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
-
-    def mapping(self, known: set[str]) -> dict[str, _Node]:
-        """The fields of an object; one that is not known is a typo."""
-        if not isinstance(self.value, dict):
-            raise self.fail(f"{self.shown()} is not allowed; an object is needed")
-        for key in self.value:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                lower = [name for name in known if name.lower() == key.lower()]
-                hint = (lower or near or [""])[0]
-                said = f"did you mean {hint}?" if hint else f"the fields here are {', '.join(sorted(known))}"
-                raise self.fail(f"there is no such field; {said}", self.keys.get(key), self.below(key))
-        # A field that is null is a field that is not set.
-        return {key: node for key, node in self.value.items() if node.value is not None}
-
-    def items(self) -> list[_Node]:
-        if not isinstance(self.value, list):
-            raise self.fail(f"{self.shown()} is not allowed; a list is needed")
-        return self.value
-
-    def whole(self) -> int:
-        if not isinstance(self.value, int) or isinstance(self.value, bool):
-            raise self.fail(f"{self.shown()} is not allowed; a whole number is needed")
-        return self.value
-
-    def text(self) -> str:
-        if not isinstance(self.value, str):
-            raise self.fail(f"{self.shown()} is not allowed; a text is needed")
-        return self.value
-
-    def quantity(self) -> str:
-        """A quantity, which YAML may have read as a number."""
-        from .._core import _parse_quantity
-
-        value = self.value
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise self.fail(f"{self.shown()} is not allowed; a quantity such as 500m is needed")
-        text = value if isinstance(value, str) else f"{value}"
-        try:
-            _parse_quantity(text)
-        except ConfigError as e:
-            raise self.fail(str(e).removeprefix("quantity: ")) from None
-        return text
-
-    def one_of(self, words: Mapping[str, T]) -> T:
-        found = words.get(self.value) if isinstance(self.value, str) else None
-        if found is None:
-            near = difflib.get_close_matches(str(self.value), words, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise self.fail(f"{self.shown()} is not allowed; one of {', '.join(words)}{hint}")
-        return found
-
-    def need(self, fields: dict[str, _Node], key: str) -> _Node:
-        if key not in fields:
-            raise self.fail("the field is needed", path=self.below(key))
-        return fields[key]
-
-    def shown(self) -> str:
-        if isinstance(self.value, dict):
-            return "an object"
-        return "a list" if isinstance(self.value, list) else repr(self.value)
-
-
-def _plain(value: Any, path: str, source: str) -> _Node:
-    """Nodes of a document that somebody else read: without lines."""
-    if isinstance(value, Mapping):
-        fields = {str(k): _plain(v, f"{path}.{k}" if path else str(k), source) for k, v in value.items()}
-        return _Node(fields, None, path, source)
-    if isinstance(value, (list, tuple)):
-        return _Node([_plain(v, f"{path}[{i}]", source) for i, v in enumerate(value)], None, path, source)
-    return _Node(value, None, path, source)
-
-
-def _documents(text: str, source: str) -> list[_Node]:
+    value = node.value
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise node.fail(f"{node.shown()} is not allowed; a quantity such as 500m is needed")
+    text = value if isinstance(value, str) else f"{value}"
     try:
-        import yaml
-    except ImportError:
-        raise FormatError(f"{source}: reading YAML needs the extra: pip install 'aibalance[kubernetes]'") from None
-    loader = yaml.SafeLoader(text)
-
-    def convert(node: Any, path: str, above: tuple[int, ...]) -> _Node:
-        line = node.start_mark.line + 1
-        if id(node) in above:
-            raise FormatError(f"{source}:{line}: {path}: an alias that contains itself")
-        above = (*above, id(node))
-        if isinstance(node, yaml.MappingNode):
-            fields: dict[str, _Node] = {}
-            keys: dict[str, int | None] = {}
-            for key, value in node.value:
-                name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
-                below = f"{path}.{name}" if path else name
-                if name in fields:
-                    raise FormatError(f"{source}:{key.start_mark.line + 1}: {below}: the field is there twice")
-                fields[name] = convert(value, below, above)
-                keys[name] = key.start_mark.line + 1
-            return _Node(fields, line, path, source, keys)
-        if isinstance(node, yaml.SequenceNode):
-            return _Node([convert(v, f"{path}[{i}]", above) for i, v in enumerate(node.value)], line, path, source)
-        return _Node(loader.construct_object(node), line, path, source)
-
-    found = []
-    try:
-        while loader.check_node():
-            found.append(convert(loader.get_node(), "", ()))
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        if isinstance(e, FormatError):
-            raise
-        mark = getattr(e, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
-        raise FormatError(f"{where}: not YAML: {getattr(e, 'problem', None) or e}") from None
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call,unused-ignore]
-    return found
-
-
-def _load(manifest: str | os.PathLike[str] | Mapping[str, Any]) -> list[_Node]:
-    if isinstance(manifest, Mapping):
-        return [_plain(manifest, "", "manifest")]
-    if isinstance(manifest, str) and "\n" in manifest:
-        return _documents(manifest, "manifest")
-    if not isinstance(manifest, (str, os.PathLike)):
-        raise ConfigError(f"manifest: {manifest!r} is not allowed; a path, YAML text or a mapping")
-    path = Path(manifest)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as e:
-        raise FormatError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
-    return _documents(text, str(path))
+        _parse_quantity(text)
+    except ConfigError as e:
+        raise node.fail(str(e).removeprefix("quantity: ")) from None
+    return text
 
 
 def read_hpa(
     manifest: str | os.PathLike[str] | Mapping[str, Any], make: Callable[[dict[str, Any]], HorizontalPodAutoscaler]
 ) -> HorizontalPodAutoscaler:
     """The policy of a manifest; `make` gets the fields of the configuration."""
-    documents = _load(manifest)
+    documents = load(manifest)
     found = [d for d in documents if isinstance(d.value, dict) and "kind" in d.value and d.value["kind"].value == KIND]
     if len(found) != 1:
-        first = documents[0] if documents else _Node(None, None, "", "manifest")
+        first = documents[0] if documents else Node(None, None, "", "manifest")
         raise first.fail(f"one document of kind {KIND} is needed, there are {len(found)}", path="kind")
     top = found[0]
     fields = top.mapping({"apiVersion", "kind", "metadata", "spec", "status"})
@@ -207,7 +72,7 @@ FOREIGN = {
 }
 
 
-def _placed(spec: _Node, error: ConfigError) -> FormatError:
+def _placed(spec: Node, error: ConfigError) -> FormatError:
     name, _, said = str(error).partition(": ")
     node, path = spec, "spec"
     for part in name.replace("[", ".[").split("."):
@@ -220,7 +85,7 @@ def _placed(spec: _Node, error: ConfigError) -> FormatError:
     return node.fail(said, path=path)
 
 
-def _bounds(spec: _Node, fields: dict[str, _Node]) -> dict[str, Any]:
+def _bounds(spec: Node, fields: dict[str, Node]) -> dict[str, Any]:
     spec.need(fields, "scaleTargetRef").mapping({"apiVersion", "kind", "name"})
     out = {"max_replicas": spec.need(fields, "maxReplicas").whole()}
     if "minReplicas" in fields:
@@ -228,7 +93,7 @@ def _bounds(spec: _Node, fields: dict[str, _Node]) -> dict[str, Any]:
     return out
 
 
-def _spec_v1(spec: _Node) -> dict[str, Any]:
+def _spec_v1(spec: Node) -> dict[str, Any]:
     from ..autoscaling import ResourceMetric
 
     fields = spec.mapping({"scaleTargetRef", "minReplicas", "maxReplicas", "targetCPUUtilizationPercentage"})
@@ -239,7 +104,7 @@ def _spec_v1(spec: _Node) -> dict[str, Any]:
     return out
 
 
-def _spec_v2(spec: _Node) -> dict[str, Any]:
+def _spec_v2(spec: Node) -> dict[str, Any]:
     fields = spec.mapping({"scaleTargetRef", "minReplicas", "maxReplicas", "metrics", "behavior"})
     out = _bounds(spec, fields)
     if "metrics" in fields and fields["metrics"].items():
@@ -267,7 +132,7 @@ ALLOWED = {
 }
 
 
-def _metric(node: _Node) -> Any:
+def _metric(node: Node) -> Any:
     from ..autoscaling import ExternalMetric, ObjectMetric, PodsMetric, ResourceMetric
 
     fields = node.mapping({"type", *SOURCES.values()})
@@ -296,7 +161,7 @@ def _metric(node: _Node) -> Any:
     return {"Pods": PodsMetric, "Object": ObjectMetric, "External": ExternalMetric}[str(kind.value)](name, **targets)
 
 
-def _target(node: _Node, allowed: tuple[str, ...]) -> dict[str, Any]:
+def _target(node: Node, allowed: tuple[str, ...]) -> dict[str, Any]:
     fields = node.mapping({"type", *OURS})
     kind = node.need(fields, "type").one_of(TARGETS)
     out: dict[str, Any] = {}
@@ -304,7 +169,7 @@ def _target(node: _Node, allowed: tuple[str, ...]) -> dict[str, Any]:
         if name in fields:
             if name not in allowed:
                 raise fields[name].fail(f"this metric has {' or '.join(allowed)}")
-            out[ours] = fields[name].whole() if name == "averageUtilization" else fields[name].quantity()
+            out[ours] = fields[name].whole() if name == "averageUtilization" else _quantity(fields[name])
     if kind not in allowed:
         words = [word for word, name in TARGETS.items() if name in allowed]
         raise fields["type"].fail(f"{fields['type'].value!r} is not allowed; one of {', '.join(words)}")
@@ -316,7 +181,7 @@ def _target(node: _Node, allowed: tuple[str, ...]) -> dict[str, Any]:
     return out
 
 
-def _behavior(node: _Node) -> Any:
+def _behavior(node: Node) -> Any:
     from ..autoscaling import Behavior
 
     fields = node.mapping({"scaleUp", "scaleDown"})
@@ -324,7 +189,7 @@ def _behavior(node: _Node) -> Any:
     return Behavior(scale_up=None if up is None else _rules(up), scale_down=None if down is None else _rules(down))
 
 
-def _rules(node: _Node) -> Any:
+def _rules(node: Node) -> Any:
     from ..autoscaling import ScalingPolicy, ScalingRules
 
     fields = node.mapping({"stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"})
@@ -337,7 +202,7 @@ def _rules(node: _Node) -> Any:
         from .._core import _parse_quantity
 
         # The API stores the canonical text, which may differ from this one in the last bit of its float.
-        out["tolerance"] = _parse_quantity(fields["tolerance"].quantity())[3]
+        out["tolerance"] = _parse_quantity(_quantity(fields["tolerance"]))[3]
     if "policies" in fields:
         out["policies"] = []
         for item in fields["policies"].items():
