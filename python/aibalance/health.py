@@ -7,7 +7,7 @@ from ._health.checker import EndpointHealth, HealthChecker, HealthEvent
 from ._health.checks import CheckRule, ProbeResult, check_rules, default_rules
 from ._health.probes import GrpcProbe, HttpProbe, Probe, TcpProbe
 from ._health.readiness import DrainEstimate, GracefulShutdown, drain_estimate, readiness_app
-from ._health.target_group import TargetGroupHealth, ZoneHealth
+from ._health.target_group import TargetGroupAttributes, TargetGroupHealth, ZoneHealth
 
 __all__ = [
     "CheckRule",
@@ -23,6 +23,7 @@ __all__ = [
     "HttpProbe",
     "Probe",
     "ProbeResult",
+    "TargetGroupAttributes",
     "TargetGroupHealth",
     "TcpProbe",
     "TimeWeightedEwma",

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import aibalance
+import aibalance.health
 
 from .chance import BOUND, SEEDS, STANDARD_ERRORS, worst
 from .model import Result
@@ -214,7 +215,7 @@ def slow_start_distribution(i: dict[str, Any]) -> dict[str, Any]:
 
 
 def slow_start_rules(i: dict[str, Any]) -> dict[str, Any]:
-    if "slow_start_s" in i:
+    if "slow_start_s" in i or "algorithm" in i:
         return _slow_start_validity(i)
     clock = aibalance.ManualClock(0.0)
     options: dict[str, Any] = {"slow_start": aibalance.SlowStart(60, ramp="alb"), "clock": clock, "panic_threshold": 0}
@@ -251,12 +252,14 @@ def slow_start_rules(i: dict[str, Any]) -> dict[str, Any]:
 
 
 def _slow_start_validity(i: dict[str, Any]) -> dict[str, Any]:
-    seconds = i["slow_start_s"]
-    if seconds == 0:
-        aibalance.Pool(["a"], slow_start=None)
-        return {"valid": True, "enabled": False}
+    seconds = i.get("slow_start_s", 0)
     try:
-        aibalance.SlowStart(seconds, ramp="alb")
+        attributes = aibalance.health.TargetGroupAttributes(
+            algorithm=i.get("algorithm", "round_robin"),
+            slow_start=seconds,
+            anomaly_mitigation=i.get("anomaly_mitigation") == "on",
+        )
     except aibalance.ConfigError:
         return {"valid": False}
-    return {"valid": True}
+    enabled = attributes.as_slow_start() is not None
+    return {"valid": True} if enabled or "slow_start_s" not in i else {"valid": True, "enabled": False}

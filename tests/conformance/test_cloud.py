@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import aibalance
+import aibalance.health
 from aibalance.autoscaling.policy import NativePolicy
 from tests.conformance import alb, cloud, kinds, routing
 from tests.conformance.__main__ import main
@@ -32,7 +33,7 @@ FAMILIES = {
     "warmup_scale_in_block": 1,
     "knative_desired": 1,
     "knative_panic": 2,
-    "slow_start_rules": 6,
+    "slow_start_rules": 7,
     "slow_start_share": 5,
     "slow_start_distribution": 1,
     "alb_path_match": 7,
@@ -65,6 +66,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("HealthState", "TargetGroupHealth"):
         monkeypatch.setattr(alb, name, counting(name, getattr(alb, name)))
     monkeypatch.setattr(routing, "Router", counting("Router", routing.Router))
+    kind = aibalance.health.TargetGroupAttributes
+    monkeypatch.setattr(aibalance.health, "TargetGroupAttributes", counting("TargetGroupAttributes", kind))
     for name in ("SlowStart", "Pool"):
         monkeypatch.setattr(aibalance, name, counting(name, getattr(aibalance, name)))
     return calls

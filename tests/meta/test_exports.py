@@ -123,6 +123,7 @@ EXPORTED: dict[str, set[str]] = {
         "HttpProbe",
         "Probe",
         "ProbeResult",
+        "TargetGroupAttributes",
         "TargetGroupHealth",
         "TcpProbe",
         "ZoneHealth",

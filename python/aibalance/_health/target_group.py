@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .._core import _target_group_zones
+from .._core import SlowStart, _target_group_zones
+from .._errors import ConfigError
 
 Mode = Literal["normal", "routing_failover", "fail_open"]
 
@@ -68,3 +69,53 @@ class TargetGroupHealth:
         return {
             name: ZoneHealth(*row) for name, row in zip(zones, self._ask([*zones.values()], cross_zone), strict=True)
         }
+
+
+ALGORITHMS = ("round_robin", "least_outstanding_requests", "weighted_random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetGroupAttributes:
+    """What a target group is set to, refused where AWS would refuse it.
+
+    `algorithm`: how targets are chosen. `slow_start`: seconds, 30 to 900, or 0 for none; not with
+    "least_outstanding_requests". `anomaly_mitigation`: only with "weighted_random". `deregistration_delay`: seconds,
+    0 to 3600.
+
+    Source: TargetGroupAttribute (Elastic Load Balancing API) and the Application Load Balancer user guide.
+    Raises ConfigError, naming the field.
+
+    >>> TargetGroupAttributes(algorithm="weighted_random", anomaly_mitigation=True).slow_start
+    0
+    >>> TargetGroupAttributes(algorithm="least_outstanding_requests", slow_start=30)
+    Traceback (most recent call last):
+    aibalance._errors.ConfigError: slow_start: 30 is not allowed; 0 with algorithm="least_outstanding_requests"
+    """
+
+    algorithm: Literal["round_robin", "least_outstanding_requests", "weighted_random"] = "round_robin"
+    slow_start: float = 0
+    anomaly_mitigation: bool = False
+    deregistration_delay: float = 300
+
+    def __post_init__(self) -> None:
+        def refuse(field: str, allowed: str) -> ConfigError:
+            return ConfigError(f"{field}: {getattr(self, field)!r} is not allowed; {allowed}")
+
+        if self.algorithm not in ALGORITHMS:
+            raise refuse("algorithm", " or ".join(f'"{name}"' for name in ALGORITHMS))
+        if not (self.slow_start == 0 or 30 <= self.slow_start <= 900):
+            raise refuse("slow_start", "0, or 30 to 900 seconds")
+        if self.slow_start and self.algorithm == "least_outstanding_requests":
+            raise refuse("slow_start", '0 with algorithm="least_outstanding_requests"')
+        if self.anomaly_mitigation and self.algorithm != "weighted_random":
+            raise refuse("anomaly_mitigation", 'False unless algorithm="weighted_random"')
+        if not 0 <= self.deregistration_delay <= 3600:
+            raise refuse("deregistration_delay", "0 to 3600 seconds")
+
+    def as_slow_start(self) -> SlowStart | None:
+        """The pool's `slow_start=` that does the same.
+
+        >>> TargetGroupAttributes(slow_start=120).as_slow_start()
+        SlowStart(120, ramp='alb')
+        """
+        return SlowStart(self.slow_start, ramp="alb") if self.slow_start else None
