@@ -26,7 +26,7 @@ use crate::py::Counting;
 use crate::py::door;
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
-use crate::py::keys::Prepared;
+use crate::py::keys::{Hashed, Prepared};
 use crate::py::pool::{Pool, detached, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -297,15 +297,46 @@ unsafe fn text_of<'a>(key: Raw) -> Option<&'a str> {
     }
 }
 
-/// The key that a str is to a policy; `None` for anything else, and for None itself.
+/// The key that a str, bytes, an int of 64 bits with a sign, or a Hashed is to a policy; `None` for anything else, and
+/// for None itself: the slow path has more patience.
 ///
 /// # Safety
 /// As for [`text_of`].
 #[inline(always)]
-unsafe fn str_key<'a, L: Policy>(policy: &L, key: Raw) -> Option<Key<'a>> {
+unsafe fn plain_key<'a, L: Policy>(py: Python<'a>, policy: &L, key: Raw) -> Option<Key<'a>> {
     // SAFETY: as the caller promises.
-    let text = unsafe { text_of::<'a>(key) }?;
-    Some(Key { hash: policy.text_key(text)?, bytes: text.as_bytes() })
+    match unsafe { text_of::<'a>(key) } {
+        Some(text) => Some(Key { hash: policy.text_key(text)?, bytes: text.as_bytes() }),
+        // SAFETY: as above.
+        None => unsafe { other_key(py, policy, key) },
+    }
+}
+
+/// The same for all but a str.
+///
+/// # Safety
+/// As for [`text_of`].
+#[inline(never)]
+unsafe fn other_key<'a, L: Policy>(py: Python<'a>, policy: &L, key: Raw) -> Option<Key<'a>> {
+    // SAFETY: a valid object; the bytes of a bytes object do not change and live as long as it does.
+    unsafe {
+        if ffi::PyBytes_CheckExact(key) != 0 {
+            let data = ffi::PyBytes_AsString(key).cast::<u8>();
+            let bytes = std::slice::from_raw_parts(data, ffi::PyBytes_Size(key) as usize);
+            return Some(Key { hash: policy.bytes_key(bytes)?, bytes });
+        }
+        // A policy that reads the bytes of its keys would need a place for those of a number.
+        if L::RAW {
+            return None;
+        }
+        if ffi::PyLong_CheckExact(key) != 0 {
+            let mut overflow: c_int = 0;
+            let number = ffi::PyLong_AsLongLongAndOverflow(key, &mut overflow);
+            return if overflow == 0 { Some(policy.whole_key(number as u64)?.into()) } else { None };
+        }
+        let ready = Bound::ref_from_ptr(py, &key).cast_exact::<Hashed>().ok()?;
+        Some(policy.ready_key(ready.get().0)?.into())
+    }
 }
 
 /// The hashes of the keys in a list, for policies whose keys are plain.
@@ -425,7 +456,7 @@ unsafe extern "C" fn pick_on<C: PickerClass, R: Refuse>(
         let py = Python::assume_attached();
         let door = self_of::<C>(py, &slf).door();
         let key = match C::Policy::KEYED {
-            true => str_key(door.picker.policy(), *args).unwrap_or_default(),
+            true => plain_key(py, door.picker.policy(), *args).unwrap_or_default(),
             false => Key::default(),
         };
         let state = door.state();
@@ -458,7 +489,7 @@ unsafe extern "C" fn pick_fully<C: PickerClass, R: Refuse>(
         } else if count == 0 {
             None
         } else if C::Policy::KEYED {
-            match str_key(door.picker.policy(), *args) {
+            match plain_key(py, door.picker.policy(), *args) {
                 Some(key) => Some(key),
                 None => return pick_slowly::<C, R>(py, door, args, count, kwnames),
             }
@@ -530,7 +561,7 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         } else if count == 0 {
             None
         } else if C::Policy::KEYED {
-            match str_key(door.picker.policy(), *args) {
+            match plain_key(py, door.picker.policy(), *args) {
                 Some(key) => Some(key),
                 None => return acquire_slowly::<C, R>(py, door, args, count, kwnames),
             }
