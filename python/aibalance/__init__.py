@@ -18,6 +18,8 @@ from ._errors import (
     PickError,
     SimulationError,
 )
+from ._explain import Explanation, LeaseMove, Reason
+from ._queue import WaitQueue
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
 from .pickers import (
@@ -63,6 +65,7 @@ __all__ = [
     "CustomPicker",
     "Endpoint",
     "EndpointStats",
+    "Explanation",
     "Fallback",
     "First",
     "FormatError",
@@ -76,6 +79,7 @@ __all__ = [
     "Latency",
     "Lease",
     "LeaseError",
+    "LeaseMove",
     "LeastConnections",
     "LeastRequest",
     "LeastTime",
@@ -95,6 +99,7 @@ __all__ = [
     "Picks",
     "Pool",
     "Prequal",
+    "Reason",
     "Recommendation",
     "Rendezvous",
     "RetryBudget",
@@ -109,6 +114,7 @@ __all__ = [
     "SystemClock",
     "TargetTracking",
     "TrafficSplit",
+    "WaitQueue",
     "WeightedRandom",
     "__version__",
     "envoy_hash",

@@ -8,16 +8,18 @@ from typing import Any, Literal, TypeVar
 
 from ._core import Endpoint, Lease, Picks, Pool, Rendezvous, RetryBudget, RoundRobin, WeightedRandom, _picks
 from ._errors import NoHealthyEndpointError, OverloadedError, PickError
+from ._explain import Explains
 from ._picker import Frozen, Key, Names, Picker, attempts, each, gathered, known, many, names_of, pools, ranked, whole
 from ._picker import wrong as _wrong
+from ._queue import Waits
 
 __all__ = ["Fallback", "Subset", "TrafficSplit"]
 
 
-class _Several(Frozen):
+class _Several(Frozen, Waits, Explains):
     """What fallback and split have in common: parts that are asked one after the other."""
 
-    __slots__ = ("pickers",)
+    __slots__ = ("__weakref__", "pickers")
 
     pickers: tuple[Picker, ...]
     """The parts, in order."""
@@ -301,7 +303,7 @@ def _sides(weights: Iterable[float]) -> list[Endpoint]:
     return [Endpoint(f"part {i}", weight=weight, data=i) for i, weight in enumerate(weights)]
 
 
-class Subset(Frozen):
+class Subset(Frozen, Waits, Explains):
     """A picker that sees only some of its endpoints: by tags, by a predicate of yours, or both.
 
     Parameters
@@ -327,7 +329,7 @@ class Subset(Frozen):
     'b'
     """
 
-    __slots__ = ("picker", "tags", "where")
+    __slots__ = ("__weakref__", "picker", "tags", "where")
 
     picker: Picker
     """Who chooses."""

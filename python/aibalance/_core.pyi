@@ -1,9 +1,12 @@
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload, type_check_only
 
 import numpy as np
 import numpy.typing as npt
+
+from ._explain import Explanation, LeaseMove
+from ._queue import WaitQueue
 
 __all__ = [
     "ClientSideWeightedRoundRobin",
@@ -561,6 +564,33 @@ class Pool:
         """
     def cancel(self, lease_id: int, /) -> None:
         """Gives up a lease by its id. Raises LeaseError when no live lease has it."""
+    def rebalance(self, max_moves: int, /, *, min_age: float = 0.0, now: float | None = None) -> list[LeaseMove]:
+        """Names up to `max_moves` leases to close, so that new endpoints get their share of long-lived ones.
+
+        Connections, streams and sessions that last do not come to a new endpoint by themselves. Close what is named, as
+        gently as the protocol allows (GOAWAY, `Connection: close`), and let the clients come again: they are picked for
+        anew. This itself closes and releases nothing.
+
+        A lease is taken from the endpoint that is the furthest above its share of the requests in flight
+        (`stats().share`) and meant for the one that is the furthest below and has room, as long as that brings both
+        nearer to their shares; of one endpoint the oldest goes first, and none younger than `min_age` seconds. Only
+        leases with an id are known: detached ones, and those whose `id` was asked for. Endpoints without a share,
+        such as draining ones and those of weight 0, keep what they have. Costs O(leases log leases). Raises
+        ConfigError for a number that cannot be.
+
+        >>> pool = Pool(["a", "b"])
+        >>> ids = [RoundRobin(pool).acquire().detach() for _ in range(6)]
+        >>> pool.add("c")
+        >>> [move.target.id for move in pool.rebalance(10)]
+        ['c', 'c']
+        """
+    def _rebalance(
+        self, max_moves: int, /, *, min_age: float = 0.0, now: float | None = None
+    ) -> list[tuple[int, Endpoint, Endpoint]]: ...
+    def _key(self) -> int: ...
+    def _measure(self) -> None: ...
+    def _waiting(self, more: bool, /) -> None: ...
+    def _room(self, now: float | None = None) -> tuple[int | None, float | None]: ...
     def __len__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
     def __getstate__(self) -> tuple[tuple[Endpoint, ...], list[tuple[str, bool]]]: ...
@@ -770,6 +800,65 @@ class _PickerMethods:
         """
     def attempts(self, key: _Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
         """The attempts of one request, each on another endpoint: at most `budget`, or what a RetryBudget allows."""
+    @property
+    def queue(self) -> WaitQueue:
+        """Those who wait in `acquire_when_free`: how many (`len`), and for how long (`eta`).
+
+        From the first time that it is asked for, leases of the pool measure how long they last.
+        """
+    def acquire_when_free(
+        self,
+        key: _Key | None = None,
+        /,
+        *,
+        timeout: float | None,
+        priority: int = 0,
+        cost: float = 1.0,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+    ) -> Coroutine[Any, Any, Lease]:
+        """A lease as soon as somebody is free, to be awaited: the picker's `queue`, see `WaitQueue`.
+
+        `timeout` in seconds, None for no end; higher `priority` first, then first come, first served; the rest is as
+        for `acquire`. Raises OverloadedError when the queue is full or the time is over (`retry_after` says when to
+        come again, where that is known), NoHealthyEndpointError or NoEndpointsError when the time is over and there
+        was nobody to wait for.
+
+        >>> import asyncio
+        >>> picker = LeastRequest([Endpoint("gpu", max_inflight=1)])
+        >>> async def main():
+        ...     async with await picker.acquire_when_free(timeout=10, priority=1) as lease:
+        ...         return lease.endpoint.id
+        >>> asyncio.run(main())
+        'gpu'
+        """
+    def explain(
+        self,
+        key: _Key | None = None,
+        /,
+        *,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> list[Explanation]:
+        """One record a candidate, the best first: who would be picked for this key, and why the others not.
+
+        It decides as the next pick will, on a copy of the picker's turns and chance, so that nothing moves. A hashing
+        picker without a key explains the key that it would draw. Costs as much as a rebuild and a sort.
+
+        >>> pool = Pool(["a", "b", Endpoint("spare", backup=True)])
+        >>> pool.set_health("b", "unhealthy")
+        >>> [(one.endpoint.id, one.reason, one.rank) for one in RoundRobin(pool).explain()]
+        [('a', 'chosen', 0), ('spare', 'backup', 1), ('b', 'unhealthy', None)]
+        """
+    def _rehearse(
+        self,
+        key: _Key | None,
+        exclude: Iterable[Endpoint | str] | None,
+        subset: Iterable[Endpoint | str] | None,
+        now: float | None,
+        /,
+    ) -> list[Endpoint]: ...
     def local(self) -> Self:
         """A handle on this picker for one thread, with the same methods.
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ._core import Endpoint, EndpointStats, First, Lease, ManualClock, Picks, Pool, RetryBudget, SystemClock
+from ._explain import Explains
 from ._picker import Key, Names, attempts, each, gathered, names_of, whole, wrong
+from ._queue import Waits
 
 __all__ = ["Candidate", "CustomPicker"]
 
@@ -27,7 +29,7 @@ class Candidate(NamedTuple):
     """Its record: weight, load, requests in flight, latency."""
 
 
-class CustomPicker(ABC):
+class CustomPicker(Waits, Explains, ABC):
     """A picker of your own, from one method: `choose`.
 
     Parameters

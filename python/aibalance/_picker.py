@@ -91,7 +91,7 @@ class Frozen:
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        slots = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
+        slots = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ()) if name != "__weakref__"]
         return _restored, (type(self), {name: getattr(self, name) for name in slots})
 
     def __copy__(self) -> Self:

@@ -268,7 +268,7 @@ impl<L: Policy> Door<L> {
             out = Vec::with_capacity(n_or_keys.len().unwrap_or(0));
             each(self.picker.policy(), n_or_keys, hashed, |key| {
                 let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                    return Err(state.snapshot.view.refusal(0, &|_| true).into());
+                    return Err(pool.core.refusal(&state.snapshot.view, 0, &|_| true, pool.clock.now()).into());
                 };
                 out.push(choice.index);
                 if out.len().is_multiple_of(SLICE) {
@@ -312,6 +312,27 @@ impl<L: Policy> Door<L> {
             .filter_map(|c| state.snapshot.payload.get(c.index as usize))
             .map(|p| p.clone_ref(py))
             .collect())
+    }
+}
+
+impl<L: Policy> Door<L> {
+    /// The order in which the next request would try everybody, with nothing moved.
+    fn rehearsed(
+        &self,
+        py: Python<'_>,
+        key: Option<&Bound<'_, PyAny>>,
+        exclude: Option<&Bound<'_, PyAny>>,
+        subset: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Py<Endpoint>>> {
+        let prepared = self.key_of(key)?;
+        let names = Names::from_arguments(exclude, subset)?;
+        let now = instant_or(self.pool.get(), now)?;
+        let state = self.latest(py);
+        let filter = names.places(&state.snapshot);
+        let order = self.picker.rehearse(&state, prepared.as_ref().map(Prepared::key), now, filter);
+        let payload = |c: &crate::core::pickers::Choice| state.snapshot.payload.get(c.index as usize);
+        Ok(order.iter().filter_map(payload).map(|p| p.clone_ref(py)).collect())
     }
 }
 
@@ -380,6 +401,51 @@ macro_rules! picker_class {
                 attempts(slf.as_any(), &slf.get().door.pool, key, budget)
             }
 
+            #[getter]
+            fn queue<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+                slf.py().import("aibalance._queue")?.call_method1("_queue_of", (slf,))
+            }
+
+            #[pyo3(signature = (key=None, /, *, timeout, priority=None, cost=None, exclude=None, subset=None), text_signature = "($self, key=None, /, *, timeout, priority=0, cost=1.0, exclude=(), subset=None)")]
+            #[allow(clippy::too_many_arguments)]
+            fn acquire_when_free<'py>(
+                slf: &Bound<'py, Self>,
+                key: Option<Bound<'py, PyAny>>,
+                timeout: Bound<'py, PyAny>,
+                priority: Option<Bound<'py, PyAny>>,
+                cost: Option<Bound<'py, PyAny>>,
+                exclude: Option<Bound<'py, PyAny>>,
+                subset: Option<Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let timeout = Some(timeout);
+                let given = [("timeout", timeout), ("priority", priority), ("cost", cost), ("exclude", exclude), ("subset", subset)];
+                crate::py::pickers::waiting::call(slf.as_any(), "aibalance._queue", "_acquire_when_free", key, &given)
+            }
+
+            #[pyo3(signature = (key=None, /, *, exclude=None, subset=None, now=None), text_signature = "($self, key=None, /, *, exclude=(), subset=None, now=None)")]
+            fn explain<'py>(
+                slf: &Bound<'py, Self>,
+                key: Option<Bound<'py, PyAny>>,
+                exclude: Option<Bound<'py, PyAny>>,
+                subset: Option<Bound<'py, PyAny>>,
+                now: Option<Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let given = [("exclude", exclude), ("subset", subset), ("now", now)];
+                crate::py::pickers::waiting::call(slf.as_any(), "aibalance._explain", "_explain", key, &given)
+            }
+
+            #[pyo3(signature = (key, exclude, subset, now, /))]
+            fn _rehearse(
+                &self,
+                py: Python<'_>,
+                key: Option<&Bound<'_, PyAny>>,
+                exclude: Option<&Bound<'_, PyAny>>,
+                subset: Option<&Bound<'_, PyAny>>,
+                now: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<Vec<Py<Endpoint>>> {
+                self.door.rehearsed(py, key, exclude, subset, now)
+            }
+
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
                 let mut out = format!("{}({}", stringify!($name), self.door.pool.bind(py).repr()?);
                 for (key, value) in self.keywords(py)? {
@@ -426,6 +492,7 @@ mod hashing;
 mod load;
 mod reported;
 mod round_robin;
+mod waiting;
 
 pub(crate) use chance::{JoinIdleQueue, WeightedRandom};
 pub(crate) use connections::{First, LeastConnections};
