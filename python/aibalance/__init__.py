@@ -21,7 +21,19 @@ from ._errors import (
 from ._explain import Explanation, LeaseMove, Reason
 from ._queue import WaitQueue
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
-from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
+from .endpoints import (
+    ActiveRetryBudget,
+    AdaptiveConcurrency,
+    Endpoint,
+    EndpointStats,
+    Latency,
+    ManualClock,
+    Pool,
+    RetryBudget,
+    SlowStart,
+    SystemClock,
+    dynamic_limit,
+)
 from .pickers import (
     Candidate,
     ClientSideWeightedRoundRobin,
@@ -57,6 +69,8 @@ from .pickers import (
 )
 
 __all__ = [
+    "ActiveRetryBudget",
+    "AdaptiveConcurrency",
     "AibalanceError",
     "Candidate",
     "ClientSideWeightedRoundRobin",
@@ -117,6 +131,7 @@ __all__ = [
     "WaitQueue",
     "WeightedRandom",
     "__version__",
+    "dynamic_limit",
     "envoy_hash",
 ]
 

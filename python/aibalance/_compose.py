@@ -6,7 +6,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from ._core import Endpoint, Lease, Picks, Pool, Rendezvous, RetryBudget, RoundRobin, WeightedRandom, _picks
+from ._core import (
+    ActiveRetryBudget,
+    Endpoint,
+    Lease,
+    Picks,
+    Pool,
+    Rendezvous,
+    RetryBudget,
+    RoundRobin,
+    WeightedRandom,
+    _picks,
+)
 from ._errors import NoHealthyEndpointError, OverloadedError, PickError
 from ._explain import Explains
 from ._picker import Frozen, Key, Names, Picker, attempts, each, gathered, known, many, names_of, pools, ranked, whole
@@ -109,7 +120,7 @@ class _Several(Frozen, Waits, Explains):
                 out.setdefault(endpoint.id, endpoint)
         return list(out.values())[:wanted]
 
-    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
+    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:
         """The attempts of one request: `acquire` again and again, each time without those that have been tried."""
         return attempts(self, key, budget)
 
@@ -431,7 +442,7 @@ class Subset(Frozen, Waits, Explains):
         """Up to `k` of them, in the picker's order."""
         return ranked(self.picker, key, k, exclude, self._names(subset), now)
 
-    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
+    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:
         """The attempts of one request, each on another one of them."""
         return attempts(self, key, budget)
 

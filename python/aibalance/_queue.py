@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 import weakref
 from bisect import insort
@@ -115,7 +116,7 @@ class _Line:
             for pool in self.pools:
                 others = tuple(one for one in _LINES_OF.get(pool._key(), ()) if one() is not None)
                 _LINES_OF[pool._key()] = (*others, weakref.ref(self))
-                weakref.finalize(self, _forget, pool._key())
+                weakref.finalize(self, _forget, pool._key()).atexit = False
 
     def __del__(self) -> None:
         if self.on:
@@ -247,6 +248,18 @@ def _forget(key: int) -> None:
                 _LINES_OF.pop(key, None)
         finally:
             _KNOWING.release()
+
+
+def _after_fork() -> None:
+    # Those who waited are in the parent, and a lock may be held by a thread that is not here.
+    global _KNOWING
+    _KNOWING = threading.Lock()
+    _LINES.clear()
+    _LINES_OF.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _wake(key: int) -> None:

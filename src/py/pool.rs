@@ -578,6 +578,14 @@ impl Pool {
     }
 }
 
+/// An instant that was given, or the system's.
+fn at(now: Option<f64>) -> PyResult<Nanos> {
+    Ok(match now {
+        Some(now) => seconds("now", now)?,
+        None => Clock::System.now(),
+    })
+}
+
 /// A retry budget.
 #[pyclass(frozen, module = "aibalance")]
 pub(crate) struct RetryBudget {
@@ -606,6 +614,22 @@ impl RetryBudget {
         Ok(RetryBudget { core, ratio, min_per_second, max_attempts: max_attempts as u32 })
     }
 
+    #[pyo3(signature = (*, now=None))]
+    fn deposit(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
+        self.earn(at(now)?);
+        Ok(())
+    }
+
+    #[pyo3(signature = (*, now=None))]
+    fn withdraw(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<bool> {
+        Ok(self.spend(at(now)?))
+    }
+
+    #[pyo3(signature = (*, now=None))]
+    fn balance(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<f64> {
+        Ok(self.core.balance(at(now)?))
+    }
+
     fn __repr__(&self) -> String {
         format!(
             "RetryBudget(ratio={}, min_per_second={}, max_attempts={})",
@@ -624,12 +648,12 @@ impl RetryBudget {
 
 impl RetryBudget {
     /// A first attempt.
-    pub fn deposit(&self, now: Nanos) {
+    pub fn earn(&self, now: Nanos) {
         self.core.deposit(now);
     }
 
     /// A retry.
-    pub fn withdraw(&self, now: Nanos) -> bool {
+    pub fn spend(&self, now: Nanos) -> bool {
         self.core.withdraw(now)
     }
 

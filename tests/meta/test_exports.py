@@ -10,6 +10,8 @@ import pytest
 EXPORTED: dict[str, set[str]] = {
     "aibalance": {
         "AibalanceError",
+        "AdaptiveConcurrency",
+        "ActiveRetryBudget",
         "ClientSideWeightedRoundRobin",
         "Candidate",
         "Combined",
@@ -69,6 +71,7 @@ EXPORTED: dict[str, set[str]] = {
         "WaitQueue",
         "WeightedRandom",
         "__version__",
+        "dynamic_limit",
         "envoy_hash",
     },
     "aibalance.autoscaling": {

@@ -1,7 +1,9 @@
 //! The pool, which writes, and the pickers and leases, which read and count.
 
 pub mod budget;
+pub mod gradient;
 pub mod lease;
+pub mod limits;
 mod members;
 pub mod options;
 pub mod picker;
@@ -14,7 +16,8 @@ mod waiting;
 mod warmth;
 mod writer;
 
-pub use budget::RetryBudget;
+pub use budget::{ActiveBudget, RetryBudget};
+pub use gradient::{Gradient, GradientConfig};
 pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::Options;
 pub use picker::{Filter, Picker, State, Taken};

@@ -150,9 +150,10 @@ mod tests {
         let narrow = pool(&[(1.0, u32::MAX), (1.0, 1)]);
         open(&narrow, 0, 10);
         assert_eq!(moved(&narrow, 10, 0), [(0, 1)]);
-        let heavy = pool(&[(3.0, u32::MAX), (1.0, u32::MAX), (0.0, u32::MAX)]);
+        let heavy = pool(&[(3.0, u32::MAX), (1.0, u32::MAX), (1.0, u32::MAX)]);
         open(&heavy, 0, 8);
         open(&heavy, 2, 50);
+        heavy.set_weight("e2", 0.0, |()| ()).unwrap();
         // A quarter of eight is two; what weight zero has is not its business.
         assert_eq!(moved(&heavy, 10, 0), [(0, 1), (0, 1)]);
         heavy.drain("e1", Nanos::MAX).unwrap();

@@ -5,6 +5,9 @@ use crate::core::pickers::{Choice, Context, Key, Policy};
 use crate::core::sync::Mode;
 use crate::core::time::Nanos;
 
+/// The table of a hashing policy is copied when it takes no more than so many nanoseconds.
+const CHEAP: u64 = 2_000_000;
+
 impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// Everybody who may be picked now, in the order in which the next request would try them. Neither the picker's turns
     /// nor its chance move.
@@ -16,8 +19,10 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         mut filter: Filter,
     ) -> Vec<Choice> {
         let draws = self.draws().copy();
-        // A hashing policy takes no turns, and its table may be dear.
-        let copy = (!L::KEYED).then(|| State::build(self.policy(), state.snapshot.clone(), Some(state), &draws));
+        // A hashing policy takes turns at most when the key leads nowhere (nginx), and its table may be dear.
+        let cheap = || self.policy().build_cost(state.snapshot.payload.len()) <= CHEAP;
+        let copy =
+            (!L::KEYED || cheap()).then(|| State::build(self.policy(), state.snapshot.clone(), Some(state), &draws));
         let state = copy.as_ref().unwrap_or(state);
         let key = match key {
             Some(key) => key,

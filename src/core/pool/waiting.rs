@@ -58,6 +58,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         }
     }
 
+    /// Requests in flight on all endpoints that the pool has now.
+    pub fn inflight(&self) -> u64 {
+        let snapshot = self.current.load();
+        let cells = snapshot.view.slots.iter().filter_map(|&slot| snapshot.view.block.cell(slot));
+        cells.map(|cell| cell.inflight.load(Ordering::Acquire)).fold(0, u64::saturating_add)
+    }
+
     /// Who waits.
     #[inline(always)]
     pub fn waited(&self) -> &Waited {

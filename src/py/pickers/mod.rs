@@ -3,6 +3,7 @@
 use crate::core::error::ConfigError;
 use crate::core::pickers::{Key, Policy};
 use crate::core::time::Nanos;
+use crate::py::concurrency::ActiveRetryBudget;
 use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
 use crate::py::errors::AnyPickError;
@@ -77,9 +78,57 @@ pub(crate) struct Attempts {
     acquire: Py<PyAny>,
     key: Option<Py<PyAny>>,
     pool: Py<Pool>,
-    budget: Option<Py<RetryBudget>>,
+    budget: Budget,
     most: u32,
     tried: Py<PyList>,
+    /// Whether a retry of an active budget is under way.
+    retrying: std::sync::atomic::AtomicBool,
+}
+
+/// What pays for retries.
+enum Budget {
+    /// Nothing: there are so many.
+    Free,
+    /// Tokens that first attempts earn.
+    Tokens(Py<RetryBudget>),
+    /// A share of what is in flight.
+    Active(Py<ActiveRetryBudget>),
+}
+
+impl Attempts {
+    /// The retry, if one is under way, is over.
+    fn ended(&self) {
+        if let Budget::Active(budget) = &self.budget
+            && self.retrying.swap(false, std::sync::atomic::Ordering::AcqRel)
+        {
+            budget.get().release();
+        }
+    }
+
+    /// Whether there may be one more attempt.
+    fn paid(&self, first: bool) -> bool {
+        let pool = self.pool.get();
+        match &self.budget {
+            Budget::Free => true,
+            Budget::Tokens(budget) if first => {
+                budget.get().earn(pool.clock.now());
+                true
+            }
+            Budget::Tokens(budget) => budget.get().spend(pool.clock.now()),
+            Budget::Active(_) if first => true,
+            Budget::Active(budget) => {
+                let paid = budget.get().enter(pool.core.inflight());
+                self.retrying.store(paid, std::sync::atomic::Ordering::Release);
+                paid
+            }
+        }
+    }
+}
+
+impl Drop for Attempts {
+    fn drop(&mut self) {
+        self.ended();
+    }
 }
 
 #[pymethods]
@@ -94,13 +143,9 @@ impl Attempts {
         if made >= self.most as usize {
             return Ok(None);
         }
-        if let Some(budget) = &self.budget {
-            let (budget, now) = (budget.get(), self.pool.get().clock.now());
-            if made == 0 {
-                budget.deposit(now);
-            } else if !budget.withdraw(now) {
-                return Ok(None);
-            }
+        self.ended();
+        if !self.paid(made == 0) {
+            return Ok(None);
         }
         let kw = PyDict::new(py);
         kw.set_item("exclude", tried)?;
@@ -122,15 +167,18 @@ fn attempts(
     budget: &Bound<'_, PyAny>,
 ) -> PyResult<Attempts> {
     let py = slf.py();
-    let (budget, most) = match budget.cast::<RetryBudget>() {
-        Ok(b) => (Some(b.clone().unbind()), b.get().attempts()),
-        Err(_) => match budget.extract::<u32>() {
-            Ok(n) if n > 0 && is_whole(budget) => (None, n),
+    let (budget, most) = if let Ok(b) = budget.cast::<RetryBudget>() {
+        (Budget::Tokens(b.clone().unbind()), b.get().attempts())
+    } else if let Ok(b) = budget.cast::<ActiveRetryBudget>() {
+        (Budget::Active(b.clone().unbind()), b.get().attempts())
+    } else {
+        match budget.extract::<u32>() {
+            Ok(n) if n > 0 && is_whole(budget) => (Budget::Free, n),
             _ => {
-                let allowed = "the most attempts (a whole number of at least 1), or a RetryBudget";
+                let allowed = "the most attempts (a whole number of at least 1), a RetryBudget or an ActiveRetryBudget";
                 return Err(ConfigError::new("budget", shown(budget), allowed).into());
             }
-        },
+        }
     };
     Ok(Attempts {
         acquire: slf.getattr("acquire")?.unbind(),
@@ -139,6 +187,7 @@ fn attempts(
         budget,
         most,
         tried: PyList::empty(py).unbind(),
+        retrying: std::sync::atomic::AtomicBool::new(false),
     })
 }
 
