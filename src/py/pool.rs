@@ -28,6 +28,9 @@ type Lock<T> = std::sync::Mutex<T>;
 /// deadline, None for no drain.
 type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, Option<f64>)>);
 
+/// A lease to close, the endpoint that has it, and the one that lacks it.
+type Moved = (u64, Py<Endpoint>, Py<Endpoint>);
+
 /// Held for reading by whoever is inside a pool while detached, and for writing during a fork: a child must not inherit
 /// a lock whose holder it has not got, nor half of a change.
 #[allow(clippy::disallowed_types)]
@@ -477,7 +480,7 @@ impl Pool {
         max_moves: usize,
         min_age: f64,
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
-    ) -> PyResult<Vec<(u64, Py<Endpoint>, Py<Endpoint>)>> {
+    ) -> PyResult<Vec<Moved>> {
         let (age, now) = (seconds("min_age", min_age)?, self.at(now)?);
         let snapshot = self.core.snapshot();
         let moves = detached(py, || self.core.rebalance(&snapshot, max_moves, age, now));
