@@ -582,7 +582,8 @@ class Pool:
         ConfigError for a number that cannot be.
 
         >>> pool = Pool(["a", "b"])
-        >>> ids = [RoundRobin(pool).acquire().detach() for _ in range(6)]
+        >>> picker = RoundRobin(pool)
+        >>> ids = [picker.acquire().detach() for _ in range(6)]
         >>> pool.add("c")
         >>> [move.target.id for move in pool.rebalance(10)]
         ['c', 'c']
@@ -700,9 +701,11 @@ class AdaptiveConcurrency:
     Source: Envoy's adaptive concurrency filter (gradient controller, 1.40). Raises ConfigError for a parameter that
     cannot be.
 
-    >>> limit = AdaptiveConcurrency(min_rtt_requests=1, clock=ManualClock(1.0))
+    >>> clock = ManualClock(1.0)
+    >>> limit = AdaptiveConcurrency(min_rtt_requests=1, clock=clock)
     >>> limit.try_acquire()
     True
+    >>> clock.advance(0.01)
     >>> limit.release(latency=0.01)
     >>> limit.limit, round(limit.min_rtt, 4)
     (3, 0.0105)
