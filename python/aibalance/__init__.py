@@ -18,8 +18,22 @@ from ._errors import (
     PickError,
     SimulationError,
 )
+from ._explain import Explanation, LeaseMove, Reason
+from ._queue import WaitQueue
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
-from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
+from .endpoints import (
+    ActiveRetryBudget,
+    AdaptiveConcurrency,
+    Endpoint,
+    EndpointStats,
+    Latency,
+    ManualClock,
+    Pool,
+    RetryBudget,
+    SlowStart,
+    SystemClock,
+    dynamic_limit,
+)
 from .pickers import (
     Candidate,
     ClientSideWeightedRoundRobin,
@@ -55,6 +69,8 @@ from .pickers import (
 )
 
 __all__ = [
+    "ActiveRetryBudget",
+    "AdaptiveConcurrency",
     "AibalanceError",
     "Candidate",
     "ClientSideWeightedRoundRobin",
@@ -63,6 +79,7 @@ __all__ = [
     "CustomPicker",
     "Endpoint",
     "EndpointStats",
+    "Explanation",
     "Fallback",
     "First",
     "FormatError",
@@ -76,6 +93,7 @@ __all__ = [
     "Latency",
     "Lease",
     "LeaseError",
+    "LeaseMove",
     "LeastConnections",
     "LeastRequest",
     "LeastTime",
@@ -95,6 +113,7 @@ __all__ = [
     "Picks",
     "Pool",
     "Prequal",
+    "Reason",
     "Recommendation",
     "Rendezvous",
     "RetryBudget",
@@ -109,8 +128,10 @@ __all__ = [
     "SystemClock",
     "TargetTracking",
     "TrafficSplit",
+    "WaitQueue",
     "WeightedRandom",
     "__version__",
+    "dynamic_limit",
     "envoy_hash",
 ]
 

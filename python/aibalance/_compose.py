@@ -6,18 +6,31 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from ._core import Endpoint, Lease, Picks, Pool, Rendezvous, RetryBudget, RoundRobin, WeightedRandom, _picks
+from ._core import (
+    ActiveRetryBudget,
+    Endpoint,
+    Lease,
+    Picks,
+    Pool,
+    Rendezvous,
+    RetryBudget,
+    RoundRobin,
+    WeightedRandom,
+    _picks,
+)
 from ._errors import NoHealthyEndpointError, OverloadedError, PickError
+from ._explain import Explains
 from ._picker import Frozen, Key, Names, Picker, attempts, each, gathered, known, many, names_of, pools, ranked, whole
 from ._picker import wrong as _wrong
+from ._queue import Waits
 
 __all__ = ["Fallback", "Subset", "TrafficSplit"]
 
 
-class _Several(Frozen):
+class _Several(Frozen, Waits, Explains):
     """What fallback and split have in common: parts that are asked one after the other."""
 
-    __slots__ = ("pickers",)
+    __slots__ = ("__weakref__", "pickers")
 
     pickers: tuple[Picker, ...]
     """The parts, in order."""
@@ -107,7 +120,7 @@ class _Several(Frozen):
                 out.setdefault(endpoint.id, endpoint)
         return list(out.values())[:wanted]
 
-    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
+    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:
         """The attempts of one request: `acquire` again and again, each time without those that have been tried."""
         return attempts(self, key, budget)
 
@@ -301,7 +314,7 @@ def _sides(weights: Iterable[float]) -> list[Endpoint]:
     return [Endpoint(f"part {i}", weight=weight, data=i) for i, weight in enumerate(weights)]
 
 
-class Subset(Frozen):
+class Subset(Frozen, Waits, Explains):
     """A picker that sees only some of its endpoints: by tags, by a predicate of yours, or both.
 
     Parameters
@@ -327,7 +340,7 @@ class Subset(Frozen):
     'b'
     """
 
-    __slots__ = ("picker", "tags", "where")
+    __slots__ = ("__weakref__", "picker", "tags", "where")
 
     picker: Picker
     """Who chooses."""
@@ -429,7 +442,7 @@ class Subset(Frozen):
         """Up to `k` of them, in the picker's order."""
         return ranked(self.picker, key, k, exclude, self._names(subset), now)
 
-    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
+    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:
         """The attempts of one request, each on another one of them."""
         return attempts(self, key, budget)
 

@@ -1,11 +1,16 @@
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload, type_check_only
 
 import numpy as np
 import numpy.typing as npt
 
+from ._explain import Explanation, LeaseMove
+from ._queue import WaitQueue
+
 __all__ = [
+    "ActiveRetryBudget",
+    "AdaptiveConcurrency",
     "ClientSideWeightedRoundRobin",
     "DnsDraws",
     "Endpoint",
@@ -67,6 +72,7 @@ __all__ = [
     "_simulate_balancer_seed",
     "_simulate_work_sums",
     "_target_group_zones",
+    "dynamic_limit",
     "envoy_hash",
     "expected_left",
     "round_percent_change",
@@ -560,6 +566,34 @@ class Pool:
         """
     def cancel(self, lease_id: int, /) -> None:
         """Gives up a lease by its id. Raises LeaseError when no live lease has it."""
+    def rebalance(self, max_moves: int, /, *, min_age: float = 0.0, now: float | None = None) -> list[LeaseMove]:
+        """Names up to `max_moves` leases to close, so that new endpoints get their share of long-lived ones.
+
+        Connections, streams and sessions that last do not come to a new endpoint by themselves. Close what is named, as
+        gently as the protocol allows (GOAWAY, `Connection: close`), and let the clients come again: they are picked for
+        anew. This itself closes and releases nothing.
+
+        A lease is taken from the endpoint that is the furthest above its share of the requests in flight
+        (`stats().share`) and meant for the one that is the furthest below and has room, as long as that brings both
+        nearer to their shares; of one endpoint the oldest goes first, and none younger than `min_age` seconds. Only
+        leases with an id are known: detached ones, and those whose `id` was asked for. Endpoints without a share,
+        such as draining ones and those of weight 0, keep what they have. Costs O(leases log leases). Raises
+        ConfigError for a number that cannot be.
+
+        >>> pool = Pool(["a", "b"])
+        >>> picker = RoundRobin(pool)
+        >>> ids = [picker.acquire().detach() for _ in range(6)]
+        >>> pool.add("c")
+        >>> [move.target.id for move in pool.rebalance(10)]
+        ['c', 'c']
+        """
+    def _rebalance(
+        self, max_moves: int, /, *, min_age: float = 0.0, now: float | None = None
+    ) -> list[tuple[int, Endpoint, Endpoint]]: ...
+    def _key(self) -> int: ...
+    def _measure(self) -> None: ...
+    def _waiting(self, more: bool) -> None: ...
+    def _room(self, now: float | None = None) -> tuple[int | None, float | None]: ...
     def __len__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
     def __getstate__(self) -> tuple[tuple[Endpoint, ...], list[tuple[str, bool]]]: ...
@@ -586,7 +620,152 @@ class RetryBudget:
     @property
     def max_attempts(self) -> int:
         """The most attempts of one request."""
+    def deposit(self, *, now: float | None = None) -> None:
+        """A first attempt: it earns. `now` in seconds, of one clock throughout; the system's when not given.
+
+        `picker.attempts` does this by itself, by its pool's clock.
+        """
+    def withdraw(self, *, now: float | None = None) -> bool:
+        """A retry: True when there may be one, and then it is paid for."""
+    def balance(self, *, now: float | None = None) -> float:
+        """How many retries could be paid for."""
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class ActiveRetryBudget:
+    """A retry budget by what is in flight: retries may be a share of all requests in flight, and a few in any case.
+
+    Parameters
+    ----------
+    ratio : retries in flight over requests in flight (retries among them, over all pools of the picker), 0 to 1.
+    min_concurrency : so many retries may be in flight however few requests there are.
+    max_attempts : the most attempts of one request.
+
+    With `picker.attempts`, a retry is in flight from when its lease is given out until the next attempt is asked for or
+    the iterator is closed or dropped, as at the end of a loop.
+
+    Source: Envoy's cluster `retry_budget` (1.40): `budget_percent` 20, `min_retry_concurrency` 3. Raises ConfigError
+    for a parameter that cannot be.
+
+    >>> budget = ActiveRetryBudget(ratio=0.5, min_concurrency=1)
+    >>> budget.try_acquire(2), budget.try_acquire(3), budget.try_acquire(4)
+    (True, False, True)
+    >>> budget.retries
+    2
+    """
+
+    def __new__(cls, *, ratio: float = 0.2, min_concurrency: int = 3, max_attempts: int = 3) -> Self: ...
+    @property
+    def ratio(self) -> float:
+        """Retries in flight over requests in flight."""
+    @property
+    def min_concurrency(self) -> int:
+        """Retries that may be in flight in any case."""
+    @property
+    def max_attempts(self) -> int:
+        """The most attempts of one request."""
+    @property
+    def retries(self) -> int:
+        """Retries in flight."""
+    def try_acquire(self, inflight: int, /) -> bool:
+        """Begins a retry while so many requests are in flight; False when there are enough."""
+    def release(self) -> None:
+        """Ends a retry."""
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class AdaptiveConcurrency:
+    """A limit of requests in flight that follows from how long they take: Envoy's gradient controller.
+
+    Parameters
+    ----------
+    update_interval : seconds of samples for one step of the limit (default 0.1; Envoy has none).
+    percentile : the quantile that stands for a window's samples, 0 to 1 (default 0.5).
+    max_limit, min_limit : the bounds of the limit (defaults 1000 and 3).
+    min_rtt_interval : seconds from one measurement of the minimum RTT to the next (default 60; Envoy has none).
+    min_rtt_requests : requests of one measurement (default 50).
+    jitter : by which part of the interval a measurement is put off at most, at random, 0 to 1 (default 0.15).
+    buffer : by which part a request may take longer than the minimum before the limit shrinks (default 0.25).
+    clock, seed : as for a Pool.
+
+    While the minimum RTT is measured the limit is `min_limit`, also at first. Otherwise, at the end of each window
+    that has samples, with gradient = minimum * (1 + buffer) / sample, from 0.5 to 2, the limit becomes limit *
+    gradient, plus the root of that, cut. After five windows at `min_limit` the minimum is measured anew. Quantiles
+    are of microseconds in bins of two decimal digits, as Envoy's are.
+
+    One for a pool, an endpoint or a whole service, as you like: either ask it (`try_acquire`, `release`, `cancel`), or
+    feed it (`observe`) and put `limit` where it belongs, such as into `Endpoint(max_inflight=)` by `pool.update`. Safe
+    to share between threads. Pickles with its parameters; what it has measured stays behind.
+
+    Source: Envoy's adaptive concurrency filter (gradient controller, 1.40). Raises ConfigError for a parameter that
+    cannot be.
+
+    >>> clock = ManualClock(1.0)
+    >>> limit = AdaptiveConcurrency(min_rtt_requests=1, clock=clock)
+    >>> limit.try_acquire()
+    True
+    >>> clock.advance(0.01)
+    >>> limit.release(latency=0.01)
+    >>> limit.limit, round(limit.min_rtt, 4)
+    (3, 0.0105)
+    """
+
+    def __new__(
+        cls,
+        *,
+        update_interval: float = 0.1,
+        percentile: float = 0.5,
+        max_limit: int = 1000,
+        min_limit: int = 3,
+        min_rtt_interval: float = 60.0,
+        min_rtt_requests: int = 50,
+        jitter: float = 0.15,
+        buffer: float = 0.25,
+        clock: SystemClock | ManualClock | None = None,
+        seed: int | None = None,
+    ) -> Self: ...
+    def try_acquire(self, *, now: float | None = None) -> bool:
+        """Counts one more request in flight, if there is room; else False. `now` in seconds."""
+    def release(self, *, latency: float, now: float | None = None) -> None:
+        """The request has ended after so many seconds. One that began before a measurement is not a sample of it."""
+    def cancel(self) -> None:
+        """The request has ended and says nothing about latency."""
+    def observe(self, latency: float, /, *, now: float | None = None) -> None:
+        """A sample of a request that is not counted here: it took so many seconds until `now`."""
+    def advance(self, *, now: float | None = None) -> None:
+        """Does what time alone brings. `try_acquire`, `release` and `observe` do so too."""
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight, as of the last call that looked at the clock."""
+    @property
+    def inflight(self) -> int:
+        """How many are."""
+    @property
+    def min_rtt(self) -> float | None:
+        """The minimum RTT in seconds; None before it was measured."""
+    @property
+    def sample_rtt(self) -> float | None:
+        """The quantile of the last window in seconds; None before the first."""
+    @property
+    def gradient(self) -> float:
+        """By what the limit was multiplied last, 0.5 to 2."""
+    @property
+    def measuring(self) -> bool:
+        """Whether the minimum RTT is being measured."""
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+def dynamic_limit(*, least: int, most: int, full: int, inflight: int, warming: float = 1.0) -> int:
+    """How many requests a server may have at once, when that grows with the load of all: HAProxy's dynamic maxconn.
+
+    With `inflight` requests on the whole pool it is most * inflight / full, cut, and at least `least` (minconn); from
+    `full` (fullconn) on, or where `least` is `most`, it is `most` (maxconn). A server that warms up gets `warming` of
+    it (0 to 1, in whole hundredths), at least 1. Put it into `Endpoint(max_inflight=)` by `pool.update`.
+
+    Source: HAProxy's `minconn`, `maxconn` and `fullconn` (2.8). Raises ConfigError for a number that cannot be.
+
+    >>> [dynamic_limit(least=10, most=100, full=1000, inflight=n) for n in (0, 500, 2000)]
+    [10, 50, 100]
+    """
 
 # Keys
 
@@ -767,8 +946,67 @@ class _PickerMethods:
         Keys are a list, or an array of 32- or 64-bit integers, shape (n,); with `hashed=True` its numbers are ready
         hashes. Raises as `pick` does.
         """
-    def attempts(self, key: _Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
-        """The attempts of one request, each on another endpoint: at most `budget`, or what a RetryBudget allows."""
+    def attempts(self, key: _Key | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:
+        """The attempts of one request, each on another endpoint: at most `budget`, or what a retry budget allows."""
+    @property
+    def queue(self) -> WaitQueue:
+        """Those who wait in `acquire_when_free`: how many (`len`), and for how long (`eta`).
+
+        From the first time that it is asked for, leases of the pool measure how long they last.
+        """
+    def acquire_when_free(
+        self,
+        key: _Key | None = None,
+        /,
+        *,
+        timeout: float | None,
+        priority: int = 0,
+        cost: float = 1.0,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+    ) -> Coroutine[Any, Any, Lease]:
+        """A lease as soon as somebody is free, to be awaited: the picker's `queue`, see `WaitQueue`.
+
+        `timeout` in seconds, None for no end; higher `priority` first, then first come, first served; the rest is as
+        for `acquire`. Raises OverloadedError when the queue is full or the time is over (`retry_after` says when to
+        come again, where that is known), NoHealthyEndpointError or NoEndpointsError when the time is over and there
+        was nobody to wait for.
+
+        >>> import asyncio
+        >>> picker = LeastRequest([Endpoint("gpu", max_inflight=1)])
+        >>> async def main():
+        ...     async with await picker.acquire_when_free(timeout=10, priority=1) as lease:
+        ...         return lease.endpoint.id
+        >>> asyncio.run(main())
+        'gpu'
+        """
+    def explain(
+        self,
+        key: _Key | None = None,
+        /,
+        *,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> list[Explanation]:
+        """One record a candidate, the best first: who would be picked for this key, and why the others not.
+
+        It decides as the next pick will, on a copy of the picker's turns and chance, so that nothing moves. A hashing
+        picker without a key explains the key that it would draw. Costs as much as a rebuild and a sort.
+
+        >>> pool = Pool(["a", "b", Endpoint("spare", backup=True)])
+        >>> pool.set_health("b", "unhealthy")
+        >>> [(one.endpoint.id, one.reason, one.rank) for one in RoundRobin(pool).explain()]
+        [('a', 'chosen', 0), ('spare', 'backup', 1), ('b', 'unhealthy', None)]
+        """
+    def _rehearse(
+        self,
+        key: _Key | None,
+        exclude: Iterable[Endpoint | str] | None,
+        subset: Iterable[Endpoint | str] | None,
+        now: float | None,
+        /,
+    ) -> list[Endpoint]: ...
     def local(self) -> Self:
         """A handle on this picker for one thread, with the same methods.
 

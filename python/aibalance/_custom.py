@@ -6,8 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ._core import Endpoint, EndpointStats, First, Lease, ManualClock, Picks, Pool, RetryBudget, SystemClock
+from ._core import (
+    ActiveRetryBudget,
+    Endpoint,
+    EndpointStats,
+    First,
+    Lease,
+    ManualClock,
+    Picks,
+    Pool,
+    RetryBudget,
+    SystemClock,
+)
+from ._explain import Explains
 from ._picker import Key, Names, attempts, each, gathered, names_of, whole, wrong
+from ._queue import Waits
 
 __all__ = ["Candidate", "CustomPicker"]
 
@@ -27,7 +40,7 @@ class Candidate(NamedTuple):
     """Its record: weight, load, requests in flight, latency."""
 
 
-class CustomPicker(ABC):
+class CustomPicker(Waits, Explains, ABC):
     """A picker of your own, from one method: `choose`.
 
     Parameters
@@ -176,7 +189,7 @@ class CustomPicker(ABC):
             out += [everybody[chosen]] if chosen in everybody else []
         return out
 
-    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget) -> Iterator[Lease]:
+    def attempts(self, key: Key | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:
         """The attempts of one request, each on another endpoint: at most `budget`, or what a RetryBudget allows."""
         return attempts(self, key, budget)
 

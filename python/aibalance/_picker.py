@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from ._core import Endpoint, First, Hashed, Lease, Picks, Pool, RetryBudget, _picks
+from ._core import ActiveRetryBudget, Endpoint, Hashed, Lease, Picks, Pool, RetryBudget, _picks
 from ._errors import ConfigError, PickError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Frozen:
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        slots = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
+        slots = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ()) if name != "__weakref__"]
         return _restored, (type(self), {name: getattr(self, name) for name in slots})
 
     def __copy__(self) -> Self:
@@ -163,41 +163,49 @@ def whole(field: str, value: Any, low: int, allowed: str | None = None) -> int:
     return int(value)
 
 
-def attempts(picker: Picker, key: Key | None, budget: int | RetryBudget) -> Iterator[Lease]:
+def attempts(picker: Picker, key: Key | None, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:
     """The attempts of one request, each on an endpoint that has not been tried."""
+    if isinstance(budget, RetryBudget | ActiveRetryBudget):
+        return _attempts(picker, key, budget.max_attempts, budget)
+    allowed = "the most attempts (a whole number of at least 1), a RetryBudget or an ActiveRetryBudget"
+    return _attempts(picker, key, whole("budget", budget, 1, allowed), None)
+
+
+def _paid(own: tuple[Pool, ...], budget: RetryBudget | ActiveRetryBudget | None, first: bool) -> bool:
+    """Whether there may be one more attempt."""
     if isinstance(budget, RetryBudget):
-        # The native pickers know how to spend a budget, so one of them goes ahead: as many attempts as it gets on a
-        # pool of its own, with the same clock, so many are made here.
-        own = pools(picker)
-        most = min(budget.max_attempts, 1000)
-        names = [str(i) for i in range(most)]
-        gate: Iterator[Lease] | None = First(Pool(names, clock=own[0].clock if own else None)).attempts(budget=budget)
-    else:
-        most, gate = (
-            whole("budget", budget, 1, "the most attempts (a whole number of at least 1), or a RetryBudget"),
-            None,
-        )
-    return _attempts(picker, key, most, gate)
+        now = own[0].clock.now() if own else None
+        if not first:
+            return budget.withdraw(now=now)
+        budget.deposit(now=now)
+    elif budget is not None and not first:
+        return budget.try_acquire(sum(record.inflight for pool in own for record in pool.stats()))
+    return True
 
 
-def _attempts(picker: Picker, key: Key | None, most: int, gate: Iterator[Lease] | None) -> Iterator[Lease]:
+def _attempts(
+    picker: Picker, key: Key | None, most: int, budget: RetryBudget | ActiveRetryBudget | None
+) -> Iterator[Lease]:
     tried: list[str] = []
+    own = pools(picker)
     while len(tried) < most:
-        if gate is not None:
-            allowed = next(gate, None)
-            if allowed is None:
-                return
-            allowed.cancel()
+        if not _paid(own, budget, not tried):
+            return
         try:
-            leases = [picker.acquire(key, exclude=tried)]
-        except PickError:
-            # The first attempt says why there is nobody; later ones end when everybody has been tried.
-            if tried:
-                return
-            raise
-        tried.append(leases[0].endpoint.id)
-        # Not kept here: a lease that is dropped gives its work back.
-        yield leases.pop()
+            try:
+                leases = [picker.acquire(key, exclude=tried)]
+            except PickError:
+                # The first attempt says why there is nobody; later ones end when everybody has been tried.
+                if tried:
+                    return
+                raise
+            # Not kept here: a lease that is dropped gives its work back.
+            endpoint = leases[0].endpoint.id
+            yield leases.pop()
+        finally:
+            if tried and isinstance(budget, ActiveRetryBudget):
+                budget.release()
+        tried.append(endpoint)
 
 
 def each(n_or_keys: Any, hashed: bool) -> Sequence[Key] | int:

@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import asyncio
 
-from ._core import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
+from ._core import (
+    ActiveRetryBudget,
+    AdaptiveConcurrency,
+    Endpoint,
+    EndpointStats,
+    Latency,
+    ManualClock,
+    Pool,
+    RetryBudget,
+    SlowStart,
+    SystemClock,
+    dynamic_limit,
+)
 
-__all__ = ["Endpoint", "EndpointStats", "Latency", "ManualClock", "Pool", "RetryBudget", "SlowStart", "SystemClock"]
+__all__ = [
+    "ActiveRetryBudget",
+    "AdaptiveConcurrency",
+    "Endpoint",
+    "EndpointStats",
+    "Latency",
+    "ManualClock",
+    "Pool",
+    "RetryBudget",
+    "SlowStart",
+    "SystemClock",
+    "dynamic_limit",
+]
 
 
 async def _wait_until_drained(pool: Pool, id: str) -> None:

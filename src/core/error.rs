@@ -1,5 +1,6 @@
 //! Errors of the core, one enum an operation. The binding maps each to one class of the Python tree.
 
+use super::time::Nanos;
 use thiserror::Error;
 
 /// A value that a configuration cannot have.
@@ -45,7 +46,10 @@ pub enum PickError {
     },
     /// Eligible endpoints exist, and all have as many requests as they may.
     #[error("every eligible endpoint is at its max_inflight")]
-    Overloaded,
+    Overloaded {
+        /// When a request is likely to have ended, counted from now; `None` when nothing is known of how long they take.
+        retry_after: Option<Nanos>,
+    },
 }
 
 /// Why a lease could not be released or changed.

@@ -2,6 +2,7 @@
 //! have the built-in parents that people catch.
 
 use crate::core::error::{ConfigError, LeaseError, MetricError, PickError};
+use crate::core::time::Nanos;
 use pyo3::PyErr;
 
 mod tree {
@@ -29,7 +30,9 @@ impl From<PickError> for PyErr {
         match e {
             PickError::NoEndpoints => tree::NoEndpointsError::new_err(text),
             PickError::NoHealthyEndpoint { .. } => tree::NoHealthyEndpointError::new_err(text),
-            PickError::Overloaded => tree::OverloadedError::new_err(text),
+            PickError::Overloaded { retry_after } => {
+                tree::OverloadedError::new_err((text, retry_after.map(Nanos::as_secs_f64)))
+            }
         }
     }
 }

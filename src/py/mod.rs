@@ -6,6 +6,7 @@ mod arguments;
 mod autoscaling;
 mod averages;
 mod clock;
+mod concurrency;
 mod door;
 mod endpoint;
 mod errors;
@@ -48,6 +49,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     pickers::register(m)?;
     fastcall::register(m)?;
     averages::register(m)?;
+    concurrency::register(m)?;
     autoscaling::register(m)?;
     routing::register(m)?;
     health::register(m)?;

@@ -28,6 +28,9 @@ type Lock<T> = std::sync::Mutex<T>;
 /// deadline, None for no drain.
 type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, Option<f64>)>);
 
+/// A lease to close, the endpoint that has it, and the one that lacks it.
+type Moved = (u64, Py<Endpoint>, Py<Endpoint>);
+
 /// Held for reading by whoever is inside a pool while detached, and for writing during a fork: a child must not inherit
 /// a lock whose holder it has not got, nor half of a change.
 #[allow(clippy::disallowed_types)]
@@ -145,6 +148,22 @@ impl Pool {
         drop(before);
     }
 
+    /// Lets those who wait for this pool look again. What goes wrong there goes wrong for them alone.
+    #[inline]
+    pub fn wake(&self, py: Python<'_>) {
+        if self.core.waited().any() {
+            self.tell_waiters(py);
+        }
+    }
+
+    #[cold]
+    fn tell_waiters(&self, py: Python<'_>) {
+        let told = py.import("aibalance._queue").and_then(|queue| queue.call_method1("_wake", (self._key(),)));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    }
+
     fn change<E: Into<PyErr> + Send>(
         &self,
         py: Python<'_>,
@@ -153,6 +172,7 @@ impl Pool {
         let core = &self.core;
         detached(py, || change(core)).map_err(Into::into)?;
         self.show();
+        self.wake(py);
         Ok(())
     }
 
@@ -404,6 +424,7 @@ impl Pool {
         // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
         detached(py, || self.core.rebuild());
         self.core.expire(now);
+        self.wake(py);
         Ok(())
     }
 
@@ -421,6 +442,7 @@ impl Pool {
     #[allow(clippy::too_many_arguments)]
     fn release(
         &self,
+        py: Python<'_>,
         #[pyo3(from_py_with = arguments::lease_id)] lease_id: u64,
         outcome: Option<&Bound<'_, PyAny>>,
         status: Option<&Bound<'_, PyAny>>,
@@ -429,12 +451,63 @@ impl Pool {
         now: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let ending = Ending::from_arguments(outcome, status, latency, retry_after, now)?;
-        Ok(self.end_entered(lease_id, ending)?)
+        self.end_entered(lease_id, ending)?;
+        self.wake(py);
+        Ok(())
     }
 
     #[pyo3(signature = (lease_id, /))]
-    fn cancel(&self, #[pyo3(from_py_with = arguments::lease_id)] lease_id: u64) -> PyResult<()> {
-        Ok(self.end_entered(lease_id, Ending::plain(Outcome::Cancelled))?)
+    fn cancel(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::lease_id)] lease_id: u64) -> PyResult<()> {
+        self.end_entered(lease_id, Ending::plain(Outcome::Cancelled))?;
+        self.wake(py);
+        Ok(())
+    }
+
+    #[pyo3(signature = (max_moves, /, *, min_age=0.0, now=None))]
+    fn rebalance<'py>(
+        slf: &Bound<'py, Self>,
+        max_moves: &Bound<'py, PyAny>,
+        min_age: f64,
+        now: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("aibalance._explain")?.call_method1("_rebalance", (slf, max_moves, min_age, now))
+    }
+
+    #[pyo3(signature = (max_moves, /, *, min_age=0.0, now=None))]
+    fn _rebalance(
+        &self,
+        py: Python<'_>,
+        max_moves: usize,
+        min_age: f64,
+        #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
+    ) -> PyResult<Vec<Moved>> {
+        let (age, now) = (seconds("min_age", min_age)?, self.at(now)?);
+        let snapshot = self.core.snapshot();
+        let moves = detached(py, || self.core.rebalance(&snapshot, max_moves, age, now));
+        let at = |i: u32| snapshot.payload.get(i as usize).map(|p| p.clone_ref(py));
+        Ok(moves.iter().filter_map(|m| Some((m.lease, at(m.from)?, at(m.to)?))).collect())
+    }
+
+    /// What `_wake` calls this pool: no other one that is there at the same time.
+    fn _key(&self) -> usize {
+        Arc::as_ptr(&self.core).addr()
+    }
+
+    /// Begins to measure how long leases last, for the estimates of a queue.
+    fn _measure(&self) {
+        self.core.track_latency();
+    }
+
+    /// Somebody waits in one more queue, or in one less.
+    fn _waiting(&self, more: bool) {
+        if more { self.core.waited().enter() } else { self.core.waited().leave() }
+    }
+
+    /// How many requests could be taken now, None for any number; and how many end in a second, None when not known.
+    #[pyo3(signature = (now=None))]
+    fn _room(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<(Option<u64>, Option<f64>)> {
+        let room = self.core.room(&self.core.snapshot().view, &|_| true, self.at(now)?);
+        Ok((room.free, room.rate))
     }
 
     fn __len__(&self) -> usize {
@@ -508,6 +581,14 @@ impl Pool {
     }
 }
 
+/// An instant that was given, or the system's.
+fn at(now: Option<f64>) -> PyResult<Nanos> {
+    Ok(match now {
+        Some(now) => seconds("now", now)?,
+        None => Clock::System.now(),
+    })
+}
+
 /// A retry budget.
 #[pyclass(frozen, module = "aibalance")]
 pub(crate) struct RetryBudget {
@@ -536,6 +617,22 @@ impl RetryBudget {
         Ok(RetryBudget { core, ratio, min_per_second, max_attempts: max_attempts as u32 })
     }
 
+    #[pyo3(signature = (*, now=None))]
+    fn deposit(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
+        self.earn(at(now)?);
+        Ok(())
+    }
+
+    #[pyo3(signature = (*, now=None))]
+    fn withdraw(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<bool> {
+        Ok(self.spend(at(now)?))
+    }
+
+    #[pyo3(signature = (*, now=None))]
+    fn balance(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<f64> {
+        Ok(self.core.balance(at(now)?))
+    }
+
     fn __repr__(&self) -> String {
         format!(
             "RetryBudget(ratio={}, min_per_second={}, max_attempts={})",
@@ -554,12 +651,12 @@ impl RetryBudget {
 
 impl RetryBudget {
     /// A first attempt.
-    pub fn deposit(&self, now: Nanos) {
+    pub fn earn(&self, now: Nanos) {
         self.core.deposit(now);
     }
 
     /// A retry.
-    pub fn withdraw(&self, now: Nanos) -> bool {
+    pub fn spend(&self, now: Nanos) -> bool {
         self.core.withdraw(now)
     }
 

@@ -10,6 +10,8 @@ import pytest
 EXPORTED: dict[str, set[str]] = {
     "aibalance": {
         "AibalanceError",
+        "AdaptiveConcurrency",
+        "ActiveRetryBudget",
         "ClientSideWeightedRoundRobin",
         "Candidate",
         "Combined",
@@ -17,6 +19,7 @@ EXPORTED: dict[str, set[str]] = {
         "CustomPicker",
         "Endpoint",
         "EndpointStats",
+        "Explanation",
         "Fallback",
         "First",
         "FormatError",
@@ -30,6 +33,7 @@ EXPORTED: dict[str, set[str]] = {
         "Latency",
         "Lease",
         "LeaseError",
+        "LeaseMove",
         "LeastConnections",
         "LeastRequest",
         "LeastTime",
@@ -49,6 +53,7 @@ EXPORTED: dict[str, set[str]] = {
         "Picks",
         "Pool",
         "Prequal",
+        "Reason",
         "Recommendation",
         "Rendezvous",
         "RetryBudget",
@@ -63,8 +68,10 @@ EXPORTED: dict[str, set[str]] = {
         "SystemClock",
         "TargetTracking",
         "TrafficSplit",
+        "WaitQueue",
         "WeightedRandom",
         "__version__",
+        "dynamic_limit",
         "envoy_hash",
     },
     "aibalance.autoscaling": {

@@ -112,7 +112,7 @@ impl View {
             .flat_map(Tier::members)
             .any(|m| allow(m.index) && self.block.cell(m.slot).is_some_and(|c| c.blocked.load(Ordering::Relaxed) == 0))
         {
-            PickError::Overloaded
+            PickError::Overloaded { retry_after: None }
         } else {
             PickError::NoHealthyEndpoint { total, unhealthy, draining, zero_weight, excluded }
         }

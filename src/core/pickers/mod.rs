@@ -74,6 +74,12 @@ impl Draws {
         self.counter.store(seed, Ordering::Relaxed);
     }
 
+    /// A source that will draw what this one would.
+    #[must_use]
+    pub fn copy(&self) -> Draws {
+        Draws { counter: AtomicU64::new(self.counter.load(Ordering::Relaxed)) }
+    }
+
     /// The next 64 random bits.
     #[inline(always)]
     pub fn next<M: Mode>(&self) -> u64 {

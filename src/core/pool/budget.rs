@@ -1,7 +1,7 @@
 //! A retry budget: retries may be a share of requests, and a few more when there are few requests.
 
 use crate::core::error::ConfigError;
-use crate::core::sync::Mutex;
+use crate::core::sync::{AtomicU64, Mutex, Ordering};
 use crate::core::time::Nanos;
 
 /// After Finagle's retry budget: every request puts `ratio` of a token in, every retry takes one out, and a floor of
@@ -69,9 +69,65 @@ impl RetryBudget {
     }
 }
 
+/// Envoy's retry budget: retries in flight may be a share of all requests in flight, and a few when there are few.
+#[derive(Debug)]
+pub struct ActiveBudget {
+    ratio: f64,
+    least: u32,
+    retries: AtomicU64,
+}
+
+impl ActiveBudget {
+    /// A budget that nobody uses yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a ratio outside 0..=1.
+    pub fn new(ratio: f64, least: u32) -> Result<ActiveBudget, ConfigError> {
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(ConfigError::new("ratio", ratio, "a share of the requests in flight from 0 to 1"));
+        }
+        Ok(ActiveBudget { ratio, least, retries: AtomicU64::new(0) })
+    }
+
+    /// Begins a retry while so many requests are in flight, retries among them; false when there are enough.
+    pub fn enter(&self, inflight: u64) -> bool {
+        // Envoy cuts the share to a whole number.
+        let most = ((self.ratio * inflight as f64) as u64).max(u64::from(self.least));
+        let more = |n: u64| (n < most).then_some(n + 1);
+        self.retries.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// Ends a retry.
+    pub fn leave(&self) {
+        let _ = self.retries.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+    }
+
+    /// Retries in flight.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Acquire)
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn active_retries_are_a_share_with_a_floor() {
+        let budget = ActiveBudget::new(0.2, 3).unwrap();
+        assert_eq!((0..9).filter(|_| budget.enter(14)).count(), 3);
+        // A fifth of 24 is 4.8, cut to 4.
+        assert_eq!((0..9).filter(|_| budget.enter(24)).count(), 1);
+        assert!(!budget.enter(0));
+        budget.leave();
+        assert!(!budget.enter(15));
+        assert!(budget.enter(20));
+        assert!(!ActiveBudget::new(0.5, 0).unwrap().enter(1));
+        let fresh = ActiveBudget::new(1.0, 0).unwrap();
+        fresh.leave();
+        assert_eq!((fresh.retries(), fresh.enter(1), fresh.retries()), (0, true, 1));
+        assert!([-0.1, 1.1, f64::NAN].iter().all(|&ratio| ActiveBudget::new(ratio, 3).is_err()));
+    }
 
     #[test]
     fn retries_are_a_share_of_requests() {

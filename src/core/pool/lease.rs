@@ -161,6 +161,12 @@ impl Ledger {
         }
     }
 
+    /// All live leases, with their ids.
+    pub fn live(&self) -> impl Iterator<Item = (u64, Entry)> {
+        let id = |place: u32, generation: u32| u64::from(generation) << 32 | u64::from(place);
+        (0u32..).zip(&self.places).filter_map(move |(at, (generation, e))| e.map(|e| (id(at, *generation), e)))
+    }
+
     /// Takes out all leases that started at or before an instant.
     pub fn expire(&mut self, until: Nanos) -> Vec<Entry> {
         let mut out = Vec::new();

@@ -1,20 +1,28 @@
 //! The pool, which writes, and the pickers and leases, which read and count.
 
 pub mod budget;
+pub mod gradient;
 pub mod lease;
+pub mod limits;
 mod members;
 pub mod options;
 pub mod picker;
+mod rebalance;
+mod rehearsal;
 pub mod report;
 pub mod session;
 mod split;
+mod waiting;
 mod warmth;
 mod writer;
 
-pub use budget::RetryBudget;
+pub use budget::{ActiveBudget, RetryBudget};
+pub use gradient::{Gradient, GradientConfig};
 pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::Options;
 pub use picker::{Filter, Picker, State, Taken};
+pub use rebalance::Move;
 pub use report::{EndpointStats, Report};
 pub use session::{LetGo, Standing};
+pub use waiting::{Room, Waited};
 pub use writer::Pool;

@@ -21,7 +21,12 @@ pub struct State<L: Policy, M: Mode, P> {
 }
 
 impl<L: Policy, M: Mode, P> State<L, M, P> {
-    fn build(policy: &L, snapshot: Arc<Snapshot<P>>, before: Option<&State<L, M, P>>, draws: &Draws) -> State<L, M, P> {
+    pub(super) fn build(
+        policy: &L,
+        snapshot: Arc<Snapshot<P>>,
+        before: Option<&State<L, M, P>>,
+        draws: &Draws,
+    ) -> State<L, M, P> {
         let view = &snapshot.view;
         let split = Split::new(&view.tiers, L::KEYED, before.and_then(|state| state.split.as_ref()));
         let indexes = before.map(State::indexes).unwrap_or_default();

@@ -122,7 +122,7 @@ pub struct EndpointStats {
 }
 
 /// The part of all requests that each endpoint is due.
-fn shares(view: &View) -> Vec<f64> {
+pub(super) fn shares(view: &View) -> Vec<f64> {
     let mut shares = vec![0.0; view.slots.len()];
     for tier in &view.tiers {
         let all: f64 = tier.groups.iter().map(|group| group.share).sum();

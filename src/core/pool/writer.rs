@@ -5,6 +5,7 @@ use super::members::{Place, Writer};
 use super::options::Options;
 use super::report::Report;
 use super::session::Standing;
+use super::waiting::Waited;
 use super::warmth::Warming;
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
@@ -64,6 +65,7 @@ pub struct Pool<M: Mode, P> {
     /// When an endpoint that warms up is due for more.
     pub(super) next_warmth: AtomicU64,
     pub(super) deferred: AtomicBool,
+    pub(super) waited: Waited,
     pub(super) mode: PhantomData<M>,
 }
 
@@ -109,6 +111,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             next_change: AtomicU64::new(u64::MAX),
             next_warmth: AtomicU64::new(u64::MAX),
             deferred: AtomicBool::new(false),
+            waited: Waited::default(),
             options,
             mode: PhantomData,
         }))

@@ -233,10 +233,11 @@ impl LeaseObject {
         unsafe {
             let waits = with_lease(object, |lease| {
                 lease.end(ending);
-                lease.pool().core.rebuild_waits().then_some(lease.pool)
+                let core = &lease.pool().core;
+                (core.rebuild_waits() | core.waited().any()).then_some(lease.pool)
             });
             if let Some(pool) = waits {
-                Self::rebuild(pool);
+                Self::attend(pool);
             }
         }
     }
@@ -244,12 +245,34 @@ impl LeaseObject {
     /// # Safety
     /// Attached, and `pool` is a Pool. The lease is not borrowed: while detached, other threads may use it.
     #[cold]
-    unsafe fn rebuild(pool: Raw) {
+    unsafe fn attend(pool: Raw) {
         // SAFETY: a reference of its own keeps the pool alive whatever becomes of the lease.
         unsafe {
             let py = Python::assume_attached();
             let pool = Bound::from_borrowed_ptr(py, pool).cast_into_unchecked::<Pool>();
-            pool.get().rebuild(py);
+            if pool.get().core.rebuild_waits() {
+                pool.get().rebuild(py);
+            }
+            pool.get().wake(py);
+        }
+    }
+
+    /// Tells those who wait of a lease that was dropped. An error that is on its way stays as it is.
+    ///
+    /// # Safety
+    /// Attached, and `pool` is a Pool that its caller holds.
+    #[cold]
+    unsafe fn attend_dropped(pool: Raw) {
+        // SAFETY: as the caller promises. The error, if any, is put back as it was; waking leaves none of its own.
+        unsafe {
+            let py = Python::assume_attached();
+            let (mut kind, mut value, mut trace) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            #[allow(deprecated)]
+            ffi::PyErr_Fetch(&mut kind, &mut value, &mut trace);
+            let pool = Bound::from_borrowed_ptr(py, pool).cast_into_unchecked::<Pool>();
+            pool.get().wake(py);
+            #[allow(deprecated)]
+            ffi::PyErr_Restore(kind, value, trace);
         }
     }
 
@@ -291,6 +314,9 @@ unsafe extern "C" fn lease_dealloc(object: Raw) {
         let lease = &mut *object.cast::<LeaseObject>();
         if matches!(lease.stage, Stage::Live | Stage::Entered) {
             lease.end(Ending::plain(Outcome::Dropped));
+        }
+        if lease.pool().core.waited().any() {
+            LeaseObject::attend_dropped(lease.pool);
         }
         let (endpoint, pool, kind) = (lease.endpoint, lease.pool, ffi::Py_TYPE(object));
         deallocate(object);

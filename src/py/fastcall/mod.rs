@@ -134,9 +134,10 @@ impl<L: Policy> Door<L> {
     }
 
     /// Why nothing could be picked.
-    fn refusal(state: &CoreState<L>, filter: &Filter) -> PickError {
+    fn refusal(&self, state: &CoreState<L>, filter: &Filter) -> PickError {
         let left_out = filter.left_out(state.snapshot.payload.len());
-        state.snapshot.view.refusal(left_out, &|index| filter.allows(index))
+        let pool = self.pool.get();
+        pool.core.refusal(&state.snapshot.view, left_out, &|index| filter.allows(index), pool.clock.now())
     }
 
     /// The current state, built now if the pool has changed and the rebuild was put off: those whom the old one knows
@@ -539,7 +540,7 @@ unsafe fn pick_slowly<C: PickerClass, R: Refuse>(
         }
         match choice.and_then(|c| state.snapshot.payload.get(c.index as usize)) {
             Some(payload) => Ok(payload.clone_ref(py).into_ptr()),
-            None => R::refuse(|| Door::refusal(&state, &Filter::default())),
+            None => R::refuse(|| door.refusal(&state, &Filter::default())),
         }
     })
 }
@@ -612,7 +613,7 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
         }
         match lease {
             Some(lease) => Ok(lease.into_ptr()),
-            None => R::refuse(|| Door::refusal(&state, &filter)),
+            None => R::refuse(|| door.refusal(&state, &filter)),
         }
     })
 }

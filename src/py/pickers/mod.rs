@@ -3,6 +3,7 @@
 use crate::core::error::ConfigError;
 use crate::core::pickers::{Key, Policy};
 use crate::core::time::Nanos;
+use crate::py::concurrency::ActiveRetryBudget;
 use crate::py::door::{Names, shown};
 use crate::py::endpoint::{Endpoint, is_whole};
 use crate::py::errors::AnyPickError;
@@ -77,9 +78,57 @@ pub(crate) struct Attempts {
     acquire: Py<PyAny>,
     key: Option<Py<PyAny>>,
     pool: Py<Pool>,
-    budget: Option<Py<RetryBudget>>,
+    budget: Budget,
     most: u32,
     tried: Py<PyList>,
+    /// Whether a retry of an active budget is under way.
+    retrying: std::sync::atomic::AtomicBool,
+}
+
+/// What pays for retries.
+enum Budget {
+    /// Nothing: there are so many.
+    Free,
+    /// Tokens that first attempts earn.
+    Tokens(Py<RetryBudget>),
+    /// A share of what is in flight.
+    Active(Py<ActiveRetryBudget>),
+}
+
+impl Attempts {
+    /// The retry, if one is under way, is over.
+    fn ended(&self) {
+        if let Budget::Active(budget) = &self.budget
+            && self.retrying.swap(false, std::sync::atomic::Ordering::AcqRel)
+        {
+            budget.get().release();
+        }
+    }
+
+    /// Whether there may be one more attempt.
+    fn paid(&self, first: bool) -> bool {
+        let pool = self.pool.get();
+        match &self.budget {
+            Budget::Free => true,
+            Budget::Tokens(budget) if first => {
+                budget.get().earn(pool.clock.now());
+                true
+            }
+            Budget::Tokens(budget) => budget.get().spend(pool.clock.now()),
+            Budget::Active(_) if first => true,
+            Budget::Active(budget) => {
+                let paid = budget.get().enter(pool.core.inflight());
+                self.retrying.store(paid, std::sync::atomic::Ordering::Release);
+                paid
+            }
+        }
+    }
+}
+
+impl Drop for Attempts {
+    fn drop(&mut self) {
+        self.ended();
+    }
 }
 
 #[pymethods]
@@ -94,13 +143,9 @@ impl Attempts {
         if made >= self.most as usize {
             return Ok(None);
         }
-        if let Some(budget) = &self.budget {
-            let (budget, now) = (budget.get(), self.pool.get().clock.now());
-            if made == 0 {
-                budget.deposit(now);
-            } else if !budget.withdraw(now) {
-                return Ok(None);
-            }
+        self.ended();
+        if !self.paid(made == 0) {
+            return Ok(None);
         }
         let kw = PyDict::new(py);
         kw.set_item("exclude", tried)?;
@@ -122,15 +167,18 @@ fn attempts(
     budget: &Bound<'_, PyAny>,
 ) -> PyResult<Attempts> {
     let py = slf.py();
-    let (budget, most) = match budget.cast::<RetryBudget>() {
-        Ok(b) => (Some(b.clone().unbind()), b.get().attempts()),
-        Err(_) => match budget.extract::<u32>() {
-            Ok(n) if n > 0 && is_whole(budget) => (None, n),
+    let (budget, most) = if let Ok(b) = budget.cast::<RetryBudget>() {
+        (Budget::Tokens(b.clone().unbind()), b.get().attempts())
+    } else if let Ok(b) = budget.cast::<ActiveRetryBudget>() {
+        (Budget::Active(b.clone().unbind()), b.get().attempts())
+    } else {
+        match budget.extract::<u32>() {
+            Ok(n) if n > 0 && is_whole(budget) => (Budget::Free, n),
             _ => {
-                let allowed = "the most attempts (a whole number of at least 1), or a RetryBudget";
+                let allowed = "the most attempts (a whole number of at least 1), a RetryBudget or an ActiveRetryBudget";
                 return Err(ConfigError::new("budget", shown(budget), allowed).into());
             }
-        },
+        }
     };
     Ok(Attempts {
         acquire: slf.getattr("acquire")?.unbind(),
@@ -139,6 +187,7 @@ fn attempts(
         budget,
         most,
         tried: PyList::empty(py).unbind(),
+        retrying: std::sync::atomic::AtomicBool::new(false),
     })
 }
 
@@ -268,7 +317,7 @@ impl<L: Policy> Door<L> {
             out = Vec::with_capacity(n_or_keys.len().unwrap_or(0));
             each(self.picker.policy(), n_or_keys, hashed, |key| {
                 let Some(choice) = self.picker.pick(&state, Some(key), now) else {
-                    return Err(state.snapshot.view.refusal(0, &|_| true).into());
+                    return Err(pool.core.refusal(&state.snapshot.view, 0, &|_| true, pool.clock.now()).into());
                 };
                 out.push(choice.index);
                 if out.len().is_multiple_of(SLICE) {
@@ -312,6 +361,27 @@ impl<L: Policy> Door<L> {
             .filter_map(|c| state.snapshot.payload.get(c.index as usize))
             .map(|p| p.clone_ref(py))
             .collect())
+    }
+}
+
+impl<L: Policy> Door<L> {
+    /// The order in which the next request would try everybody, with nothing moved.
+    fn rehearsed(
+        &self,
+        py: Python<'_>,
+        key: Option<&Bound<'_, PyAny>>,
+        exclude: Option<&Bound<'_, PyAny>>,
+        subset: Option<&Bound<'_, PyAny>>,
+        now: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Py<Endpoint>>> {
+        let prepared = self.key_of(key)?;
+        let names = Names::from_arguments(exclude, subset)?;
+        let now = instant_or(self.pool.get(), now)?;
+        let state = self.latest(py);
+        let filter = names.places(&state.snapshot);
+        let order = self.picker.rehearse(&state, prepared.as_ref().map(Prepared::key), now, filter);
+        let payload = |c: &crate::core::pickers::Choice| state.snapshot.payload.get(c.index as usize);
+        Ok(order.iter().filter_map(payload).map(|p| p.clone_ref(py)).collect())
     }
 }
 
@@ -380,6 +450,51 @@ macro_rules! picker_class {
                 attempts(slf.as_any(), &slf.get().door.pool, key, budget)
             }
 
+            #[getter]
+            fn queue<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+                slf.py().import("aibalance._queue")?.call_method1("_queue_of", (slf,))
+            }
+
+            #[pyo3(signature = (key=None, /, *, timeout, priority=None, cost=None, exclude=None, subset=None), text_signature = "($self, key=None, /, *, timeout, priority=0, cost=1.0, exclude=(), subset=None)")]
+            #[allow(clippy::too_many_arguments)]
+            fn acquire_when_free<'py>(
+                slf: &Bound<'py, Self>,
+                key: Option<Bound<'py, PyAny>>,
+                timeout: Bound<'py, PyAny>,
+                priority: Option<Bound<'py, PyAny>>,
+                cost: Option<Bound<'py, PyAny>>,
+                exclude: Option<Bound<'py, PyAny>>,
+                subset: Option<Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let timeout = Some(timeout);
+                let given = [("timeout", timeout), ("priority", priority), ("cost", cost), ("exclude", exclude), ("subset", subset)];
+                crate::py::pickers::waiting::call(slf.as_any(), "aibalance._queue", "_acquire_when_free", key, &given)
+            }
+
+            #[pyo3(signature = (key=None, /, *, exclude=None, subset=None, now=None), text_signature = "($self, key=None, /, *, exclude=(), subset=None, now=None)")]
+            fn explain<'py>(
+                slf: &Bound<'py, Self>,
+                key: Option<Bound<'py, PyAny>>,
+                exclude: Option<Bound<'py, PyAny>>,
+                subset: Option<Bound<'py, PyAny>>,
+                now: Option<Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let given = [("exclude", exclude), ("subset", subset), ("now", now)];
+                crate::py::pickers::waiting::call(slf.as_any(), "aibalance._explain", "_explain", key, &given)
+            }
+
+            #[pyo3(signature = (key, exclude, subset, now, /))]
+            fn _rehearse(
+                &self,
+                py: Python<'_>,
+                key: Option<&Bound<'_, PyAny>>,
+                exclude: Option<&Bound<'_, PyAny>>,
+                subset: Option<&Bound<'_, PyAny>>,
+                now: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<Vec<Py<Endpoint>>> {
+                self.door.rehearsed(py, key, exclude, subset, now)
+            }
+
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
                 let mut out = format!("{}({}", stringify!($name), self.door.pool.bind(py).repr()?);
                 for (key, value) in self.keywords(py)? {
@@ -426,6 +541,7 @@ mod hashing;
 mod load;
 mod reported;
 mod round_robin;
+mod waiting;
 
 pub(crate) use chance::{JoinIdleQueue, WeightedRandom};
 pub(crate) use connections::{First, LeastConnections};
