@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod arguments;
 mod autoscaling;
 mod averages;
+mod capacity;
 mod clock;
 mod door;
 mod endpoint;
@@ -49,6 +50,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     fastcall::register(m)?;
     averages::register(m)?;
     autoscaling::register(m)?;
+    capacity::register(m)?;
     routing::register(m)?;
     health::register(m)?;
     simulation::register(m)?;
