@@ -199,13 +199,13 @@ def mixed_instances_sweep(i: Case) -> Case:
 
 
 def price_per_unit_hour(i: Case) -> Case:
-    price = CostModel.per_unit(i["spot_price"], i["weight"])
+    price = CostModel().per_unit(i["spot_price"], i["weight"])
     # The recording keeps ten decimals, the document three of them, with a half rounded up.
     return {"price_per_unit": round(price, 10), "documented_rounded": math.floor(price * 1000 + 0.5) / 1000}
 
 
 def weighted_overshoot(i: Case) -> Case:
-    after = MixedInstancesPolicy.weighted(
+    after = MixedInstancesPolicy().weighted(
         i["current"], add=i["add_units"], weight=i["launched_weight"], max_capacity=i["max"]
     )
     return {"desired": after[0], "current_capacity": after[1]}

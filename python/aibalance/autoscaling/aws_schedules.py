@@ -187,9 +187,7 @@ class PredictiveScaling(CloudPolicy):
 
         Values are finite and 0 or more, from 1 to 527040 of them. Raises ConfigError, and changes nothing.
         """
-        self._native.learn(
-            {"values": [v if isinstance(v, int) else float(v) for v in values], "start": start, "period": period}
-        )
+        self._native.learn({"values": list(values), "start": start, "period": period})
 
     def reset_max_capacity(self) -> None:
         """Sets the upper bound back to `max_capacity`."""

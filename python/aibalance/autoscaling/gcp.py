@@ -1,7 +1,7 @@
 """Google's autoscalers: managed instance groups of Compute Engine, and Cloud Run.
 
-Sources: Compute Engine v1, AutoscalingPolicy and Backend (discovery document, revision 20261106); Google Cloud's pages on
-autoscaler decisions and on instance autoscaling in Cloud Run.
+Sources: Compute Engine v1, AutoscalingPolicy and Backend (discovery document, revision 20261106); Google Cloud's pages
+on autoscaler decisions and on instance autoscaling in Cloud Run.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class ScaleInLimit:
 class ScalingSchedule:
     """A floor from a cron expression on, for a while.
 
-    `recurrence`: five fields. `duration`: seconds, 300 or more. `min_required_replicas`: the floor. `time_zone` ("UTC"):
-    an IANA name. Of several active ones the greatest floor counts.
+    `recurrence`: five fields. `duration`: seconds, 300 or more. `min_required_replicas`: the floor. `time_zone`
+    ("UTC"): an IANA name. Of several active ones the greatest floor counts.
 
     >>> ScalingSchedule(recurrence="0 8 * * *", duration=3600, min_required_replicas=8).time_zone
     'UTC'
@@ -86,9 +86,9 @@ class ManagedInstanceGroup(CloudPolicy):
     Observations: `current` the instances that serve; those that initialize are `warming` and do not count in the
     metrics. Without a value for any signal the size stays.
 
-    `signals`: `GroupSignal`s. `min_replicas` (1), `max_replicas`: bounds. `mode` ("on"): "only_scale_out" never removes,
-    "off" never changes anything. `stabilization_period` (600.0): seconds, 0 to 3600; the size serves the peak of it.
-    `scale_in_limit` (None): a `ScaleInLimit`. `schedules` (()): up to 128 `ScalingSchedule`s; these raise the floor
+    `signals`: `GroupSignal`s. `min_replicas` (1), `max_replicas`: bounds. `mode` ("on"): "only_scale_out" never
+    removes, "off" never changes anything. `stabilization_period` (600.0): seconds, 0 to 3600; the size serves the peak
+    of it. `scale_in_limit` (None): a `ScaleInLimit`. `schedules` (()): up to 128 `ScalingSchedule`s; these raise the floor
     only, and need Unix time and the extra `schedules`. `clock` (None): Unix time.
     Raises ConfigError. Source: see the module. Choice: of a percentage that is no whole instance, none goes.
 

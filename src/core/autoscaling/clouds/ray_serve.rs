@@ -184,6 +184,9 @@ impl CloudPolicy for RayServe {
             decision = if total > 0.0 { whole(self.upscaling.ceil()).max(target) } else { target };
             if total > 0.0 {
                 tale.detail("cold_start", Plain::Flag(true));
+            } else if target == 0 {
+                // Nothing runs and nothing is wanted: that is a hold, and ends what waited.
+                self.waiting = None;
             }
         } else {
             let running = current as f64;
