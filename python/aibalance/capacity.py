@@ -162,7 +162,7 @@ class RefreshBatch(NamedTuple):
     """
 
     at: float
-    count: int
+    instances: int
     replaced: int
     checkpoint: int | None
 
@@ -178,7 +178,7 @@ class InstanceRefresh:
     Raises ConfigError.
 
     >>> refresh = InstanceRefresh(min_healthy=80, checkpoints=(20, 50), checkpoint_delay=900, warmup=600)
-    >>> [(b.at, b.count) for b in refresh.timeline(10)]
+    >>> [(b.at, b.instances) for b in refresh.timeline(10)]
     [(0.0, 2), (1500.0, 2), (2100.0, 1)]
     """
 

@@ -262,7 +262,7 @@ def instance_refresh_timeline(i: Case) -> Case:
         return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}"
 
     batches = refresh.timeline(i["group"])
-    out: Case = {"replacements": [{"t": clock(b.at), "n": b.count} for b in batches]}
+    out: Case = {"replacements": [{"t": clock(b.at), "n": b.instances} for b in batches]}
     last = i["checkpoint_pct"][-1]
     out[f"pct_complete_{last}_at"] = clock(next(b.at for b in batches if b.checkpoint == last) + warmup)
     return out

@@ -25,7 +25,7 @@ def _library() -> Any:
     return cronsim
 
 
-def check(field: str, expression: str, time_zone: str) -> None:
+def check(field: str, expression: object, time_zone: object) -> None:
     """Raises ConfigError unless both can be used: five fields, an IANA name."""
     if not isinstance(time_zone, str):
         raise ConfigError(f"{field}.time_zone: {time_zone!r} is not allowed; an IANA name such as Europe/Berlin")

@@ -61,8 +61,9 @@ class SimpleScaling(CloudPolicy):
     clock: Clock | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.alarm, list):
-            object.__setattr__(self, "alarm", tuple(self.alarm))
+        alarm: object = self.alarm
+        if isinstance(alarm, list):
+            object.__setattr__(self, "alarm", tuple(alarm))
         self._begin("simple_scaling", self.clock)
 
 

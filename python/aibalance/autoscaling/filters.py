@@ -53,9 +53,9 @@ class _Filter(CloudPolicy):
 
     def rejected(self, recommendation: Recommendation) -> None:
         """Takes back, in the policy, the assumption that this recommendation was carried out, if it is the last one."""
-        result, inner = getattr(self, "_last", (None, None))
-        if result is not None and result == recommendation and result.desired == inner.desired:
-            self.policy.rejected(inner)
+        last: tuple[Recommendation, Recommendation] | None = getattr(self, "_last", None)
+        if last is not None and last[0] == recommendation and last[0].desired == last[1].desired:
+            self.policy.rejected(last[1])
 
     def state(self) -> dict[str, Any]:
         """The memory of the filter and of its policy, as a plain dictionary that JSON can carry."""
@@ -63,7 +63,8 @@ class _Filter(CloudPolicy):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes over what `state()` gave. Raises ConfigError, and changes nothing, if it does not fit."""
-        if not isinstance(state, dict) or "policy" not in state:
+        given: object = state
+        if not isinstance(given, dict) or "policy" not in given:
             raise ConfigError(f"state: {type(state).__name__} is not allowed; a dictionary, as state() gives")
         own = {key: value for key, value in state.items() if key != "policy"}
         before = self._engine.state()

@@ -88,8 +88,8 @@ class ManagedInstanceGroup(CloudPolicy):
 
     `signals`: `GroupSignal`s. `min_replicas` (1), `max_replicas`: bounds. `mode` ("on"): "only_scale_out" never
     removes, "off" never changes anything. `stabilization_period` (600.0): seconds, 0 to 3600; the size serves the peak
-    of it. `scale_in_limit` (None): a `ScaleInLimit`. `schedules` (()): up to 128 `ScalingSchedule`s; these raise the floor
-    only, and need Unix time and the extra `schedules`. `clock` (None): Unix time.
+    of it. `scale_in_limit` (None): a `ScaleInLimit`. `schedules` (()): up to 128 `ScalingSchedule`s; these raise the
+    floor only, and need Unix time and the extra `schedules`. `clock` (None): Unix time.
     Raises ConfigError. Source: see the module. Choice: of a percentage that is no whole instance, none goes.
 
     >>> policy = ManagedInstanceGroup(signals=[GroupSignal("cpu", 0.6)], max_replicas=50)
@@ -118,7 +118,7 @@ class ManagedInstanceGroup(CloudPolicy):
             _cron.check(f"schedules[{n}]", s.recurrence, s.time_zone)
             if not _real(s.duration) or not 300 <= s.duration <= 31_536_000:
                 raise ConfigError(f"schedules[{n}].duration: {s.duration!r} is not allowed; seconds from 300 to a year")
-            floor = s.min_required_replicas
+            floor: object = s.min_required_replicas
             if not isinstance(floor, int) or isinstance(floor, bool) or not 0 <= floor < 2**31:
                 raise ConfigError(
                     f"schedules[{n}].min_required_replicas: {floor!r} is not allowed; a whole number of 0 or more"

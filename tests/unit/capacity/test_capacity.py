@@ -51,7 +51,7 @@ def test_a_refresh() -> None:
     assert InstanceRefresh(min_healthy=100, max_healthy=120).batch(10) == 2
     assert InstanceRefresh().batch(0) == 0
     plain = InstanceRefresh(min_healthy=50, warmup=60)
-    assert [(b.at, b.count) for b in plain.timeline(4)] == [(0.0, 2), (60.0, 2)]
+    assert [(b.at, b.instances) for b in plain.timeline(4)] == [(0.0, 2), (60.0, 2)]
     assert [b.at for b in InstanceRefresh(min_healthy=50).timeline(4, grace=30.0)] == [0.0, 30.0]
     assert [b.at for b in InstanceRefresh(min_healthy=50).timeline(4, default_warmup=0.0, grace=30.0)] == [0.0, 0.0]
     delayed = InstanceRefresh(min_healthy=50, warmup=60, checkpoints=[50, 100], checkpoint_delay=100)
