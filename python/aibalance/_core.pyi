@@ -88,9 +88,6 @@ _Array: TypeAlias = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray
 _HealthStatus: TypeAlias = Literal[
     "initial", "warming", "healthy", "degraded", "unhealthy", "draining", "unused", "unavailable"
 ]
-_Clock: TypeAlias = SystemClock | ManualClock
-_Endpoints: TypeAlias = Iterable[Endpoint | str]
-_Array: TypeAlias = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.uint32] | npt.NDArray[np.int32]
 
 # Clocks
 

@@ -11,7 +11,7 @@ import pytest
 
 import aibalance
 from aibalance.autoscaling.policy import NativePolicy
-from tests.conformance import alb, cloud, clouds, kinds
+from tests.conformance import alb, cloud, clouds, kinds, routing
 from tests.conformance.__main__ import main
 from tests.conformance.bundled import VECTORS
 from tests.conformance.recording import load
@@ -121,6 +121,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(alb, name, counting(name, getattr(alb, name)))
     for name in ("Pool", "SlowStart"):
         monkeypatch.setattr(aibalance, name, counting(name, getattr(aibalance, name)))
+    for name in ("Router", "Rule"):
+        monkeypatch.setattr(routing, name, counting(name, getattr(routing, name)))
     for name in ASKED:
         monkeypatch.setattr(clouds, name, counting(name, getattr(clouds, name)))
     return calls
