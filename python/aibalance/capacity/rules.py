@@ -1,10 +1,4 @@
-"""What capacity is made of: warm pools, on-demand and spot, refreshes, lifecycle hooks, backends, and what it costs.
-
-These are the rules, in frozen objects; a group that lives through launch, warm-up and termination is not here yet.
-
->>> from aibalance.capacity import MixedInstancesPolicy
->>> MixedInstancesPolicy(on_demand_base=10, on_demand_percent_above_base=50).split(30)
-Split(on_demand=20, spot=10)
+"""The rules, in frozen objects.
 
 Sources: EC2 Auto Scaling user guide (last public Markdown edition, 2023-06), Compute Engine v1.
 """
@@ -15,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ._core import CapacityRules
-from ._errors import ConfigError
+from .._core import CapacityRules
+from .._errors import ConfigError
 
 __all__ = [
     "Backend",
