@@ -32,7 +32,7 @@ pub fn apply_factor(desired: f64, current: i64, upscaling: f64, downscaling: f64
 pub fn at_capacity(replicas: i64, percent: Option<f64>) -> i64 {
     match percent {
         None => replicas,
-        Some(p) if p == 100.0 => replicas,
+        Some(100.0) => replicas,
         Some(p) if p == 0.0 || replicas == 0 => 0,
         Some(p) => {
             let hundredths = replicas as f64 * p;
