@@ -11,7 +11,9 @@ from ._queue import WaitQueue
 __all__ = [
     "ActiveRetryBudget",
     "AdaptiveConcurrency",
+    "CapacityRules",
     "ClientSideWeightedRoundRobin",
+    "CloudEngine",
     "DnsDraws",
     "Endpoint",
     "EndpointStats",
@@ -72,10 +74,13 @@ __all__ = [
     "_simulate_balancer_seed",
     "_simulate_work_sums",
     "_target_group_zones",
+    "adjust_to_capacity",
     "dynamic_limit",
     "envoy_hash",
     "expected_left",
     "round_percent_change",
+    "round_to_gangs",
+    "scale_by_factor",
 ]
 
 __version__: str
@@ -1764,6 +1769,49 @@ def _hpa_replicas(
 ) -> tuple[int, int, int | None, float, bool]: ...
 
 @final
+class CloudEngine:
+    def __new__(cls, kind: str, config: dict[str, Any]) -> Self: ...
+    def recommend(
+        self, observation: Observation | Mapping[str, Any], now: float, given: dict[str, Any] | None = None
+    ) -> Recommendation: ...
+    @staticmethod
+    def asked(observation: Observation | Mapping[str, Any]) -> int: ...
+    def record(self, name: str, value: float | None, at: float) -> None: ...
+    def learn(self, given: dict[str, Any]) -> None: ...
+    def rejected(self, recommendation: Recommendation) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+@final
+class CapacityRules:
+    @staticmethod
+    def warm_pool_size(max_size: int, desired: int, prepared: int | None, min_size: int) -> int: ...
+    @staticmethod
+    def warm_pool_scale_out(available: int, increase: int, desired: int, max_size: int) -> tuple[int, int, int]: ...
+    @staticmethod
+    def warm_pool_scale_in(decrease: int, reuse: bool) -> tuple[int, int, int]: ...
+    @staticmethod
+    def split(desired: int, base: int, percent_above: int) -> tuple[int, int]: ...
+    @staticmethod
+    def pools(instance_types: int, zones: int, lowest: int) -> tuple[int, int]: ...
+    @staticmethod
+    def weighted_after(current: int, units: int, weight: int, max_size: int) -> tuple[int, int]: ...
+    @staticmethod
+    def rebalance_ceiling(max_size: int) -> int: ...
+    @staticmethod
+    def batch(desired: int, min_healthy: int, max_healthy: int | None) -> int: ...
+    @staticmethod
+    def checkpoints(
+        desired: int, percents: Sequence[int], before: int, replaced: int
+    ) -> tuple[list[int], int | None]: ...
+    @staticmethod
+    def timeline(
+        desired: int, size: int, percents: Sequence[int], warmup: float, delay: float
+    ) -> list[tuple[float, int, int, int | None]]: ...
+    @staticmethod
+    def blended(all_on_demand: float, on_demand_share: float, spot_discount: float) -> float: ...
+
+@final
 class KnativeEngine:
     def __new__(cls, config: object) -> Self: ...
     def recommend(self, observation: Observation | Mapping[str, Any], now: float) -> Recommendation: ...
@@ -1905,6 +1953,37 @@ def _keda_fallback(
     ready: int,
 ) -> tuple[int | None, bool, bool, bool, int | None, Literal["Happy", "Failing"] | None]: ...
 def round_percent_change(change: float, /) -> int: ...
+def scale_by_factor(
+    desired: float, current: int, /, *, upscaling_factor: float = 1.0, downscaling_factor: float = 1.0
+) -> int:
+    """What Ray Serve makes of the replicas that a policy asks for, by its scaling factors.
+
+    `current + factor * (desired - current)`, rounded up; at least one fewer where `desired` is fewer. From 0 replicas
+    the factor does not count. The result may be negative; bounds come after. Raises ConfigError.
+    Source: Ray 2.60.0, `_apply_scaling_factors`.
+
+    >>> from aibalance.autoscaling import scale_by_factor
+    >>> scale_by_factor(20, 10, upscaling_factor=0.5)
+    15
+    """
+
+def adjust_to_capacity(replicas: int, target_capacity: float | None, /) -> int:
+    """A number of replicas at `target_capacity` percent: rounded half up, at least 1 unless either is 0.
+
+    None is all of it. Raises ConfigError. Source: Ray 2.60.0, `get_capacity_adjusted_num_replicas`.
+
+    >>> from aibalance.autoscaling import adjust_to_capacity
+    >>> adjust_to_capacity(3, 50)
+    2
+    """
+
+def round_to_gangs(replicas: int, gang_size: int, /) -> int:
+    """The next multiple of `gang_size`. Raises ConfigError. Source: Ray 2.60.0, `GangSchedulingAutoscalingPolicy`.
+
+    >>> from aibalance.autoscaling import round_to_gangs
+    >>> round_to_gangs(5, 4)
+    8
+    """
 
 # Simulation
 

@@ -1,5 +1,6 @@
 //! The binding of the scaling policies: reads configuration and observations, locks shortly, converts the answer.
 
+mod clouds;
 mod config;
 mod hpa;
 mod keda;
@@ -132,6 +133,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyObservation>()?;
     m.add_class::<PyRecommendation>()?;
     m.add_function(wrap_pyfunction!(round_percent_change, m)?)?;
+    clouds::register(m)?;
     hpa::register(m)?;
     keda::register(m)?;
     knative::register(m)?;

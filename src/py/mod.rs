@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod arguments;
 mod autoscaling;
 mod averages;
+mod capacity;
 mod clock;
 mod concurrency;
 mod door;
@@ -51,6 +52,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     averages::register(m)?;
     concurrency::register(m)?;
     autoscaling::register(m)?;
+    capacity::register(m)?;
     routing::register(m)?;
     health::register(m)?;
     simulation::register(m)?;

@@ -18,7 +18,7 @@ from aibalance.autoscaling import (
     warm_metric,
 )
 
-from . import alb, health
+from . import alb, clouds, health
 from .model import Result
 
 Case = dict[str, Any]
@@ -240,6 +240,7 @@ ADAPTERS: dict[str, Adapter] = {
         knative_desired,
         knative_panic,
         *alb.FAMILIES,
+        *clouds.FAMILIES,
     )
 }
 

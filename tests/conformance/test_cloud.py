@@ -12,7 +12,7 @@ import pytest
 import aibalance
 import aibalance.health
 from aibalance.autoscaling.policy import NativePolicy
-from tests.conformance import alb, cloud, kinds, routing
+from tests.conformance import alb, cloud, clouds, kinds, routing
 from tests.conformance.__main__ import main
 from tests.conformance.bundled import VECTORS
 from tests.conformance.recording import load
@@ -45,7 +45,69 @@ FAMILIES = {
     "alb_routing_failover": 3,
     "alb_zone_failover": 2,
     "alb_zone_failover_validation": 1,
+    "ray_desired_replicas": 21,
+    "ray_scaling_factor": 10,
+    "ray_target_capacity": 6,
+    "ray_gang_rounding": 3,
+    "ray_downscale_sequence": 1,
+    "ray_delay_timeline": 4,
+    "predictive_effective_max": 3,
+    "predictive_hourly_action": 2,
+    "predictive_prelaunch": 1,
+    "scheduled_cron": 2,
+    "scheduled_action": 2,
+    "mixed_instances_split": 8,
+    "mixed_instances_sweep": 9,
+    "price_per_unit_hour": 3,
+    "weighted_overshoot": 1,
+    "weighted_unit_availability": 1,
+    "warm_pool_size": 7,
+    "warm_pool_scale_out": 1,
+    "warm_pool_scale_in": 1,
+    "instance_refresh_batch": 3,
+    "instance_refresh_checkpoint": 1,
+    "instance_refresh_timeline": 1,
+    "instance_refresh_warmup_fallback": 2,
+    "lifecycle_global_timeout": 3,
+    "az_rebalance_ceiling": 3,
+    "blended_cost": 4,
+    "gcp_mig_recommended_raw": 4,
+    "gcp_mig_stabilization": 2,
+    "gcp_scale_in_control": 2,
+    "gcp_multi_signal": 1,
+    "gcp_schedule_overlap": 1,
+    "gcp_mode": 2,
+    "gcp_single_instance_assignment": 1,
+    "gcp_lb_autoscale": 1,
+    "gcp_capacity_scaler": 3,
+    "gcp_backend_capacity": 1,
+    "cloud_run_concurrency": 4,
+    "azure_flapping": 7,
+    "azure_queue_threshold": 2,
+    "azure_queue_scale_in": 1,
+    "azure_any_all": 2,
+    "azure_multi_out": 1,
+    "azure_manual_reset": 1,
+    "azure_metric_missing": 1,
+    "aibrix_apa": 5,
 }
+
+# Families that are decided by other things than a policy's recommend().
+ASKED = (
+    "Backend",
+    "CostModel",
+    "InstanceRefresh",
+    "LifecycleHook",
+    "ManagedInstanceGroup",
+    "MixedInstancesPolicy",
+    "PredictiveScaling",
+    "ScheduledScaling",
+    "WarmPool",
+    "adjust_to_capacity",
+    "rebalance_ceiling",
+    "round_to_gangs",
+    "scale_by_factor",
+)
 
 
 @pytest.fixture
@@ -65,11 +127,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(cloud, name, counting(name, getattr(cloud, name)))
     for name in ("HealthState", "TargetGroupHealth"):
         monkeypatch.setattr(alb, name, counting(name, getattr(alb, name)))
-    monkeypatch.setattr(routing, "Router", counting("Router", routing.Router))
     kind = aibalance.health.TargetGroupAttributes
     monkeypatch.setattr(aibalance.health, "TargetGroupAttributes", counting("TargetGroupAttributes", kind))
-    for name in ("SlowStart", "Pool"):
+    for name in ("Pool", "SlowStart"):
         monkeypatch.setattr(aibalance, name, counting(name, getattr(aibalance, name)))
+    for name in ("Router", "Rule"):
+        monkeypatch.setattr(routing, name, counting(name, getattr(routing, name)))
+    for name in ASKED:
+        monkeypatch.setattr(clouds, name, counting(name, getattr(clouds, name)))
     return calls
 
 

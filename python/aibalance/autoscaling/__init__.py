@@ -9,7 +9,12 @@
 from __future__ import annotations
 
 from .._core import Observation, Pods, Recommendation, round_percent_change
+from .aibrix import AibrixApa
 from .aws import Combined, Step, StepScaling, TargetTracking, effective_warmup, warm_metric
+from .aws_schedules import PredictiveScaling, ScheduledAction, ScheduledScaling, SimpleScaling
+from .azure import AzureAutoscale, AzureRule
+from .filters import FlappingGuard, ScaleInControl, ScaleOutThreshold, StabilizationWindow, Tolerance
+from .gcp import CloudRun, GroupSignal, ManagedInstanceGroup, ScaleInLimit, ScalingSchedule
 from .hpa import (
     Behavior,
     ExternalMetric,
@@ -23,28 +28,50 @@ from .hpa import (
 from .keda import KedaScaledObject
 from .knative import KnativePodAutoscaler
 from .policy import Clock, Policy
+from .ray_serve import RayServeAutoscaler, adjust_to_capacity, round_to_gangs, scale_by_factor
 
 __all__ = [
+    "AibrixApa",
+    "AzureAutoscale",
+    "AzureRule",
     "Behavior",
     "Clock",
+    "CloudRun",
     "Combined",
     "ExternalMetric",
+    "FlappingGuard",
+    "GroupSignal",
     "HorizontalPodAutoscaler",
     "KedaScaledObject",
     "KnativePodAutoscaler",
+    "ManagedInstanceGroup",
     "ObjectMetric",
     "Observation",
     "Pods",
     "PodsMetric",
     "Policy",
+    "PredictiveScaling",
+    "RayServeAutoscaler",
     "Recommendation",
     "ResourceMetric",
+    "ScaleInControl",
+    "ScaleInLimit",
+    "ScaleOutThreshold",
     "ScalingPolicy",
     "ScalingRules",
+    "ScalingSchedule",
+    "ScheduledAction",
+    "ScheduledScaling",
+    "SimpleScaling",
+    "StabilizationWindow",
     "Step",
     "StepScaling",
     "TargetTracking",
+    "Tolerance",
+    "adjust_to_capacity",
     "effective_warmup",
     "round_percent_change",
+    "round_to_gangs",
+    "scale_by_factor",
     "warm_metric",
 ]

@@ -4,6 +4,7 @@
 //! a pure function of those and of the memory; there is no clock and no chance in here.
 
 pub mod alarm;
+pub mod clouds;
 pub mod combined;
 pub mod hpa;
 pub mod keda;
