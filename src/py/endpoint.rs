@@ -285,7 +285,7 @@ impl Endpoint {
 }
 
 /// How a pool averages latencies.
-#[pyclass(frozen, module = "aibalance", eq)]
+#[pyclass(frozen, module = "aibalance", eq, skip_from_py_object)]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Latency(pub CoreLatency);
 

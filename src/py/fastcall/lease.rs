@@ -118,8 +118,8 @@ unsafe fn with_lease<T>(object: Raw, body: impl FnOnce(&mut LeaseObject) -> T) -
         #[cfg(Py_GIL_DISABLED)]
         {
             let py = Python::assume_attached();
-            let lease = Bound::ref_from_ptr(py, &object);
-            pyo3::sync::critical_section::with_critical_section(lease, || body(&mut *object.cast::<LeaseObject>()))
+            let lease = Borrowed::from_ptr(py, object);
+            pyo3::sync::critical_section::with_critical_section(&lease, || body(&mut *object.cast::<LeaseObject>()))
         }
     }
 }

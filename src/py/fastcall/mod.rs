@@ -171,12 +171,12 @@ pub(crate) trait PickerClass: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_stru
 /// # Safety
 /// Attached, and `object` is an instance of `C` that outlives the result.
 #[inline(always)]
-unsafe fn self_of<'a, C>(py: Python<'a>, object: &'a Raw) -> &'a C
+unsafe fn self_of<'a, C>(_: Python<'a>, object: &'a Raw) -> &'a C
 where
     C: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync,
 {
-    // SAFETY: as the caller promises.
-    unsafe { Bound::ref_from_ptr(py, object).cast_unchecked::<C>() }.get()
+    // SAFETY: as the caller promises; `Py` is a transparent wrapper around a pointer that is not null.
+    unsafe { &*ptr::from_ref(object).cast::<Py<C>>() }.get()
 }
 
 /// Runs a slow path: errors are raised, and a panic becomes InternalError.
