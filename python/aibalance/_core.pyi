@@ -47,6 +47,7 @@ __all__ = [
     "RoundRobin",
     "RouteEngine",
     "ScalingEngine",
+    "SlowStart",
     "SourceHash",
     "StickyTable",
     "SystemClock",
@@ -83,9 +84,6 @@ _Array: TypeAlias = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray
 _HealthStatus: TypeAlias = Literal[
     "initial", "warming", "healthy", "degraded", "unhealthy", "draining", "unused", "unavailable"
 ]
-_Clock: TypeAlias = SystemClock | ManualClock
-_Endpoints: TypeAlias = Iterable[Endpoint | str]
-_Array: TypeAlias = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.uint32] | npt.NDArray[np.int32]
 
 # Clocks
 
@@ -420,6 +418,7 @@ class SlowStart:
         0.5176
         """
     def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[float], dict[str, Any]]: ...
 
 @final
 class Pool:

@@ -80,8 +80,8 @@ class CustomPicker(ABC):
     def candidates(
         self, *, exclude: Names | None = (), subset: Names | None = None, now: float | None = None
     ) -> list[Candidate]:
-        """Who may take a request now: those who are due a part of the requests (`stats.share`), by priority, health, zone
-        and panic; when none of them can take one, the first who help out."""
+        """Who may take a request now: those who are due a part of the requests (`stats.share`), by priority, health,
+        zone and panic; when none of them can take one, the first who help out."""
         without, within = names_of(exclude), None if subset is None else names_of(subset)
         able = [
             Candidate(endpoint, stats)

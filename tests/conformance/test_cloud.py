@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+import aibalance
 from aibalance.autoscaling.policy import NativePolicy
-from tests.conformance import alb, cloud, kinds
+from tests.conformance import alb, cloud, kinds, routing
 from tests.conformance.__main__ import main
 from tests.conformance.bundled import VECTORS
 from tests.conformance.recording import load
@@ -31,6 +32,13 @@ FAMILIES = {
     "warmup_scale_in_block": 1,
     "knative_desired": 1,
     "knative_panic": 2,
+    "slow_start_rules": 6,
+    "slow_start_share": 5,
+    "slow_start_distribution": 1,
+    "alb_path_match": 7,
+    "alb_host_match": 2,
+    "alb_rule_priority": 2,
+    "alb_weighted_target_groups": 3,
     "alb_health_sequence": 6,
     "alb_deregistration": 3,
     "alb_routing_failover": 3,
@@ -56,6 +64,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(cloud, name, counting(name, getattr(cloud, name)))
     for name in ("HealthState", "TargetGroupHealth"):
         monkeypatch.setattr(alb, name, counting(name, getattr(alb, name)))
+    monkeypatch.setattr(routing, "Router", counting("Router", routing.Router))
+    for name in ("SlowStart", "Pool"):
+        monkeypatch.setattr(aibalance, name, counting(name, getattr(aibalance, name)))
     return calls
 
 

@@ -147,10 +147,12 @@ class _Run:
         for backup in (False, True):
             level = [s for s in self.seen.values() if s.endpoint.backup is backup and s.weight > 0 and not s.draining]
             levels.append((level, *([s for s in level if s.health == h] for h in ("healthy", "degraded"))))
-        able = [[min(100, 140 * len(part) // len(level)) if level else 0 for part in parts] for level, *parts in levels]
+        able: list[list[int]] = [
+            [min(100, 140 * len(part) // len(level)) if level else 0 for part in parts] for level, *parts in levels
+        ]
         panics = [
             bool(level)
-            and sum(map(sum, able)) < 100
+            and sum(sum(two) for two in able) < 100
             and 100 * (len(healthy) + len(degraded)) < 100 * self.script.panic_threshold * len(level)
             for level, healthy, degraded in levels
         ]
@@ -161,7 +163,7 @@ class _Run:
         for i, (level, healthy, degraded) in enumerate(levels):
             if i == asked and panics[i]:
                 first = level
-            elif i == asked and sum(able[i]) and able[i][0] * 100 // min(100, sum(able[i])) < 100:
+            elif i == asked and (total := sum(able[i], 0)) and able[i][0] * 100 // min(100, total) < 100:
                 first = healthy + degraded
             elif i == asked:
                 first = healthy

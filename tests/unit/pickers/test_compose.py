@@ -120,7 +120,8 @@ def test_a_picker_of_ones_own_does_all_that_the_built_in_ones_do() -> None:
 
 
 def test_candidates_are_who_may_take_it_now() -> None:
-    pool = strict("a", "b", Endpoint("c", backup=True), Endpoint("d", weight=0), Endpoint("e", max_inflight=1))
+    endpoints = ["a", "b", Endpoint("c", backup=True), Endpoint("d", weight=0), Endpoint("e", max_inflight=1)]
+    pool = strict(*endpoints, failover="backup")
     picker = Least(pool)
     seen = lambda **names: [one.stats.id for one in picker.candidates(**names)]  # noqa: E731
     assert seen() == ["a", "b", "e"]
