@@ -60,12 +60,12 @@ loom:
 	RUSTFLAGS="--cfg loom" cargo test --quiet --test loom --target-dir $(TARGET)/loom
 
 # On an interpreter without a GIL, where there is one: scripts/free-threaded-python builds it.
-FREE_THREADED := $(if $(AIBALANCE_FREE_THREADED),$(AIBALANCE_FREE_THREADED),$(shell command -v python3.14t))
+FREE_THREADED := $(if $(AIBALANCE_FREE_THREADED),$(AIBALANCE_FREE_THREADED),$(shell command -v python3.14t || command -v python3.13t))
 free-threaded: tools
 	@if [ -n "$(FREE_THREADED)" ]; then \
 		scripts/free-threaded-tests "$(FREE_THREADED)" "$(abspath $(TARGET))" "$(VENV)/bin/maturin"; \
 	else \
-		echo "make: no Python without a GIL (AIBALANCE_FREE_THREADED, or python3.14t on PATH): its tests are skipped"; \
+		echo "make: no Python without a GIL (AIBALANCE_FREE_THREADED, or python3.14t or python3.13t on PATH): its tests are skipped"; \
 	fi
 
 types: build

@@ -1,9 +1,10 @@
 """Two threads against one, through `picker.local()`: `python -m benches.threads [--rounds N] [--calls N] [--size N]`.
 
-Each picker is measured with one thread and with two that start together, turn and turn about, several rounds; the best
-round of each counts, since what disturbs a round only makes it slower. The table says how many millions of calls a
-second there were and how many times as many two threads made. With a GIL that is 1.0 at best: the numbers mean
-something on an interpreter without one, and on a machine with two cores to spare.
+Each picker is measured with one thread and with two that start together, turn and turn about, several rounds, of which
+the median counts. The table says how many millions of calls a second there were and how many times as many two threads
+made. Each thread has keys of its own, as requests would bring them: threads that use one text wait for each other at
+its reference count. With a GIL the ratio is 1.0 at best: the numbers mean something on an interpreter without one, and
+on a machine with two cores to spare. `--only TEXT` measures the pickers whose name has that text.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
+from statistics import median
 from typing import Any
 
 import aibalance as ab
 
 from .operations import endpoints
 
-KEYS = [f"user-{i:011}" for i in range(4096)]
+KEYS = 4096
 
 # Name, class, options, weighted, with a key.
 PICKERS: list[tuple[str, str, dict[str, Any], bool, bool]] = [
@@ -49,14 +52,18 @@ PICKERS: list[tuple[str, str, dict[str, Any], bool, bool]] = [
 ]
 
 
+def keys() -> list[str]:
+    return [f"user-{i:011}" for i in range(KEYS)]
+
+
 def picks(picker: Any, keyed: bool, calls: int) -> Callable[[], None]:
-    """A thread's work: so many picks through a handle that the thread makes."""
+    """A thread's work: so many picks through a handle. Called by the thread whose it is."""
+    pick, mine = picker.local().pick, keys() if keyed else []
 
     def body() -> None:
-        pick = picker.local().pick
         if keyed:
-            for _ in range(calls // len(KEYS)):
-                for key in KEYS:
+            for _ in range(calls // KEYS):
+                for key in mine:
                     pick(key)
         else:
             for _ in range(calls):
@@ -67,12 +74,12 @@ def picks(picker: Any, keyed: bool, calls: int) -> Callable[[], None]:
 
 def requests(picker: Any, keyed: bool, calls: int) -> Callable[[], None]:
     """The same with requests that are taken and given back."""
+    acquire, mine = picker.local().acquire, keys() if keyed else []
 
     def body() -> None:
-        acquire = picker.local().acquire
         if keyed:
-            for _ in range(calls // len(KEYS)):
-                for key in KEYS:
+            for _ in range(calls // KEYS):
+                for key in mine:
                     acquire(key).release()
         else:
             for _ in range(calls):
@@ -81,12 +88,13 @@ def requests(picker: Any, keyed: bool, calls: int) -> Callable[[], None]:
     return body
 
 
-def seconds(body: Callable[[], None], threads: int) -> float:
+def seconds(make: Callable[[], Callable[[], None]], threads: int) -> float:
     """From the start of the first to the end of the last."""
     spans: list[tuple[float, float]] = []
     barrier = threading.Barrier(threads)
 
     def timed() -> None:
+        body = make()
         barrier.wait()
         begin = time.perf_counter()
         body()
@@ -100,34 +108,37 @@ def seconds(body: Callable[[], None], threads: int) -> float:
     return max(end for _, end in spans) - min(begin for begin, _ in spans)
 
 
-def measured(body: Callable[[], None], calls: int, rounds: int) -> tuple[float, float]:
-    """Millions of calls a second with one thread and with two."""
-    one, two = float("inf"), float("inf")
+def measured(make: Callable[[], Callable[[], None]], calls: int, rounds: int) -> tuple[float, float, float]:
+    """Millions of calls a second with one thread and with two, and the median of the rounds' ratios."""
+    one, two = [], []
     for _ in range(rounds):
-        one = min(one, seconds(body, 1))
-        two = min(two, seconds(body, 2))
-    return calls / one / 1e6, 2 * calls / two / 1e6
+        one.append(calls / seconds(make, 1) / 1e6)
+        two.append(2 * calls / seconds(make, 2) / 1e6)
+    return median(one), median(two), median(b / a for a, b in zip(one, two, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.threads", description="Two threads against one.")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each, of which the best counts")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each, of which the median counts")
     parser.add_argument("--calls", type=int, default=409_600, help="calls of each thread in a round")
     parser.add_argument("--size", type=int, default=64, help="endpoints")
+    parser.add_argument("--only", default="", help="pickers whose name has this text")
     arguments = parser.parse_args()
-    calls = max(1, arguments.calls // len(KEYS)) * len(KEYS)
+    calls = max(1, arguments.calls // KEYS) * KEYS
     gil = "with" if getattr(sys, "_is_gil_enabled", lambda: True)() else "without"
     print(f"CPython {platform.python_version()} {gil} a GIL, {platform.machine()}, {date.today()}")
     print(f"{arguments.size} endpoints; millions of calls a second with one thread, with two, and the ratio\n")
     print("| picker | pick: 1 | 2 | ratio | acquire, release: 1 | 2 | ratio |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name, kind, options, weighted, keyed in PICKERS:
+        if arguments.only not in name:
+            continue
         pool = ab.Pool(endpoints(arguments.size, weighted), seed=42)
         picker = getattr(ab, kind)(pool, **options)
         cells = []
         for work in (picks, requests):
-            one, two = measured(work(picker, keyed, calls), calls, arguments.rounds)
-            cells += [f"{one:.2f}", f"{two:.2f}", f"{two / one:.2f}"]
+            one, two, ratio = measured(partial(work, picker, keyed, calls), calls, arguments.rounds)
+            cells += [f"{one:.2f}", f"{two:.2f}", f"{ratio:.2f}"]
         assert all(r.inflight == 0 for r in pool.stats())
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 

@@ -1024,7 +1024,8 @@ class _PickerMethods:
         or too few.
 
         Make it in the thread that uses it: without a GIL, another thread may use it too, at the price of a picker.
-        A handle of a handle is one more handle of the same picker. Pickled, it is the picker.
+        A handle of a handle is one more handle of the same picker. Pickled, it is the picker. Without a GIL the
+        endpoints that it gives are equal to the pool's but other objects: compare them with `==`.
 
         >>> picker = Maglev(["a", "b", "c"])
         >>> handle = picker.local()

@@ -235,6 +235,29 @@ impl Endpoint {
         self.id.bind(py)
     }
 
+    /// An equal endpoint whose object, and whose texts, are the calling thread's.
+    #[cfg(Py_GIL_DISABLED)]
+    pub fn copy(&self, py: Python<'_>) -> PyResult<Py<Endpoint>> {
+        let text = |text: &Py<PyString>| Ok::<_, PyErr>(PyString::new(py, text.bind(py).to_str()?).unbind());
+        let address = text(&self.address)?;
+        let id = if self.id.is(&self.address) { address.clone_ref(py) } else { text(&self.id)? };
+        Py::new(
+            py,
+            Endpoint {
+                address,
+                id,
+                weight: self.weight,
+                zone: text(&self.zone)?,
+                priority: self.priority,
+                backup: self.backup,
+                max_inflight: self.max_inflight,
+                hash_key: self.hash_key.clone(),
+                tags: Slot::new(read(&self.tags, py)),
+                data: Slot::new(read(&self.data, py)),
+            },
+        )
+    }
+
     /// The same endpoint with another weight.
     pub fn with_weight(&self, py: Python<'_>, weight: f64) -> PyResult<Py<Endpoint>> {
         Py::new(
@@ -285,7 +308,7 @@ impl Endpoint {
 }
 
 /// How a pool averages latencies.
-#[pyclass(frozen, module = "aibalance", eq)]
+#[pyclass(frozen, module = "aibalance", eq, skip_from_py_object)]
 #[derive(Clone, PartialEq)]
 pub(crate) struct Latency(pub CoreLatency);
 

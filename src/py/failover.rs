@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How endpoints that have just become usable get their share.
-#[pyclass(frozen, module = "aibalance", eq)]
+#[pyclass(frozen, module = "aibalance", eq, skip_from_py_object)]
 #[derive(Clone, PartialEq)]
 pub(crate) struct SlowStart {
     pub core: CoreSlowStart,

@@ -68,7 +68,7 @@ fn threshold(field: &str, value: i64) -> Result<u32, ConfigError> {
 }
 
 /// When an endpoint that comes and goes is held back.
-#[pyclass(frozen, eq, module = "aibalance.health")]
+#[pyclass(frozen, eq, module = "aibalance.health", skip_from_py_object)]
 #[derive(Clone, PartialEq)]
 pub(crate) struct FlapDamping(Damping);
 

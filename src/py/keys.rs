@@ -59,7 +59,7 @@ impl<'a> Prepared<'a> {
 }
 
 /// A ready 64-bit hash.
-#[pyclass(frozen, module = "aibalance", eq, ord)]
+#[pyclass(frozen, module = "aibalance", eq, ord, skip_from_py_object)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hashed(pub u64);
 

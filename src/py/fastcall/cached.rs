@@ -5,16 +5,26 @@
 //! other access takes a guarded load, which writes nothing that two threads share.
 #![allow(unsafe_code)]
 
-use super::CoreState;
+use super::{CoreState, Raw};
 use crate::core::pickers::Policy;
 use crate::core::pool::Picker;
 use crate::py::Counting;
+#[cfg(Py_GIL_DISABLED)]
+use crate::py::endpoint::Endpoint;
 use crate::py::endpoint::Payload;
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::Arc;
+#[cfg(Py_GIL_DISABLED)]
+use std::sync::Weak;
+
+/// An endpoint's object of one thread, and of which endpoint it is. Weak, so that what nobody else holds any more goes,
+/// but never gives its address to another.
+#[cfg(Py_GIL_DISABLED)]
+type Own = Option<(Weak<Py<Endpoint>>, Py<Endpoint>)>;
 
 /// The state that was read last, and the version of which it is.
 struct Kept<L: Policy> {
@@ -28,10 +38,13 @@ pub(super) struct Cached<L: Policy> {
     /// The thread whose the cell is; of nobody when zero.
     #[cfg(Py_GIL_DISABLED)]
     owner: usize,
+    /// That thread's objects, by place in the pool: see [`Cached::endpoint`].
+    #[cfg(Py_GIL_DISABLED)]
+    own: UnsafeCell<Vec<Own>>,
 }
 
-// SAFETY: with a GIL, `kept` is touched only while attached, one thread at a time. Without one, by the owning thread
-// alone, by the collector, which stops all threads where none is in here, and by whoever drops the picker, which is the
+// SAFETY: with a GIL, `kept` is touched only while attached, one thread at a time. Without one, it and `own` are by the
+// owning thread alone, by the collector, which stops all threads where none is in here, and by whoever drops the picker, which is the
 // last to have it.
 unsafe impl<L: Policy> Sync for Cached<L> {}
 // SAFETY: what it holds is an Arc of what is Send and Sync; a thread that is not the owner does not touch it.
@@ -79,7 +92,67 @@ impl<L: Policy> Cached<L> {
             kept: UnsafeCell::new(Kept { version, state: picker.state() }),
             #[cfg(Py_GIL_DISABLED)]
             owner: if picker.is_local() { this_thread() } else { 0 },
+            #[cfg(Py_GIL_DISABLED)]
+            own: UnsafeCell::new(Vec::new()),
         }
+    }
+
+    /// Whether this is the cell of a handle, and the calling thread is the one whose it is.
+    #[cfg(Py_GIL_DISABLED)]
+    #[inline(always)]
+    pub fn is_own(&self) -> bool {
+        self.owner == this_thread()
+    }
+
+    /// A new reference to the object of an endpoint.
+    ///
+    /// Without a GIL a reference count is written without an atomic instruction only by the thread that made the object,
+    /// and threads that write one count wait for each other's cache line. So a handle gives its thread equal objects that
+    /// it made itself.
+    ///
+    /// # Safety
+    /// Attached. Neither the state nor anything else borrowed from the cell is used afterwards.
+    #[inline(always)]
+    pub unsafe fn endpoint(&self, state: &CoreState<L>, index: u32) -> Option<Raw> {
+        let payload = state.snapshot.payload.get(index as usize)?;
+        // SAFETY: attached; `own` is this thread's.
+        unsafe {
+            #[cfg(Py_GIL_DISABLED)]
+            if self.is_own() {
+                if let Some(Some((of, object))) = (&*self.own.get()).get(index as usize)
+                    && ptr::eq(of.as_ptr(), Arc::as_ptr(payload))
+                {
+                    ffi::Py_INCREF(object.as_ptr());
+                    return Some(object.as_ptr());
+                }
+                return self.make_own(payload, state.snapshot.payload.len(), index as usize);
+            }
+            let object = payload.as_ptr();
+            ffi::Py_INCREF(object);
+            Some(object)
+        }
+    }
+
+    /// # Safety
+    /// As for [`Cached::endpoint`], in the thread whose cell this is.
+    #[cfg(Py_GIL_DISABLED)]
+    #[cold]
+    unsafe fn make_own(&self, payload: &Payload, length: usize, index: usize) -> Option<Raw> {
+        Python::attach(|py| {
+            // Making an object runs no Python code. Where there is no memory for one, the shared one will do.
+            let Ok(made) = payload.get().copy(py) else { return Some(payload.clone_ref(py).into_ptr()) };
+            let object = made.clone_ref(py).into_ptr();
+            // SAFETY: this thread's, and not borrowed elsewhere; the borrow ends before anything is dropped.
+            let gone = unsafe {
+                let own = &mut *self.own.get();
+                let gone = (own.len() > length).then(|| own.split_off(length));
+                own.resize_with(length, || None);
+                (gone, own.get_mut(index).and_then(|place| place.replace((Arc::downgrade(payload), made))))
+            };
+            // Last, for it may run any code.
+            drop(gone);
+            Some(object)
+        })
     }
 
     /// The current state.
@@ -139,6 +212,11 @@ impl<L: Policy> Cached<L> {
             for payload in state.snapshot.payload.iter().filter(|payload| Arc::strong_count(payload) == 1) {
                 visit.call(&**payload)?;
             }
+        }
+        // SAFETY: as above.
+        #[cfg(Py_GIL_DISABLED)]
+        for (_, object) in unsafe { &*self.own.get() }.iter().flatten() {
+            visit.call(object)?;
         }
         Ok(())
     }

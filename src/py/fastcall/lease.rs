@@ -1,10 +1,9 @@
 //! Lease: a small native object, with its memory reused.
 #![allow(unsafe_code)]
 
-use super::{CoreState, Raw, UNTIMED, arguments, fast, guarded, none, plain, self_of, with_keywords};
+use super::{Raw, UNTIMED, arguments, fast, guarded, none, plain, self_of, with_keywords};
 use crate::core::endpoints::{Cell, Snapshot};
 use crate::core::error::{ConfigError, LeaseError};
-use crate::core::pickers::Policy;
 use crate::core::pool::lease::Entry;
 use crate::core::pool::{Outcome, Taken};
 use crate::core::time::Nanos;
@@ -41,6 +40,9 @@ struct LeaseObject {
     base: ffi::PyObject,
     endpoint: Raw,
     pool: Raw,
+    /// Whose reference it owns so that the pool stays: with a GIL the pool itself.
+    #[cfg(Py_GIL_DISABLED)]
+    keeper: Raw,
     cell: *const Cell,
     units: u64,
     start: u64,
@@ -118,26 +120,10 @@ unsafe fn with_lease<T>(object: Raw, body: impl FnOnce(&mut LeaseObject) -> T) -
         #[cfg(Py_GIL_DISABLED)]
         {
             let py = Python::assume_attached();
-            let lease = Bound::ref_from_ptr(py, &object);
-            pyo3::sync::critical_section::with_critical_section(lease, || body(&mut *object.cast::<LeaseObject>()))
+            let lease = Borrowed::from_ptr(py, object);
+            pyo3::sync::critical_section::with_critical_section(&lease, || body(&mut *object.cast::<LeaseObject>()))
         }
     }
-}
-
-/// A new lease, or null with an error set; then the work has been given back.
-///
-/// # Safety
-/// Attached. `state` is not used afterwards.
-#[inline(always)]
-pub(super) unsafe fn lease_of<L: Policy>(
-    py: Python<'_>,
-    state: &CoreState<L>,
-    pool: &Py<Pool>,
-    taken: Taken,
-    now: Nanos,
-) -> Raw {
-    // SAFETY: as the caller promises.
-    unsafe { lease_in(py, &state.snapshot, pool, taken, now) }
 }
 
 /// A lease on an endpoint that no picker chose. `now` is its start; without one it does not measure how long it lasts.
@@ -152,20 +138,47 @@ pub(crate) fn lease_on<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, lease_in(py, snapshot, pool, taken, now.unwrap_or(UNTIMED))) }
 }
 
+/// A new lease, or null with an error set; then the work has been given back.
+///
 /// # Safety
 /// Attached.
 #[inline(always)]
-unsafe fn lease_in(py: Python<'_>, snapshot: &Snapshot<Payload>, pool: &Py<Pool>, taken: Taken, now: Nanos) -> Raw {
+pub(super) unsafe fn lease_in(
+    py: Python<'_>,
+    snapshot: &Snapshot<Payload>,
+    pool: &Py<Pool>,
+    taken: Taken,
+    now: Nanos,
+) -> Raw {
     let (Some(payload), Some(cell)) =
         (snapshot.payload.get(taken.choice.index as usize), snapshot.view.block.cell(taken.choice.slot))
     else {
         return guarded(py, || Err(InternalError::new_err("a pick outside its snapshot: please report it")));
     };
-    // SAFETY: attached; the memory is fresh and of the right size, and every field is set before anyone sees it.
+    // SAFETY: attached; both are valid.
     unsafe {
         let endpoint = payload.as_ptr();
         ffi::Py_INCREF(endpoint);
-        let cell = ptr::from_ref(cell);
+        lease_with(endpoint, cell, pool, pool.as_ptr(), taken, now)
+    }
+}
+
+/// The same from a reference to the endpoint's object, which it takes. `keeper` is what holds the pool: itself, or an
+/// object that has it for as long as it lives.
+///
+/// # Safety
+/// Attached; `endpoint` is a reference to an endpoint and `cell` one of the pool's.
+#[inline(always)]
+pub(super) unsafe fn lease_with(
+    endpoint: Raw,
+    cell: *const Cell,
+    pool: &Py<Pool>,
+    keeper: Raw,
+    taken: Taken,
+    now: Nanos,
+) -> Raw {
+    // SAFETY: attached; the memory is fresh and of the right size, and every field is set before anyone sees it.
+    unsafe {
         let memory = allocate();
         if memory.is_null() {
             (*cell).give::<Counting>(taken.units);
@@ -176,7 +189,11 @@ unsafe fn lease_in(py: Python<'_>, snapshot: &Snapshot<Payload>, pool: &Py<Pool>
         let lease = &mut *memory;
         lease.endpoint = endpoint;
         lease.pool = pool.as_ptr();
-        ffi::Py_INCREF(lease.pool);
+        ffi::Py_INCREF(keeper);
+        #[cfg(Py_GIL_DISABLED)]
+        {
+            lease.keeper = keeper;
+        }
         lease.cell = cell;
         lease.units = taken.units;
         lease.start = now.0;
@@ -191,7 +208,7 @@ unsafe fn lease_in(py: Python<'_>, snapshot: &Snapshot<Payload>, pool: &Py<Pool>
 impl LeaseObject {
     #[inline(always)]
     fn pool(&self) -> &Pool {
-        // SAFETY: the lease owns a reference to an instance of Pool.
+        // SAFETY: the lease owns a reference to an instance of Pool, or to what holds one.
         unsafe { self_of::<Pool>(Python::assume_attached(), &self.pool) }
     }
 
@@ -318,11 +335,15 @@ unsafe extern "C" fn lease_dealloc(object: Raw) {
         if lease.pool().core.waited().any() {
             LeaseObject::attend_dropped(lease.pool);
         }
-        let (endpoint, pool, kind) = (lease.endpoint, lease.pool, ffi::Py_TYPE(object));
+        #[cfg(not(Py_GIL_DISABLED))]
+        let keeper = lease.pool;
+        #[cfg(Py_GIL_DISABLED)]
+        let keeper = lease.keeper;
+        let (endpoint, kind) = (lease.endpoint, ffi::Py_TYPE(object));
         deallocate(object);
         // Last, since they may run any code.
         ffi::Py_DECREF(endpoint);
-        ffi::Py_DECREF(pool);
+        ffi::Py_DECREF(keeper);
         ffi::Py_DECREF(kind.cast());
     }
 }
@@ -655,6 +676,17 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     };
     // SAFETY: the spec is complete, and what it points to lives for ever.
     let kind = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&mut spec))? };
+    // Every lease counts a reference to its type, and threads that write one count wait for each other.
+    #[cfg(Py_GIL_DISABLED)]
+    // SAFETY: a new type that no other thread has seen, and that lives for ever anyway. This is how CPython 3.13 and 3.14
+    // mark what is immortal; a later version that does not know the mark counts from a number too high to reach zero.
+    unsafe {
+        let object = kind.as_ptr();
+        ffi::PyObject_GC_UnTrack(object.cast());
+        (*object).ob_tid = 0;
+        (*object).ob_ref_local.store(u32::MAX, Ordering::Relaxed);
+        (*object).ob_ref_shared.store(0, Ordering::Relaxed);
+    }
     LEASE_TYPE.store(kind.as_ptr().cast(), Ordering::Relaxed);
     m.add("Lease", &kind)?;
     // The static keeps the type for as long as the process lives.

@@ -11,7 +11,7 @@
 //!   then for its own thread only. It is never borrowed across anything that can run Python code: before such code runs,
 //!   what is needed of the state has been copied out, or an `Arc` of it is held.
 //! * A lease object is written only in `lease`, without a GIL inside a critical section of that object. It owns one
-//!   reference to its endpoint and one to its pool; the pool's block of counters keeps every chunk until the pool goes,
+//!   reference to its endpoint and one to its pool, or to what keeps its pool; the pool's block of counters keeps every chunk until the pool goes,
 //!   so `cell` is valid for as long as the lease is.
 //! * Locks are never held across Python code, an allocation by the interpreter, or anything else at which a thread may
 //!   be stopped: whoever waits for one attached waits for a thread that runs.
@@ -20,7 +20,7 @@
 
 use crate::core::error::PickError;
 use crate::core::pickers::{Key, Policy};
-use crate::core::pool::{Filter, Picker, State};
+use crate::core::pool::{Filter, Picker, State, Taken};
 use crate::core::time::Nanos;
 use crate::py::Counting;
 use crate::py::door;
@@ -43,7 +43,9 @@ type Raw = *mut ffi::PyObject;
 mod cached;
 mod lease;
 use cached::{Cached, Seen};
-use lease::lease_of;
+use lease::lease_in;
+#[cfg(Py_GIL_DISABLED)]
+use lease::lease_with;
 pub(crate) use lease::{lease_on, register};
 
 /// The work of a request when nothing is said: one, in units.
@@ -82,6 +84,27 @@ impl<L: Policy> Door<L> {
     unsafe fn state(&self) -> Seen<'_, L> {
         // SAFETY: as the caller promises.
         unsafe { self.cached.state(&self.picker) }
+    }
+
+    /// A lease on what this picker, whose object is `slf`, has taken. That of a handle holds what only the handle's thread
+    /// counts the references of: objects of that thread, and the pool by way of the handle.
+    ///
+    /// # Safety
+    /// Attached; neither the state nor anything else borrowed from the cell is used afterwards.
+    #[inline(always)]
+    unsafe fn lease(&self, py: Python<'_>, slf: Raw, state: &CoreState<L>, taken: Taken, now: Nanos) -> Raw {
+        // SAFETY: as the caller promises; an object of a picker holds its pool for as long as it lives.
+        unsafe {
+            #[cfg(Py_GIL_DISABLED)]
+            if self.cached.is_own()
+                && let Some(cell) = state.snapshot.view.block.cell(taken.choice.slot).map(ptr::from_ref)
+                && let Some(endpoint) = self.cached.endpoint(state, taken.choice.index)
+            {
+                return lease_with(endpoint, cell, &self.pool, slf, taken, now);
+            }
+            let _ = slf;
+            lease_in(py, &state.snapshot, &self.pool, taken, now)
+        }
     }
 
     /// Shows the collector what only this picker's old state holds.
@@ -127,8 +150,8 @@ impl<L: Policy> Door<L> {
             self.picker.acquire_from(state, key, units, now, filter)
         };
         let Some(taken) = taken else { return Ok(None) };
-        // SAFETY: attached; the state is held by an Arc.
-        let lease = unsafe { lease_of(py, state, &self.pool, taken, now) };
+        // SAFETY: attached; the pool is one.
+        let lease = unsafe { lease_in(py, &state.snapshot, &self.pool, taken, now) };
         // SAFETY: a new reference, or null with an error set.
         unsafe { Bound::from_owned_ptr_or_err(py, lease) }.map(|l| Some(l.unbind()))
     }
@@ -172,12 +195,12 @@ pub(crate) trait PickerClass: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_stru
 /// # Safety
 /// Attached, and `object` is an instance of `C` that outlives the result.
 #[inline(always)]
-unsafe fn self_of<'a, C>(py: Python<'a>, object: &'a Raw) -> &'a C
+unsafe fn self_of<'a, C>(_: Python<'a>, object: &'a Raw) -> &'a C
 where
     C: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync,
 {
-    // SAFETY: as the caller promises.
-    unsafe { Bound::ref_from_ptr(py, object).cast_unchecked::<C>() }.get()
+    // SAFETY: as the caller promises; `Py` is a transparent wrapper around a pointer that is not null.
+    unsafe { &*ptr::from_ref(object).cast::<Py<C>>() }.get()
 }
 
 /// Runs a slow path: errors are raised, and a panic becomes InternalError.
@@ -434,10 +457,8 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
             return pick_fully::<C, R>(slf, args, count, kwnames);
         }
         if let Some(choice) = door.picker.quick(state, key)
-            && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
+            && let Some(object) = door.cached.endpoint(state, choice.index)
         {
-            let object = payload.as_ptr();
-            ffi::Py_INCREF(object);
             return object;
         }
         pick_on::<C, R>(slf, args, count, kwnames)
@@ -461,11 +482,11 @@ unsafe extern "C" fn pick_on<C: PickerClass, R: Refuse>(
             false => Key::default(),
         };
         let state = door.state();
-        if let Some(choice) = door.picker.go_on(&state, key)
-            && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
+        #[cfg(Py_GIL_DISABLED)]
+        let state: &CoreState<_> = &state;
+        if let Some(choice) = door.picker.go_on(state, key)
+            && let Some(object) = door.cached.endpoint(state, choice.index)
         {
-            let object = payload.as_ptr();
-            ffi::Py_INCREF(object);
             return object;
         }
         pick_slowly::<C, R>(py, door, args, count, kwnames)
@@ -503,10 +524,8 @@ unsafe extern "C" fn pick_fully<C: PickerClass, R: Refuse>(
         #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
         if let Some(choice) = door.picker.pick(state, key, now)
-            && let Some(payload) = state.snapshot.payload.get(choice.index as usize)
+            && let Some(object) = door.cached.endpoint(state, choice.index)
         {
-            let object = payload.as_ptr();
-            ffi::Py_INCREF(object);
             return object;
         }
         pick_slowly::<C, R>(py, door, args, count, kwnames)
@@ -574,7 +593,7 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
         if let Some(taken) = door.picker.acquire(state, key, ONE, now) {
-            return lease_of(py, state, &door.pool, taken, now);
+            return door.lease(py, slf, state, taken, now);
         }
         acquire_slowly::<C, R>(py, door, args, count, kwnames)
     }

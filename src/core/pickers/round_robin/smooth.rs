@@ -10,7 +10,8 @@ use super::super::{Allow, Choice, Context, Draws, Policy};
 use super::{MAX_WHOLE, Start, gcd};
 use crate::core::endpoints::{Member, View};
 use crate::core::sync::{AtomicU64, Mode, Ordering};
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
 /// The longest cycle that is kept as a table.
 const MAX_PERIOD: u64 = 65_536;
@@ -188,26 +189,42 @@ fn fresh_cycle(weights: &[i64], total: i64) -> Option<Vec<u32>> {
     Some(cycle)
 }
 
-/// One cycle from any state, if the state comes back after it.
+/// How many weights there are that differ. Beyond what any cycle may cost they are not counted on.
+fn distinct(weights: &[i64]) -> u64 {
+    weights.iter().collect::<HashSet<_>>().len() as u64
+}
+
+/// Whether a cycle can be looked for: each of its steps compares one member of each weight.
+fn within_reach(weights: &[i64], total: i64) -> bool {
+    total as u64 <= MAX_PERIOD && distinct(weights).saturating_mul(total as u64) <= MAX_STEPS
+}
+
+/// One cycle from any state, if the state comes back after it. All members of one weight rise alike, so that of each
+/// weight only the one with the largest current weight competes, the first of equals.
 fn cycle_from(base: &[i64], weights: &[i64], total: i64) -> Option<Vec<u32>> {
-    if (total as u64).saturating_mul(weights.len() as u64) > MAX_STEPS {
+    if !within_reach(weights, total) {
         return None;
     }
-    let mut now = base.to_vec();
+    // Current weights less what all of that weight have risen by.
+    let mut classes: BTreeMap<i64, BinaryHeap<(i64, Reverse<u32>)>> = BTreeMap::new();
+    for ((&weight, &current), i) in weights.iter().zip(base).zip(0u32..) {
+        classes.entry(weight).or_default().push((current, Reverse(i)));
+    }
+    let mut classes: Vec<_> = classes.into_iter().collect();
+    let mut turns = vec![0i64; weights.len()];
     let mut cycle = Vec::with_capacity(total as usize);
-    for _ in 0..total {
-        let mut best: Option<(i64, u32)> = None;
-        for ((current, &weight), i) in now.iter_mut().zip(weights).zip(0u32..) {
-            *current += weight;
-            if best.is_none_or(|(most, _)| *current > most) {
-                best = Some((*current, i));
-            }
-        }
-        let (_, i) = best?;
-        *now.get_mut(i as usize)? -= total;
+    for step in 1..=total {
+        let heads = classes.iter().zip(0usize..).filter_map(|((weight, heap), which)| {
+            let &(current, Reverse(i)) = heap.peek()?;
+            Some((current + weight * step, Reverse(i), which))
+        });
+        let (_, Reverse(i), which) = heads.max()?;
+        classes.get_mut(which)?.1.peek_mut()?.0 -= total;
+        *turns.get_mut(i as usize)? += 1;
         cycle.push(i);
     }
-    (now == base).then_some(cycle)
+    // Each has risen by its weight as often as the sum of weights says, and fallen by that sum at each turn.
+    (turns == weights).then_some(cycle)
 }
 
 impl Policy for Smooth {
@@ -285,9 +302,7 @@ impl Policy for Smooth {
             return false;
         }
         let equal = index.weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
-        let short = (index.total as u64) <= MAX_PERIOD
-            && (index.total as u64).saturating_mul(index.members.len() as u64) <= MAX_STEPS;
-        index.live.load(Ordering::Relaxed) != 0 && (equal || short)
+        index.live.load(Ordering::Relaxed) != 0 && (equal || within_reach(&index.weights, index.total))
     }
 
     #[inline(always)]
@@ -388,6 +403,46 @@ mod tests {
         assert_eq!(of(&[10.0, 10.0, 20.0]), (vec![1, 1, 2], vec![], 10.0));
         assert_eq!(of(&[0.5, 1.0]), (vec![1, 2], vec![], 0.5));
         assert_eq!(of(&[1e15, 1.0]).0, vec![1_048_576, 1]);
+    }
+
+    #[test]
+    fn a_cycle_from_any_state_is_the_rule_from_there() {
+        let mut rng = crate::core::rng::Rng::new(3);
+        let (mut found, mut tried) = (0, 0);
+        for n in [1usize, 2, 7, 40] {
+            let mut weights: Vec<i64> = (0..n).map(|i| 1 + (i % 3) as i64).collect();
+            let mut current = vec![0i64; n];
+            let step = |current: &mut Vec<i64>, weights: &[i64]| {
+                current.iter_mut().zip(weights).for_each(|(c, w)| *c += w);
+                let most = *current.iter().max().unwrap();
+                let at = current.iter().position(|&c| c == most).unwrap();
+                *current.get_mut(at).unwrap() -= weights.iter().sum::<i64>();
+                at as u32
+            };
+            for _ in 0..20 {
+                (0..rng.below(2 * n as u32)).for_each(|_| _ = step(&mut current, &weights));
+                *weights.get_mut(rng.below(n as u32) as usize).unwrap() = 1 + i64::from(rng.below(5));
+                let total = weights.iter().sum::<i64>();
+                let mut then = current.clone();
+                let order: Vec<u32> = (0..total).map(|_| step(&mut then, &weights)).collect();
+                let cycle = cycle_from(&current, &weights, total);
+                assert_eq!(cycle, (then == current).then_some(order), "{current:?} {weights:?}");
+                found += u32::from(cycle.is_some());
+                tried += 1;
+            }
+        }
+        assert!(found > tried / 2, "{found} of {tried}");
+    }
+
+    #[test]
+    fn ten_thousand_with_few_weights_have_a_cycle_after_a_change() {
+        let mut weights = vec![1i64; 10_000];
+        // Some turns into a cycle of equals.
+        let base: Vec<i64> = (0..10_000).map(|i| if i < 3000 { 3000 - 10_000 } else { 3000 }).collect();
+        *weights.get_mut(17).unwrap() = 2;
+        assert!(cycle_from(&base, &weights, 10_001).is_some());
+        let many: Vec<i64> = (1..=10_000).collect();
+        assert_eq!(cycle_from(&base, &many, many.iter().sum()), None);
     }
 
     #[test]
