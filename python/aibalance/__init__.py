@@ -20,6 +20,7 @@ from ._errors import (
 )
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
+from .passive import CircuitBreaker, MaxFails, OutlierDetection
 from .pickers import (
     Candidate,
     ClientSideWeightedRoundRobin,
@@ -57,6 +58,7 @@ from .pickers import (
 __all__ = [
     "AibalanceError",
     "Candidate",
+    "CircuitBreaker",
     "ClientSideWeightedRoundRobin",
     "Combined",
     "ConfigError",
@@ -81,6 +83,7 @@ __all__ = [
     "LeastTime",
     "Maglev",
     "ManualClock",
+    "MaxFails",
     "MementoHash",
     "MetricError",
     "ModuloHash",
@@ -88,6 +91,7 @@ __all__ = [
     "NoEndpointsError",
     "NoHealthyEndpointError",
     "Observation",
+    "OutlierDetection",
     "OverloadedError",
     "PeakEwma",
     "PickError",

@@ -4,6 +4,7 @@ pub mod budget;
 pub mod lease;
 mod members;
 pub mod options;
+pub mod passive;
 pub mod picker;
 pub mod report;
 pub mod session;
@@ -13,7 +14,8 @@ mod writer;
 
 pub use budget::RetryBudget;
 pub use lease::{LeaseCell, Ledger, Outcome};
-pub use options::Options;
+pub use options::{Options, Watching};
+pub use passive::Ejection;
 pub use picker::{Filter, Picker, State, Taken};
 pub use report::{EndpointStats, Report};
 pub use session::{LetGo, Standing};
