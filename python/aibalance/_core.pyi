@@ -5,6 +5,8 @@ from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload
 import numpy as np
 import numpy.typing as npt
 
+from .passive import CircuitBreaker, MaxFails, OutlierDetection
+
 __all__ = [
     "ClientSideWeightedRoundRobin",
     "DnsDraws",
@@ -182,6 +184,9 @@ class Endpoint:
     def max_inflight(self) -> int | None:
         """The most requests it may have in flight."""
     @property
+    def passive(self) -> MaxFails | None:
+        """Its own rule for failures; None when it goes by the pool's."""
+    @property
     def hash_key(self) -> str | int | None:
         """What places it in a hash, when that is not the address."""
     @property
@@ -354,7 +359,7 @@ class EndpointStats:
         """The last measured latency in seconds."""
     @property
     def ejected_until(self) -> float | None:
-        """When an endpoint that passive health has put out comes back, in seconds of the pool's clock; None when it is in."""
+        """When passive health lets it in again, in seconds of the pool's clock; None when it is in."""
     @property
     def ejections(self) -> int:
         """How often passive health has put it out."""

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import balance, chance, cloud, hashing, health, hpa, keda, knative, load, passive, proxies, routing, sched, theory
+from . import (
+    balance,
+    chance,
+    cloud,
+    hashing,
+    health,
+    hpa,
+    keda,
+    knative,
+    load,
+    passive,
+    proxies,
+    routing,
+    sched,
+    theory,
+)
 from .model import Result
 from .recording import Record, UnreadableError, cases
 

@@ -1,12 +1,14 @@
 """Replays what nginx and Envoy make of failures.
 
-nginx: request by request, exact, in nginx's whole seconds. Envoy: the requests of the recorded rate against the recorded
-plan; every instant at which an endpoint is put out or comes back must be as recorded within BOUND seconds. Envoy's
-intervals began at an unrecorded instant, so they are laid where the recorded ends of ejections fall.
+nginx: request by request, exact, in nginx's whole seconds. Envoy: its recorded answers are told, and every instant at
+which an endpoint is put out or comes back must be as recorded within BOUND seconds. Answers of
+endpoints that are out here are left away. Envoy's intervals began at an unrecorded instant, so they are laid where the
+recorded ends of ejections fall.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import aibalance
@@ -15,10 +17,8 @@ from .model import Result
 from .proxies import NO_SERVER
 from .recording import Record, UnreadableError, cases
 
-BOUND = 0.35
-"""Seconds: at 25 requests a second over three to five endpoints one endpoint is asked every 0.12 to 0.2 s (or every
-0.04 s, where it is the last), and three failures in a row may begin one request sooner or later; the recording looked
-every 0.06 s and is late by up to 0.1 s."""
+BOUND = 0.25
+"""Seconds: the recording looked every 0.06 s and is late by up to 0.1 s, and its requests came every 0.04 s."""
 RATE = 25
 STATUS = {"F": 500, "G": 503, "O": 200}
 
@@ -34,7 +34,9 @@ def _nginx_endpoint(case: Record, i: int, line: str) -> aibalance.Endpoint:
         weight=0 if "down" in options else int(options.get("weight", "1")),
         backup="backup" in options,
         max_inflight=int(options.get("max_conns", "0")) or None,
-        passive=aibalance.MaxFails(int(options.get("max_fails", "1")), _nginx_seconds(options.get("fail_timeout", "10"))),
+        passive=aibalance.MaxFails(
+            int(options.get("max_fails", "1")), _nginx_seconds(options.get("fail_timeout", "10"))
+        ),
     )
 
 
@@ -49,9 +51,11 @@ def nginx_failures(document: dict[str, Any]) -> Result:
     for case in cases(document):
         rows = case.items("timeline", list)
         directive = case.text("directive", "")
-        make: Any = {"": aibalance.RoundRobin, "least_conn;": aibalance.LeastConnections, "ip_hash;": aibalance.IpHash}.get(
-            directive
-        )
+        make: Any = {
+            "": aibalance.RoundRobin,
+            "least_conn;": aibalance.LeastConnections,
+            "ip_hash;": aibalance.IpHash,
+        }.get(directive)
         mode, retried = case.text("mode"), case.text("next")
         if make is None or mode not in {"refuse", "http_503"}:
             result.unsupported += sum(len(row) for row in rows)
@@ -68,9 +72,11 @@ def nginx_failures(document: dict[str, Any]) -> Result:
                 if at == second:
                     (down.add if what == "down" else down.discard)(server)
             for i, theirs in enumerate(row):
-                clock.advance(second + i / (len(row) + 1) + 1000.0 - clock.now())
+                clock.advance(max(0.0, 1000.0 + second + i / (len(row) + 1) - clock.now()))
                 ours = _nginx_request(picker, key, place, down, mode, failing)
-                expected = theirs if isinstance(theirs, int) else [NO_SERVER if isinstance(t, str) else t for t in theirs]
+                expected = (
+                    theirs if isinstance(theirs, int) else [NO_SERVER if isinstance(t, str) else t for t in theirs]
+                )
                 result.check(f"{case.where}: second {second}, request {i}", expected, ours)
     return result
 
@@ -104,7 +110,6 @@ def envoy_outlier(document: dict[str, Any]) -> Result:
     """When endpoints were put out and came back."""
     result = Result(bound=f"instants within {BOUND:g} s")
     for case in cases(document):
-        addresses = case.items("endpoints", str)
         settings = dict(case.record("outlier_detection").fields)
         for name in ("interval", "base_ejection_time", "max_ejection_time", "max_ejection_time_jitter"):
             if name in settings:
@@ -113,8 +118,7 @@ def envoy_outlier(document: dict[str, Any]) -> Result:
         theirs = [(float(at), int(i), str(what)) for at, i, what in case.items("ejections", list)]
         ends = sorted(at % config.interval for at, _, what in theirs if what == "back")
         phase = ends[len(ends) // 2] - 0.05 if ends else 0.0
-        seconds = len(case.items("requests_per_second_of_each_endpoint", list))
-        ours = _envoy_timeline(addresses, config, phase, seconds, dict(case.record("plan").fields))
+        ours = _envoy_timeline(case, config, phase)
         if not theirs:
             result.check(f"{case.where}: ejections", [], ours)
         for k, (at, i, what) in enumerate(theirs):
@@ -126,29 +130,55 @@ def envoy_outlier(document: dict[str, Any]) -> Result:
     return result
 
 
-def _envoy_timeline(
-    addresses: list[str], config: aibalance.OutlierDetection, phase: float, seconds: int, plan: dict[str, Any]
-) -> list[tuple[float, int, str]]:
+def _requests(case: Record) -> list[tuple[float, int, int]]:
+    """When which endpoint answered how, as recorded: failures by their instants, what the plan has between them, and
+    all other requests of a second at equal distances."""
+    failures: dict[int, list[float]] = {}
+    out: list[tuple[float, int, int]] = []
+    plan = {int(i): parts for i, parts in case.record("plan").fields.items()}
+    for at, i, status in case.items("failures_seen", list):
+        if i >= 0:
+            failures.setdefault(i, []).append(at)
+            out.append((at, i, status))
+    for i, times in failures.items():
+        for start, end, pattern in plan.get(i, []):
+            seen, k = [at for at in times if start <= at < end + 0.5], 0
+            for before, after in pairwise(seen):
+                k += 1
+                while STATUS[pattern[k % len(pattern)]] == 200:
+                    out.append(((before + after) / 2, i, 200))
+                    k += 1
+    for second, counts in enumerate(case.items("requests_per_second_of_each_endpoint", list)):
+        for i, count in enumerate(counts):
+            known = sum(1 for at, j, _ in out if j == i and second <= at < second + 1)
+            if not any(start <= second < end for start, end, _ in plan.get(i, [])):
+                rest = count - known
+                out += [(second + (k + 0.5) / rest, i, 200) for k in range(rest)]
+    return sorted(out)
+
+
+def _envoy_timeline(case: Record, config: aibalance.OutlierDetection, phase: float) -> list[tuple[float, int, str]]:
+    addresses = case.items("endpoints", str)
     clock = aibalance.ManualClock(phase)
-    # One interval before the first that matters, so that second 0 of the recording is `origin` here.
+    # Some intervals before second 0 of the recording, so that they fall where theirs did.
     origin = config.interval
     pool = aibalance.Pool(addresses, passive=config, clock=clock, panic_threshold=0.0, seed=1)
     picker = aibalance.RoundRobin(pool)
-    index = {address: i for i, address in enumerate(addresses)}
-    asked = [0] * len(addresses)
     out: set[int] = set()
     changes: list[tuple[float, int, str]] = []
-    for n in range(seconds * RATE):
-        at = n / RATE
+    steps: list[tuple[float, int | None, int]] = list(_requests(case))
+    seconds = len(case.items("requests_per_second_of_each_endpoint", list))
+    # Picks alone bring endpoints back: one every 0.04 s, as they were asked.
+    steps += [(n / RATE, None, 0) for n in range(seconds * RATE)]
+    for at, i, status in sorted(steps, key=lambda step: step[0]):
         clock.advance(max(0.0, origin + at - clock.now()))
-        lease = picker.acquire()
-        i = index[lease.endpoint.address]
-        status = 200
-        for start, end, pattern in plan.get(str(i), []):
-            if start <= at < end:
-                status = STATUS[pattern[asked[i] % len(pattern)]]
-                asked[i] += 1
-        lease.release(status=status)
+        if i is None:
+            picker.try_pick()
+        else:
+            lease = picker.try_acquire(subset=[addresses[i]])
+            # Envoy's picks follow an ejection up to a second late (update_merge_window); ours do at once.
+            if lease is not None:
+                lease.release(status=status)
         now = {k for k, record in enumerate(pool.stats()) if record.ejected_until is not None}
         changes += [(at, k, "back") for k in sorted(out - now)] + [(at, k, "ejected") for k in sorted(now - out)]
         out = now

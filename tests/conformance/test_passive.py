@@ -14,7 +14,7 @@ VECTORS = Path(__file__).with_name("vectors")
 
 @pytest.mark.parametrize(
     ("name", "at_least"),
-    [("envoy-1.40.outlier", 45), ("nginx-1.22.failures", 2000), ("nginx-1.31.failures", 2000)],
+    [("envoy-1.40.outlier", 46), ("nginx-1.22.failures", 1950), ("nginx-1.31.failures", 1950)],
 )
 def test_every_decision_is_the_same(name: str, at_least: int) -> None:
     result = kinds.replay(load(VECTORS / f"{name}.json.gz"))

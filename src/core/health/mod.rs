@@ -6,6 +6,8 @@ pub mod failover;
 pub mod leftover;
 pub mod max_fails;
 pub mod outlier;
+#[cfg(test)]
+mod outlier_tests;
 pub mod slow_start;
 pub mod state;
 pub mod target_group;

@@ -367,8 +367,8 @@ impl Detector {
         for (slot, host) in (0u32..).zip(&mut self.hosts) {
             let Some(host) = host else { continue };
             let Some(since) = host.ejected_at else {
-                if host.multiplier > 0
-                    && (config.flavour == Flavour::Grpc || now.since(host.back_at) >= config.interval)
+                // The tick right after the one that let it in is too soon, as was recorded.
+                if host.multiplier > 0 && (config.flavour == Flavour::Grpc || now.since(host.back_at) > config.interval)
                 {
                     host.multiplier -= 1;
                 }

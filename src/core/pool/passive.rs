@@ -487,7 +487,11 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             let block = &snapshot.view.block;
             if let Some(mut table) = self.passive.table.try_lock() {
                 let looks = self.passive.outlier.is_some_and(|o| o.latency_factor.is_some());
-                let latency = |cell: &Cell| if looks { self.latencies.estimate(cell, now) } else { None };
+                // As it was when the last answer came: an estimate that has aged says less of each.
+                let latency = |cell: &Cell| {
+                    let bits = cell.rtt.load(Ordering::Relaxed);
+                    (looks && bits != 0).then(|| f64::from_bits(bits))
+                };
                 let changed = table.tick::<M>(block, latency, now);
                 self.passive.settle(&table, block, changed);
             }
