@@ -117,7 +117,7 @@ def envoy_outlier(document: dict[str, Any]) -> Result:
         config = aibalance.OutlierDetection(**settings)
         theirs = [(float(at), int(i), str(what)) for at, i, what in case.items("ejections", list)]
         ends = sorted(at % config.interval for at, _, what in theirs if what == "back")
-        phase = ends[len(ends) // 2] - 0.05 if ends else 0.0
+        phase = ends[len(ends) // 2] if ends else 0.0
         ours = _envoy_timeline(case, config, phase)
         if not theirs:
             result.check(f"{case.where}: ejections", [], ours)
