@@ -7,15 +7,16 @@ bring endpoints back when their time is over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass as _dataclass
+from typing import Any as _Any
+from typing import Literal as _Literal
 
 from . import _core
 
 __all__ = ["CircuitBreaker", "MaxFails", "OutlierDetection"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@_dataclass(frozen=True, kw_only=True)
 class OutlierDetection:
     """Puts out endpoints that fail more than the others do, for a time that grows, by Envoy's rules.
 
@@ -56,7 +57,7 @@ class OutlierDetection:
     ['a', 'b']
     """
 
-    flavour: Literal["envoy", "grpc", "robust"] = "envoy"
+    flavour: _Literal["envoy", "grpc", "robust"] = "envoy"
     interval: float = 10.0
     base_ejection_time: float = 30.0
     max_ejection_time: float | None = None
@@ -90,7 +91,7 @@ class OutlierDetection:
         _core._check_passive(self)
 
     @classmethod
-    def grpc(cls, *, success_rate: bool = True, failure_percentage: bool = True, **fields: Any) -> OutlierDetection:
+    def grpc(cls, *, success_rate: bool = True, failure_percentage: bool = True, **fields: _Any) -> OutlierDetection:
         """gRPC's rules, proposal A50: success rate and failure percentage, which here must be above the threshold.
 
         Failures in a row do not count. The first is always put out: nobody more once `max_ejection_percent` are out.
@@ -109,7 +110,7 @@ class OutlierDetection:
         return cls(**{"flavour": "grpc", **rules, **fields})
 
     @classmethod
-    def robust(cls, **fields: Any) -> OutlierDetection:
+    def robust(cls, **fields: _Any) -> OutlierDetection:
         """Medians instead of means, so that neither one bad endpoint nor several hide what is bad about them.
 
         Every `interval`, among the endpoints with `failure_percentage_request_volume` (20) requests, one goes whose
@@ -132,7 +133,7 @@ class OutlierDetection:
         return cls(**{"flavour": "robust", **rules, **fields})
 
 
-@dataclass(frozen=True)
+@_dataclass(frozen=True)
 class MaxFails:
     """nginx's rule: after `max_fails` failures within `fail_timeout` seconds an endpoint is left alone for as long.
 
@@ -155,7 +156,7 @@ class MaxFails:
         _core._check_passive(self)
 
 
-@dataclass(frozen=True, kw_only=True)
+@_dataclass(frozen=True, kw_only=True)
 class CircuitBreaker:
     """Stops requests to an endpoint that fails, and lets a few probes find out when it does no longer.
 
