@@ -34,6 +34,7 @@ fn pool(n: usize, weighted: bool) -> Arc<Pool<Shared, Arc<()>>> {
             priority: 0,
             zone: "".into(),
             max_inflight: u32::MAX,
+            passive: None,
             payload: Arc::new(()),
         }
     });

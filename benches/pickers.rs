@@ -37,6 +37,7 @@ fn pool<M: Mode>(n: usize, weighted: bool) -> Arc<Pool<M, ()>> {
             zone: "".into(),
 
             max_inflight: u32::MAX,
+            passive: None,
             payload: (),
         }
     });

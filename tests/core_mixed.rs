@@ -37,6 +37,7 @@ fn endpoint(i: u32, weight: f64) -> Endpoint<u32> {
         priority: i % 3,
         zone: "".into(),
         max_inflight,
+        passive: None,
         payload: i,
     }
 }

@@ -29,6 +29,7 @@ fn endpoint(id: String, weight: f64) -> Endpoint<u32> {
         zone: "".into(),
 
         max_inflight: u32::MAX,
+        passive: None,
         payload: 0,
     }
 }

@@ -4,7 +4,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use aibalance::core::endpoints::{Block, Cell, Order};
+use aibalance::core::endpoints::{Block, Cell, Meter, Order};
 use aibalance::core::pickers::Draws;
 use aibalance::core::pool::lease::Entry;
 use aibalance::core::pool::{LeaseCell, Ledger};
@@ -264,5 +264,73 @@ fn changes_of_the_order_get_stamps_of_their_own() {
             let (here, there) = (stamps.of(0), stamps.of(1));
             assert!(here > 0 && there > 0 && here != there && fresh > here && fresh != there);
         });
+    });
+}
+
+#[test]
+fn no_more_probes_pass_than_are_allowed() {
+    model(|| {
+        let meter = Arc::new(Meter::default());
+        meter.breaker.allow(1);
+        let work = |meter: &Meter| u32::from(meter.breaker.pass().is_some());
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let other = meter.clone();
+                thread::spawn(move || work(&other))
+            })
+            .collect();
+        let mut passed = work(&meter);
+        for thread in threads {
+            passed += thread.join().unwrap();
+        }
+        assert_eq!(passed, 1);
+        assert!(!meter.breaker.passable());
+    });
+}
+
+#[test]
+fn a_permit_that_comes_back_while_others_ask_is_used_once() {
+    model(|| {
+        let meter = Arc::new(Meter::default());
+        meter.breaker.allow(0);
+        let (back, other) = (meter.clone(), meter.clone());
+        let giver = thread::spawn(move || back.breaker.give(1));
+        let asker = thread::spawn(move || u32::from(other.breaker.pass().is_some()));
+        let here = u32::from(meter.breaker.pass().is_some());
+        giver.join().unwrap();
+        let passed = here + asker.join().unwrap();
+        assert!(passed <= 1);
+        assert_eq!(meter.breaker.passable(), passed == 0);
+    });
+}
+
+#[test]
+fn an_ejection_against_a_release_loses_neither_the_flag_nor_the_work() {
+    model(|| {
+        let shared = Arc::new((Cell::default(), LeaseCell::new(4), Meter::default()));
+        assert!(shared.0.take::<Shared>(4, u32::MAX));
+        let other = shared.clone();
+        let release = thread::spawn(move || {
+            other.1.give::<Shared>(&other.0);
+            let (in_a_row, _) = other.2.failure::<Shared>(false, true);
+            if in_a_row == 2 {
+                other.0.blocked.store(1, Ordering::Release);
+            }
+            in_a_row
+        });
+        let (here, _) = shared.2.failure::<Shared>(false, true);
+        if here == 2 {
+            shared.0.blocked.store(1, Ordering::Release);
+        }
+        // One of the two sees the limit, and nothing is taken after that.
+        let taken = shared.0.take::<Shared>(9, u32::MAX);
+        let there = release.join().unwrap();
+        assert_eq!(here + there, 3);
+        assert_eq!(shared.0.blocked.load(Ordering::Acquire), 1);
+        assert!(!shared.0.take::<Shared>(9, u32::MAX));
+        if here == 2 {
+            assert!(!taken);
+        }
+        assert_eq!(counts(&shared.0), (u64::from(taken), if taken { 9 } else { 0 }));
     });
 }

@@ -34,6 +34,7 @@ from .endpoints import (
     SystemClock,
     dynamic_limit,
 )
+from .passive import CircuitBreaker, MaxFails, OutlierDetection
 from .pickers import (
     Candidate,
     ClientSideWeightedRoundRobin,
@@ -73,6 +74,7 @@ __all__ = [
     "AdaptiveConcurrency",
     "AibalanceError",
     "Candidate",
+    "CircuitBreaker",
     "ClientSideWeightedRoundRobin",
     "Combined",
     "ConfigError",
@@ -99,6 +101,7 @@ __all__ = [
     "LeastTime",
     "Maglev",
     "ManualClock",
+    "MaxFails",
     "MementoHash",
     "MetricError",
     "ModuloHash",
@@ -106,6 +109,7 @@ __all__ = [
     "NoEndpointsError",
     "NoHealthyEndpointError",
     "Observation",
+    "OutlierDetection",
     "OverloadedError",
     "PeakEwma",
     "PickError",

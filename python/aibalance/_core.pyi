@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ._explain import Explanation, LeaseMove
 from ._queue import WaitQueue
+from .passive import CircuitBreaker, MaxFails, OutlierDetection
 
 __all__ = [
     "ActiveRetryBudget",
@@ -65,6 +66,7 @@ __all__ = [
     "_acquire_on",
     "_after_fork",
     "_before_fork",
+    "_check_passive",
     "_hpa_replicas",
     "_keda_fallback",
     "_parse_quantity",
@@ -142,7 +144,7 @@ class Endpoint:
     1e15; 0 means no new work. `zone` and `tags` are labels of yours. `backup=True` keeps it idle until no primary can
     be had. `max_inflight` limits the requests in flight. `hash_key` places it in hash rings and tables (default: the
     address). `data` is any object of yours. `priority` (0 first, to 128) says in which order endpoints are used,
-    see `Pool`. `passive` is known by name only in this version.
+    see `Pool`. `passive`, a MaxFails, is a rule of its own for what failures make of it, instead of the pool's.
 
     Raises ConfigError, naming the field, for a value that cannot be.
 
@@ -164,7 +166,7 @@ class Endpoint:
         backup: bool = False,
         max_inflight: int | None = None,
         hash_key: str | int | None = None,
-        passive: None = None,
+        passive: MaxFails | None = None,
         tags: Mapping[str, Any] | None = None,
         data: Any = None,
     ) -> Self: ...
@@ -189,6 +191,9 @@ class Endpoint:
     @property
     def max_inflight(self) -> int | None:
         """The most requests it may have in flight."""
+    @property
+    def passive(self) -> MaxFails | None:
+        """Its own rule for failures; None when it goes by the pool's."""
     @property
     def hash_key(self) -> str | int | None:
         """What places it in a hash, when that is not the address."""
@@ -361,6 +366,15 @@ class EndpointStats:
     def last_latency(self) -> float | None:
         """The last measured latency in seconds."""
     @property
+    def ejected_until(self) -> float | None:
+        """When passive health lets it in again, in seconds of the pool's clock; None when it is in."""
+    @property
+    def ejections(self) -> int:
+        """How often passive health has put it out."""
+    @property
+    def breaker(self) -> Literal["closed", "open", "half_open"] | None:
+        """Where its circuit breaker stands; None without one."""
+    @property
     def report(self) -> dict[str, float] | None:
         """What `observe` was told last, while it counts."""
 
@@ -452,6 +466,11 @@ class Pool:
     more than their callers need; `zone_weights` then says how many callers are in each zone (default: equally many).
     Keyed pickers know `zone_weights` but no `local_zone`: a key belongs to one endpoint, whoever asks.
 
+    `passive` puts endpoints out for how their requests end: an OutlierDetection or a MaxFails, which see; so does
+    `circuit_breaker`, a CircuitBreaker of each endpoint. Who is out counts as unhealthy. With either of them a
+    `retry_after` that a lease was released with (as back-pressure) is heeded: its endpoint gets no request for so long,
+    at most 300 s, while others can be had.
+
     `slow_start` gives endpoints that have just become usable their share by and by. `latency` says how latencies are
     averaged, and turns measuring on; a PeakEwma picker turns it on too. A detached lease that nobody gives back is
     taken back after `lease_timeout` seconds. `clock` answers whenever no `now=` is given. The same `seed` gives the
@@ -476,9 +495,9 @@ class Pool:
         endpoints: _Endpoints,
         /,
         *,
-        passive: None = None,
+        passive: OutlierDetection | MaxFails | None = None,
         slow_start: SlowStart | None = None,
-        circuit_breaker: None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         panic_threshold: float = 0.5,
         on_panic: Literal["all", "fail"] = "all",
         failover: Literal["overflow", "backup", "first_backup"] = "overflow",
@@ -1639,6 +1658,7 @@ class Rendezvous(_PickerMethods):
 
 def _after_fork() -> None: ...
 def _before_fork() -> None: ...
+def _check_passive(value: object, /) -> None: ...
 def _reseed_after_fork() -> None: ...
 
 # Autoscaling

@@ -9,15 +9,15 @@ fn wrong(field: &str, value: &Bound<'_, PyAny>, allowed: &str) -> PyErr {
     ConfigError::new(field, shown(value), allowed).into()
 }
 
-fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+pub(crate) fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     value.extract().map_err(|_| wrong(field, value, "a number within the range of a float"))
 }
 
-fn whole(field: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
+pub(crate) fn whole(field: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     value.extract().map_err(|_| wrong(field, value, "a whole number within 64 bits"))
 }
 
-fn truth(field: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn truth(field: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.extract().map_err(|_| wrong(field, value, "True, False or None"))
 }
 

@@ -97,6 +97,7 @@ fn given<'py>(value: Option<&Bound<'py, PyAny>>) -> Option<Bound<'py, PyAny>> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
     pub outcome: Outcome,
+    pub status: Option<u16>,
     pub latency: Option<f64>,
     pub hint: Option<f64>,
     pub now: Option<Nanos>,
@@ -105,7 +106,7 @@ pub(crate) struct Ending {
 impl Ending {
     /// An ending without more details.
     pub fn plain(outcome: Outcome) -> Ending {
-        Ending { outcome, latency: None, hint: None, now: None }
+        Ending { outcome, status: None, latency: None, hint: None, now: None }
     }
 
     /// From `release(outcome, status=, latency=, retry_after=, now=)`. Without an outcome the HTTP status decides: 429
@@ -149,6 +150,6 @@ impl Ending {
         };
         let latency = duration(latency, "latency")?.map(Nanos::as_secs_f64);
         let now = duration(now, "now")?;
-        Ok(Ending { outcome, latency, hint, now })
+        Ok(Ending { outcome, status, latency, hint, now })
     }
 }

@@ -1,10 +1,11 @@
 //! Endpoint: a frozen description with a payload of the user's.
 
-use crate::core::endpoints::endpoint::check_weight;
+use crate::core::endpoints::endpoint::{MaxFails, check_weight};
 use crate::core::endpoints::{Endpoint as CoreEndpoint, Latency as CoreLatency};
 use crate::core::error::ConfigError;
 use crate::py::arguments;
 use crate::py::door::shown;
+use crate::py::passive;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
@@ -39,6 +40,8 @@ pub(crate) struct Endpoint {
     #[pyo3(get)]
     max_inflight: Option<u32>,
     hash_key: Option<HashKey>,
+    own: Option<MaxFails>,
+    passive: Option<Py<PyAny>>,
     tags: Slot,
     data: Slot,
 }
@@ -119,7 +122,8 @@ impl Endpoint {
                 return Err(ConfigError::new("max_inflight", n, "a whole number from 1 to 4294967294, or None").into());
             }
         };
-        not_yet("passive", passive, "None")?;
+        let own = passive::own(passive)?;
+        let passive = passive.filter(|v| !v.is_none()).map(|v| v.clone().unbind());
         let tags = match tags {
             None => None,
             Some(t) => {
@@ -138,6 +142,8 @@ impl Endpoint {
             backup,
             max_inflight,
             hash_key,
+            own,
+            passive,
             tags: Slot::new(tags),
             data: Slot::new(data),
         })
@@ -146,6 +152,11 @@ impl Endpoint {
     #[getter]
     fn hash_key(&self) -> Option<HashKey> {
         self.hash_key.clone()
+    }
+
+    #[getter]
+    fn passive(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.passive.as_ref().map(|v| v.clone_ref(py))
     }
 
     #[getter]
@@ -181,6 +192,9 @@ impl Endpoint {
         }
         if let Some(n) = self.max_inflight {
             out += &format!(", max_inflight={n}");
+        }
+        if let Some(passive) = &self.passive {
+            out += &format!(", passive={}", passive.bind(py).repr()?);
         }
         Ok(out + ")")
     }
@@ -225,6 +239,7 @@ impl Endpoint {
         kw.set_item("backup", self.backup)?;
         kw.set_item("max_inflight", self.max_inflight)?;
         kw.set_item("hash_key", self.hash_key.clone())?;
+        kw.set_item("passive", self.passive(py))?;
         kw.set_item("tags", self.tags(py)?)?;
         kw.set_item("data", self.data(py))?;
         Ok(kw)
@@ -271,6 +286,8 @@ impl Endpoint {
                 backup: self.backup,
                 max_inflight: self.max_inflight,
                 hash_key: self.hash_key.clone(),
+                own: self.own,
+                passive: self.passive(py),
                 tags: Slot::new(read(&self.tags, py)),
                 data: Slot::new(read(&self.data, py)),
             },
@@ -302,6 +319,7 @@ impl Endpoint {
             zone: this.zone.bind(py).to_str()?.into(),
             backup: this.backup,
             max_inflight: this.max_inflight.unwrap_or(u32::MAX),
+            passive: this.own,
             payload: Arc::new(object.unbind()),
         })
     }

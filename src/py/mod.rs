@@ -15,6 +15,7 @@ mod failover;
 mod fastcall;
 mod health;
 mod keys;
+mod passive;
 mod pickers;
 mod pool;
 mod routing;
@@ -39,6 +40,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<endpoint::Endpoint>()?;
     m.add_class::<endpoint::Latency>()?;
     m.add_class::<failover::SlowStart>()?;
+    m.add_function(wrap_pyfunction!(passive::_check_passive, m)?)?;
     m.add_class::<keys::Hashed>()?;
     m.add_function(wrap_pyfunction!(keys::envoy_hash, m)?)?;
     m.add_class::<pool::Pool>()?;

@@ -3,7 +3,7 @@
 use crate::core::endpoints::Health;
 use crate::core::error::ConfigError;
 use crate::core::health::failover::Rules;
-use crate::core::pool::{Options, Outcome, Pool as CorePool, Report};
+use crate::core::pool::{Options, Outcome, Pool as CorePool, Report, Watching};
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
 use crate::py::Counting;
@@ -12,6 +12,7 @@ use crate::py::clock::{Clock, seconds};
 use crate::py::door::{Ending, instant, shown};
 use crate::py::endpoint::{Endpoint, Latency, Payload, not_yet};
 use crate::py::failover::{self, SlowStart};
+use crate::py::passive;
 use crate::py::stats::EndpointStats;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -79,6 +80,8 @@ pub(crate) struct Pool {
     lease_timeout: Option<f64>,
     latency: Option<Latency>,
     slow_start: Option<SlowStart>,
+    passive: Option<Py<PyAny>>,
+    circuit_breaker: Option<Py<PyAny>>,
     /// The endpoints of the current snapshot. The collector visits these and nothing else, and they change only while
     /// attached, so that it never sees one object twice or half of a change.
     visible: Lock<Vec<Payload>>,
@@ -204,6 +207,9 @@ impl Pool {
             None => None,
         };
         self.core.settle(entry.slot, entry.units, ending.outcome, latency, ending.hint, now);
+        if self.core.watched() {
+            self.core.note(entry.slot, ending.outcome, ending.status, ending.hint, Some(entry.start), now);
+        }
         Ok(())
     }
 }
@@ -231,9 +237,12 @@ impl Pool {
         #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
         shared: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Pool> {
-        for (field, value) in [("passive", passive), ("circuit_breaker", circuit_breaker), ("shared", shared)] {
-            not_yet(field, value, "None")?;
-        }
+        not_yet("shared", shared, "None")?;
+        let watching = passive::watching(passive)?;
+        let breaker = passive::circuit_breaker(circuit_breaker)?;
+        let kept = |value: Option<&Bound<'_, PyAny>>| value.filter(|v| !v.is_none()).map(|v| v.clone().unbind());
+        let (passive, circuit_breaker) = (kept(passive), kept(circuit_breaker));
+        let timed = matches!(watching, Some(Watching::Outliers(o)) if o.latency_factor.is_some());
         let slow_start = failover::slow_start(slow_start)?;
         let latency = latency.map(|l| Latency(l.0));
         let options = Options {
@@ -245,6 +254,8 @@ impl Pool {
                 zones: failover::zones(local_zone, zone_weights)?,
             },
             slow_start: slow_start.as_ref().map(|s| s.core),
+            passive: watching,
+            circuit_breaker: breaker,
             latency: latency.as_ref().map(|l| l.0).unwrap_or_default(),
             lease_timeout: lease_timeout.map(|t| seconds("lease_timeout", t)).transpose()?,
             seed: match seed {
@@ -254,7 +265,7 @@ impl Pool {
             ..Options::default()
         };
         let core = CorePool::new(endpoints_of(endpoints)?, options)?;
-        if latency.is_some() {
+        if latency.is_some() || timed {
             core.track_latency();
         }
         if seed.is_none() {
@@ -270,9 +281,12 @@ impl Pool {
             lease_timeout,
             latency,
             slow_start,
+            passive,
+            circuit_breaker,
             visible: Lock::new(Vec::new()),
             rebuilt: AtomicU64::new(0),
         };
+        pool.core.watch_from(pool.clock.now());
         pool.show();
         Ok(pool)
     }
@@ -537,6 +551,8 @@ impl Pool {
         kw.set_item("local_zone", local_zone)?;
         kw.set_item("zone_weights", zone_weights)?;
         kw.set_item("slow_start", self.slow_start.clone())?;
+        kw.set_item("passive", self.passive.as_ref())?;
+        kw.set_item("circuit_breaker", self.circuit_breaker.as_ref())?;
         kw.set_item("overprovisioning_factor", rules.overprovisioning_factor)?;
         kw.set_item("latency", self.latency.clone())?;
         kw.set_item("lease_timeout", self.lease_timeout)?;

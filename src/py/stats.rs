@@ -1,6 +1,7 @@
 //! EndpointStats: one record an endpoint.
 
 use crate::core::pool::EndpointStats as CoreStats;
+use crate::py::passive::phase_text;
 use crate::py::pool::health_text;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -82,6 +83,19 @@ impl EndpointStats {
     #[getter]
     fn last_latency(&self) -> Option<f64> {
         self.0.last_latency
+    }
+
+    #[getter]
+    fn ejected_until(&self) -> Option<f64> {
+        self.0.ejection.until.map(crate::core::time::Nanos::as_secs_f64)
+    }
+    #[getter]
+    fn ejections(&self) -> u64 {
+        self.0.ejection.times
+    }
+    #[getter]
+    fn breaker(&self) -> Option<&'static str> {
+        self.0.ejection.breaker.map(phase_text)
     }
 
     #[getter]

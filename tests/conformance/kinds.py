@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import balance, chance, cloud, hashing, health, hpa, keda, knative, load, proxies, routing, sched, theory
+from . import (
+    balance,
+    chance,
+    cloud,
+    hashing,
+    health,
+    hpa,
+    keda,
+    knative,
+    load,
+    passive,
+    proxies,
+    routing,
+    sched,
+    theory,
+)
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -58,6 +73,8 @@ REPLAYED: dict[tuple[str, str], Replay] = {
     ("envoy", "degraded hosts, priorities with overprovisioning factor, locality weights"): health.envoy_priority,
     ("envoy", "slow start"): health.envoy_slow_start,
     ("haproxy", "server slowstart, effective weight over time"): health.haproxy_slowstart,
+    ("nginx", "max_fails / fail_timeout, effective weight, backup"): passive.nginx_failures,
+    ("envoy", "outlier_detection timelines"): passive.envoy_outlier,
     ("caddy", "random, random_choose, least_conn"): load.caddy_random,
     ("traefik", "strategy p2c"): load.traefik_p2c,
     ("haproxy", "balance random"): chance.haproxy_random,

@@ -39,6 +39,7 @@ DOMAIN = {
         "endpoints",
         "pickers",
         "health",
+        "passive",
         "routing",
         "llm",
         "autoscaling",

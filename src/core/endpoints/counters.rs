@@ -1,6 +1,7 @@
 //! Counters of endpoints: a flat block of padded cells addressed by slot. It grows by chunks that never move, so a
 //! lease can give back what it took long after the endpoint has left the pool.
 
+use super::meter::Meter;
 use super::signals::{Signals, Told};
 use crate::core::sync::{AtomicU64, Mode, Ordering, between_seq_cst};
 use std::sync::Arc;
@@ -214,6 +215,10 @@ pub struct Block {
     /// What endpoints told, in chunks of the same size.
     signals: Vec<Arc<[Signals]>>,
     told: Arc<Told>,
+    /// What passive health counts, in chunks of the same size; empty where that is off.
+    meters: Vec<Arc<[Meter]>>,
+    /// Where nginx's rule is in use: how much weight is withheld in all.
+    worn: Option<Arc<AtomicU64>>,
 }
 
 impl Block {
@@ -223,7 +228,8 @@ impl Block {
         // Chunks of one size, a power of two: a slot's place is a shift and a mask.
         let shift = slots.next_power_of_two().trailing_zeros().clamp(4, 12);
         let (signals, told) = (vec![signals(shift)], Arc::default());
-        let mut block = Block { first: chunk(shift), rest: Vec::new(), shift, signals, told };
+        let mut block =
+            Block { first: chunk(shift), rest: Vec::new(), shift, signals, told, meters: Vec::new(), worn: None };
         block.grow_to(slots);
         block
     }
@@ -233,6 +239,68 @@ impl Block {
         while self.slots() < slots {
             self.rest.push(chunk(self.shift));
             self.signals.push(signals(self.shift));
+        }
+        if !self.meters.is_empty() {
+            self.measure(self.worn.is_some());
+        }
+    }
+
+    /// Makes room for what passive health counts; with `wears` also for weights that failures lower.
+    pub fn measure(&mut self, wears: bool) {
+        while self.meters.len() <= self.rest.len() {
+            self.meters.push((0..1u32 << self.shift).map(|_| Meter::default()).collect());
+        }
+        if wears && self.worn.is_none() {
+            self.worn = Some(Arc::default());
+        }
+    }
+
+    /// What passive health counts of a slot.
+    #[must_use]
+    pub fn meter(&self, slot: u32) -> Option<&Meter> {
+        let mask = (1usize << self.shift) - 1;
+        self.meters.get((slot >> self.shift) as usize)?.get(slot as usize & mask)
+    }
+
+    /// Whether failures lower weights here.
+    #[must_use]
+    pub fn wears(&self) -> bool {
+        self.worn.is_some()
+    }
+
+    /// Whether some weight is lowered now.
+    #[must_use]
+    pub fn worn(&self) -> bool {
+        self.worn.as_ref().is_some_and(|worn| worn.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Withholds so much more of a slot's weight, at most all of it.
+    pub fn wear(&self, slot: u32, units: u64, most: u64) {
+        if let (Some(meter), Some(worn)) = (self.meter(slot), &self.worn) {
+            let before = meter.worn.load(Ordering::Relaxed);
+            let after = before.saturating_add(units).min(most);
+            meter.worn.store(after, Ordering::Relaxed);
+            worn.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back one unit of what is withheld of a slot's weight.
+    pub fn mend(&self, slot: u32) {
+        if let (Some(meter), Some(worn)) = (self.meter(slot), &self.worn)
+            && meter.worn.load(Ordering::Relaxed) > 0
+        {
+            meter.worn.fetch_sub(1, Ordering::Relaxed);
+            worn.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets what passive health counted of a slot's former endpoint.
+    pub fn forget_meter(&self, slot: u32) {
+        if let Some(meter) = self.meter(slot) {
+            if let Some(worn) = &self.worn {
+                worn.fetch_sub(meter.worn.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            meter.forget();
         }
     }
 

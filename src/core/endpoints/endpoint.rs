@@ -15,6 +15,15 @@ pub enum Health {
     Unhealthy,
 }
 
+/// nginx's `max_fails` and `fail_timeout`; the rule is in `health`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxFails {
+    /// After how many failures it is left alone; 0 for never.
+    pub max_fails: u32,
+    /// For how many seconds, and within how many the failures must come.
+    pub fail_timeout: u64,
+}
+
 /// The largest weight: beyond it sums of weights would lose whole numbers.
 pub const MAX_WEIGHT: f64 = 1e15;
 
@@ -35,6 +44,8 @@ pub struct Endpoint<P> {
     pub backup: bool,
     /// The most requests it may have in flight; `u32::MAX` for any number.
     pub max_inflight: u32,
+    /// A rule of its own for what failures make of it; the pool's when `None`.
+    pub passive: Option<MaxFails>,
     /// Carried along, never looked at.
     pub payload: P,
 }

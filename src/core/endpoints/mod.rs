@@ -3,6 +3,7 @@
 pub mod counters;
 pub mod endpoint;
 pub mod latency;
+pub mod meter;
 pub mod order;
 pub mod signals;
 pub mod snapshot;
@@ -11,6 +12,7 @@ pub mod tiers;
 pub use counters::{Block, Cell};
 pub use endpoint::{Endpoint, Health};
 pub use latency::{Averages, Latency};
+pub use meter::{Gate, Meter};
 pub use order::Order;
 pub use snapshot::{Member, Snapshot, Totals, View};
 pub use tiers::{Group, Tier, Zones};

@@ -102,6 +102,7 @@ mod tests {
                 zone: "".into(),
 
                 max_inflight: u32::MAX,
+                passive: None,
                 payload: (),
             }
         };

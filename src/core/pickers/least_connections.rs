@@ -34,12 +34,19 @@ struct Seen {
     stamp: u64,
 }
 
+/// Weights as they were given, if they are whole.
+fn given(members: &[Member]) -> Option<Vec<u64>> {
+    members.iter().map(|m| (m.weight.fract() == 0.0 && m.weight < 1e9).then_some(m.weight as u64)).collect()
+}
+
 /// The members of a rank, and what decides between equal ones.
 pub struct Index<M: Mode> {
     members: Vec<Member>,
     weights: Vec<u64>,
     /// nginx: current weights of the smooth schedule, less `lift`; signed numbers in two's complement.
     current: Vec<AtomicU64>,
+    /// nginx: what one unit of weight as given is in `weights`, where failures lower weights; else 0.
+    scale: u64,
     /// What all of them have gained together.
     lift: AtomicU64,
     /// The first slot, when all weights are the same and the slots neighbours.
@@ -62,13 +69,17 @@ impl<M: Mode> Index<M> {
         let current = members.iter().map(|m| AtomicU64::new(parked.remove(&m.slot).unwrap_or(0))).collect();
         let present: HashSet<u32> = view.slots.iter().copied().collect();
         parked.retain(|slot, current| *current != 0 && present.contains(slot));
-        let weights: Vec<u64> = whole(members).0.into_iter().map(|w| w as u64).collect();
+        let (weights, scale) = match given(members).filter(|_| view.block.wears()) {
+            Some(weights) => (weights, 1),
+            None => (whole(members).0.into_iter().map(|w| w as u64).collect::<Vec<_>>(), 0),
+        };
         let beside = members.windows(2).all(|pair| matches!(pair, [a, b] if b.slot == a.slot + 1));
         let run = members.first().filter(|_| beside && weights.iter().all(|&w| w == 1)).map(|m| m.slot);
         Index {
             members: members.to_vec(),
             weights,
             current,
+            scale,
             lift: AtomicU64::new(0),
             run,
             parked,
@@ -100,6 +111,7 @@ impl<M: Mode> Index<M> {
             members: members.to_vec(),
             weights: Vec::new(),
             current: Vec::new(),
+            scale: 0,
             lift: AtomicU64::new(0),
             run: None,
             parked: HashMap::new(),
@@ -116,7 +128,7 @@ impl<M: Mode> Index<M> {
         let same = |cell: &Cell| {
             cell.inflight.load(Ordering::Relaxed) == requests && cell.blocked.load(Ordering::Relaxed) == 0
         };
-        if cx.view.limited || !cells.iter().all(same) {
+        if cx.view.limited || !cells.iter().all(same) || (self.scale > 0 && cx.view.block.worn()) {
             return None;
         }
         let _gate = M::enter(&self.gate);
@@ -131,6 +143,18 @@ impl<M: Mode> Index<M> {
         let rest = (most as u64).wrapping_sub(self.members.len() as u64);
         self.current.get(at)?.store(rest, Ordering::Relaxed);
         self.members.get(at).map(|&m| m.into())
+    }
+
+    /// What nginx's effective weight of a member lacks; it grows by one for being looked at.
+    #[inline(never)]
+    fn worn(&self, cx: &Context<'_>, member: Member) -> u64 {
+        let block = &cx.view.block;
+        if !block.worn() {
+            return 0;
+        }
+        let worn = block.meter(member.slot).map_or(0, |meter| meter.worn.load(Ordering::Relaxed));
+        block.mend(member.slot);
+        worn
     }
 
     fn pick_nginx(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
@@ -179,6 +203,8 @@ impl<M: Mode> Index<M> {
             if requests.wrapping_mul(of) != least.wrapping_mul(weight) {
                 continue;
             }
+            let worn = if self.scale > 0 { self.worn(cx, member) } else { 0 };
+            let weight = weight.saturating_sub(worn);
             let raised = current.load(Ordering::Relaxed).wrapping_add(weight);
             current.store(raised, Ordering::Relaxed);
             total = total.wrapping_add(weight);

@@ -84,6 +84,7 @@ mod tests {
             zone: "".into(),
 
             max_inflight,
+            passive: None,
             payload: (),
         }
     }

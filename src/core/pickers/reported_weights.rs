@@ -244,6 +244,7 @@ mod tests {
                 zone: "".into(),
 
                 max_inflight: u32::MAX,
+                passive: None,
                 payload: (),
             }
         };

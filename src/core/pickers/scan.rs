@@ -290,6 +290,7 @@ mod tests {
             zone: "".into(),
 
             max_inflight,
+            passive: None,
             payload: (),
         }
     }

@@ -1,6 +1,7 @@
 //! Who is in a pool, and the picture that is made of it.
 
 use super::options::Options;
+use super::passive::Passive;
 use super::warmth::Warming;
 use super::writer::{Rebuild, Reports};
 use crate::core::endpoints::endpoint::check_weight;
@@ -90,24 +91,34 @@ impl<P: Clone> Writer<P> {
         if let Some(signals) = self.block.signals(slot) {
             signals.forget();
         }
+        self.block.forget_meter(slot);
         slot
     }
 
     /// The picture of now, and when an endpoint that warms up is due for more. `alike` is a picture of the same endpoints
     /// in the same order.
-    pub fn snapshot(&mut self, options: &Options, alike: Option<&Snapshot<P>>) -> (Arc<Snapshot<P>>, Nanos) {
+    pub fn snapshot(
+        &mut self,
+        options: &Options,
+        passive: &Passive,
+        alike: Option<&Snapshot<P>>,
+    ) -> (Arc<Snapshot<P>>, Nanos) {
+        let standings = self.standings(options, passive);
+        let standing = |index: u32| standings.get(index as usize).copied().unwrap_or_default();
         let (warmth, next) = self.warmth(options);
         let warm = |index: u32| warmth.get(index as usize).copied().unwrap_or(1.0);
         let member = |(index, place): (u32, &Place<P>)| Candidate {
             member: Member { index, slot: place.slot, weight: place.endpoint.weight * warm(index) },
-            health: place.health,
-            draining: place.drain.is_some(),
+            health: standing(index).0,
+            draining: place.drain.is_some() || standing(index).1,
             backup: place.endpoint.backup,
             priority: place.endpoint.priority,
             zone: place.endpoint.zone.clone(),
         };
         let candidates: Vec<Candidate> = (0u32..).zip(&self.places).map(member).collect();
-        let Plan { tiers, panic, totals } = Plan::new(&candidates, &options.rules);
+        let Plan { tiers, panic, mut totals } = Plan::new(&candidates, &options.rules);
+        // Who rests does not leave.
+        totals.draining = self.places.iter().filter(|place| place.drain.is_some()).count();
         let mut eligible = vec![false; self.next_slot as usize];
         for member in tiers.iter().flat_map(Tier::members) {
             if let Some(eligible) = eligible.get_mut(member.slot as usize) {

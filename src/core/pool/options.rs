@@ -1,10 +1,22 @@
 //! What a pool is configured with.
 
 use crate::core::endpoints::Latency;
+use crate::core::endpoints::endpoint::MaxFails;
 use crate::core::error::ConfigError;
+use crate::core::health::breaker::CircuitBreaker;
 use crate::core::health::failover::Rules;
+use crate::core::health::outlier::OutlierDetection;
 use crate::core::health::slow_start::SlowStart;
 use crate::core::time::Nanos;
+
+/// How the ends of requests are watched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Watching {
+    /// By outlier detection.
+    Outliers(OutlierDetection),
+    /// By nginx's rule.
+    MaxFails(MaxFails),
+}
 
 /// The configuration of a pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +25,10 @@ pub struct Options {
     pub rules: Rules,
     /// How endpoints that have just become usable get their share; at once when `None`.
     pub slow_start: Option<SlowStart>,
+    /// How the ends of requests are watched; not at all when `None`, but where an endpoint has its own rule.
+    pub passive: Option<Watching>,
+    /// The circuit breaker of each endpoint.
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// How latencies are averaged.
     pub latency: Latency,
     /// How long a report about load counts.
@@ -28,6 +44,8 @@ impl Default for Options {
         Options {
             rules: Rules::default(),
             slow_start: None,
+            passive: None,
+            circuit_breaker: None,
             latency: Latency::default(),
             report_ttl: Nanos(10_000_000_000),
             lease_timeout: None,
@@ -57,6 +75,10 @@ impl Options {
             return Err(ConfigError::new("lease_timeout", 0, "a positive number of seconds, or None"));
         }
         self.slow_start.map(SlowStart::check).transpose()?;
+        if let Some(Watching::Outliers(config)) = self.passive {
+            config.check()?;
+        }
+        self.circuit_breaker.map(CircuitBreaker::check).transpose()?;
         self.latency.check()?;
         Ok(self)
     }

@@ -326,8 +326,31 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// Decides, and counts nothing but the policy's own rotation.
     #[inline(always)]
     pub fn pick(&self, state: &State<L, M, P>, key: Option<Key<'_>>, now: Nanos) -> Option<Choice> {
-        let (cx, key) = self.by_key(state, key, 1024, now);
-        state.pick(&self.policy, &cx, key)
+        let (cx, hash) = self.by_key(state, key, 1024, now);
+        let choice = state.pick(&self.policy, &cx, hash)?;
+        if self.pool.watched() && !self.admits(state, choice, now) {
+            return self.pick_another(state, &cx, hash, choice);
+        }
+        Some(choice)
+    }
+
+    #[inline(always)]
+    fn admits(&self, state: &State<L, M, P>, choice: Choice, now: Nanos) -> bool {
+        self.pool.admit(&state.snapshot.view.block, state.snapshot.view.panic, choice, now)
+    }
+
+    /// Chooses once more: the first choice is on probation, and has had its probes.
+    #[inline(never)]
+    fn pick_another(&self, state: &State<L, M, P>, cx: &Context<'_>, key: u64, first: Choice) -> Option<Choice> {
+        let mut filter = Filter::default();
+        filter.forbid(first.index);
+        loop {
+            let choice = state.choose(&self.policy, cx, key, &|index| filter.allows(index))?;
+            if self.admits(state, choice, cx.now) {
+                return Some(choice);
+            }
+            filter.forbid(choice.index);
+        }
     }
 
     /// The first half of [`Picker::pick`], for policies that have one: see [`Policy::quick`].
@@ -352,6 +375,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         let choice = state.pick(&self.policy, &cx, hash)?;
         let cell = cx.view.block.cell(choice.slot)?;
         if cell.take::<M>(units, cx.view.limit(choice.index)) {
+            if self.pool.watched() && !self.admits(state, choice, now) {
+                cell.give::<M>(units);
+                let mut filter = Filter::default();
+                filter.forbid(choice.index);
+                return self.acquire_from(state, Some(key), units, now, filter);
+            }
             self.note(choice);
             return Some(Taken { choice, units });
         }
@@ -382,8 +411,11 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
             if cell.take::<M>(units, cx.view.limit(choice.index)) {
-                self.note(choice);
-                return Some(Taken { choice, units });
+                if !self.pool.watched() || self.admits(state, choice, now) {
+                    self.note(choice);
+                    return Some(Taken { choice, units });
+                }
+                cell.give::<M>(units);
             }
             filter.forbid(choice.index);
         }

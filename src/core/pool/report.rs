@@ -1,5 +1,6 @@
 //! What others say of an endpoint, and what the pool says of it.
 
+use super::passive::Ejection;
 use super::writer::Pool;
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::{Block, Health, View, Zones};
@@ -117,6 +118,8 @@ pub struct EndpointStats {
     pub latency: Option<f64>,
     /// The last latency in seconds, when there is one.
     pub last_latency: Option<f64>,
+    /// What passive health says of it.
+    pub ejection: Ejection,
     /// The last report, while it counts.
     pub report: Option<Report>,
 }
@@ -177,6 +180,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     dropped: read(&cell.dropped),
                     latency: self.latencies.estimate(cell, now),
                     last_latency: known(read(&cell.last_latency)),
+                    ejection: self.ejection(place.slot),
                     report: reports.get(&place.slot).filter(|(_, until)| *until > now).map(|(report, _)| *report),
                 })
             })

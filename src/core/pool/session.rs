@@ -122,6 +122,7 @@ mod tests {
                     priority: 0,
                     zone: "".into(),
                     max_inflight: limit,
+                    passive: None,
                     payload: (),
                 }
             })

@@ -10,7 +10,7 @@ use crate::core::time::Nanos;
 
 /// What a rebuild may cost that a pick brings about, in nanoseconds by the policies' own estimates; dearer ones wait for
 /// [`Pool::advance`]. A smooth rotation is estimated at 100 µs for the few weights that give a long cycle.
-const BY_A_PICK: u64 = 200_000;
+pub(super) const BY_A_PICK: u64 = 200_000;
 
 /// An endpoint that warms up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use super::lease::{Entry, Ledger, Outcome};
 use super::members::{Place, Writer};
 use super::options::Options;
+use super::passive::Passive;
 use super::report::Report;
 use super::session::Standing;
 use super::waiting::Waited;
@@ -66,6 +67,7 @@ pub struct Pool<M: Mode, P> {
     pub(super) next_warmth: AtomicU64,
     pub(super) deferred: AtomicBool,
     pub(super) waited: Waited,
+    pub(super) passive: Passive,
     pub(super) mode: PhantomData<M>,
 }
 
@@ -99,7 +101,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         };
         let reports = Mutex::new(HashMap::new());
         writer.places = writer.placed::<M>(endpoints, &reports)?;
-        let (snapshot, _) = writer.snapshot(&options, None);
+        let passive = Passive::new(&options);
+        let (snapshot, _) = writer.snapshot(&options, &passive, None);
         Ok(Arc::new(Pool {
             current: ArcSwap::from(snapshot),
             writer: Mutex::new(writer),
@@ -108,10 +111,11 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             tracks_latency: AtomicBool::new(false),
             latencies: Averages::new(options.latency),
             order: Order::default(),
-            next_change: AtomicU64::new(u64::MAX),
+            next_change: AtomicU64::new(passive.next()),
             next_warmth: AtomicU64::new(u64::MAX),
             deferred: AtomicBool::new(false),
             waited: Waited::default(),
+            passive,
             options,
             mode: PhantomData,
         }))
@@ -211,7 +215,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// `at_once` says of each picker.
     pub(super) fn publish(&self, writer: &mut Writer<P>, alike: bool, at_once: impl Fn(&dyn Rebuild<P>) -> u64) {
         let before = alike.then(|| self.current.load());
-        let (snapshot, next) = writer.snapshot(&self.options, before.as_deref().map(|before| &**before));
+        let (snapshot, next) = writer.snapshot(&self.options, &self.passive, before.as_deref().map(|before| &**before));
         writer.pickers.retain(|p| p.strong_count() > 0);
         let publish: Vec<Publish> = writer
             .pickers
@@ -230,7 +234,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.current.store(snapshot);
         publish.into_iter().for_each(|publish| publish());
         self.next_warmth.store(next.0, Ordering::Release);
-        self.next_change.fetch_min(next.0, Ordering::AcqRel);
+        self.next_change.fetch_min(next.0.min(self.passive.next()), Ordering::AcqRel);
     }
 
     /// Replaces the endpoints. Those whose id stays keep counters, health and drain; new ones start slowly, where the pool
@@ -332,6 +336,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     place.warming = warming.map(|w| Warming { done_before: successes(place.slot), ..w });
                 }
                 place.health = health;
+                if health == Health::Healthy {
+                    self.heard_healthy(&writer.block, place.slot, writer.now);
+                }
             }
             Ok(())
         })
@@ -434,6 +441,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                 let expired = self.ledger.lock().expire(Nanos(until));
                 for entry in expired {
                     self.settle(entry.slot, entry.units, Outcome::Timeout, None, None, now);
+                    if self.watched() {
+                        self.note(entry.slot, Outcome::Timeout, None, None, Some(entry.start), now);
+                    }
                 }
             }
         }
@@ -456,7 +466,10 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         });
         drop(reports);
         self.warm_up(now);
+        self.watch(now);
         self.next_change.store(next.min(self.next_warmth.load(Ordering::Acquire)), Ordering::Release);
+        // Last: a release that changes something now lowers it too.
+        self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
     }
 
     /// Ends a request: gives back its work and takes in how it went. `latency` in seconds, `hint` is the server's

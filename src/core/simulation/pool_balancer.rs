@@ -95,6 +95,7 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
             priority: 0,
             zone: "".into(),
             max_inflight: spec.max_inflight.unwrap_or(u32::MAX),
+            passive: None,
             payload: server,
         });
         self.pending += 1;

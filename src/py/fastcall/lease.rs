@@ -230,6 +230,9 @@ impl LeaseObject {
                 let cell = unsafe { &*self.cell };
                 pool.core.settle_on(cell, self.units, ending.outcome, latency, ending.hint, now);
                 pool.core.order().note(self.slot);
+                if pool.core.watched() {
+                    self.tell(ending);
+                }
             }
             Stage::Entered | Stage::Detached => {
                 self.stage = Stage::Done;
@@ -238,6 +241,15 @@ impl LeaseObject {
             }
             Stage::Done => {}
         }
+    }
+
+    /// Tells passive health how it ended.
+    #[inline(never)]
+    fn tell(&self, ending: Ending) {
+        let pool = self.pool();
+        let now = ending.now.unwrap_or_else(|| pool.clock.now());
+        let start = (self.start != UNTIMED.0).then_some(Nanos(self.start));
+        pool.core.note(self.slot, ending.outcome, ending.status, ending.hint, start, now);
     }
 
     /// Gives the work back, and does what was put off until a release.

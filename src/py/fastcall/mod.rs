@@ -119,6 +119,14 @@ impl<L: Policy> Door<L> {
         if L::TIMED || next != Nanos::MAX { Self::look(pool, next) } else { Nanos::ZERO }
     }
 
+    /// An instant that the caller named: passive health goes by it too.
+    fn caught_up(pool: &Pool, now: Nanos) -> Nanos {
+        if pool.core.watched() && now >= pool.core.next_change() {
+            pool.core.expire(now);
+        }
+        now
+    }
+
     fn look(pool: &Pool, next: Nanos) -> Nanos {
         let now = pool.clock.now();
         if now >= next {
@@ -358,7 +366,8 @@ unsafe fn other_key<'a, L: Policy>(py: Python<'a>, policy: &L, key: Raw) -> Opti
             let number = ffi::PyLong_AsLongLongAndOverflow(key, &mut overflow);
             return if overflow == 0 { Some(policy.whole_key(number as u64)?.into()) } else { None };
         }
-        let ready = Bound::ref_from_ptr(py, &key).cast_exact::<Hashed>().ok()?;
+        let key = Bound::from_borrowed_ptr(py, key);
+        let ready = key.cast_exact::<Hashed>().ok()?;
         Some(policy.ready_key(ready.get().0)?.into())
     }
 }
@@ -548,7 +557,7 @@ unsafe fn pick_slowly<C: PickerClass, R: Refuse>(
         let prepared = door.key_of(key.as_ref())?;
         let key = prepared.as_ref().map(Prepared::key);
         let now = match now {
-            Some(now) => instant_or(pool, Some(&now))?,
+            Some(now) => Door::<C::Policy>::caught_up(pool, instant_or(pool, Some(&now))?),
             None => door.time(pool),
         };
         let mut state = door.picker.state();
@@ -618,7 +627,7 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
         let units = cost.map_or(Ok(ONE), |cost| door::units(&cost, "cost"))?;
         let names = door::Names::from_arguments(exclude.as_ref(), subset.as_ref())?;
         let now = match now {
-            Some(now) => instant_or(pool, Some(&now))?,
+            Some(now) => Door::<C::Policy>::caught_up(pool, instant_or(pool, Some(&now))?),
             None => door.acquire_time(pool),
         };
         // Places in the pool mean nothing in another state, so the filter and the choice share one.

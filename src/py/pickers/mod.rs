@@ -289,7 +289,16 @@ impl<L: Policy> Door<L> {
             // A request for more than there is must not end the process.
             out.try_reserve_exact(n).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(format!("{n} picks")))?;
             out.resize(n, 0);
+            // Who is on probation gets no more than its probes, so that each pick is one by itself.
+            let single = self.pool.get().core.on_probation();
             for slice in out.chunks_mut(SLICE) {
+                if single {
+                    for place in slice {
+                        let refusal = || state.snapshot.view.refusal(0, &|_| true);
+                        *place = self.picker.pick(&state, None, now).ok_or_else(refusal)?.index;
+                    }
+                    continue;
+                }
                 let cx = self.picker.context(&state, 1024, now);
                 state.fill(self.picker.policy(), &cx, slice)?;
                 if n > SLICE {
@@ -298,7 +307,7 @@ impl<L: Policy> Door<L> {
                 }
             }
         } else {
-            if self.picker.policy().plain_keys() {
+            if self.picker.policy().plain_keys() && !self.pool.get().core.on_probation() {
                 let batch = Batch::new(n_or_keys, hashed)?;
                 let n = batch.hashes().len();
                 out = vec![0; n];

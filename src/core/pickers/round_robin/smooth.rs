@@ -8,7 +8,7 @@
 
 use super::super::{Allow, Choice, Context, Draws, Policy};
 use super::{MAX_WHOLE, Start, gcd};
-use crate::core::endpoints::{Member, View};
+use crate::core::endpoints::{Block, Member, View};
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -40,6 +40,10 @@ pub struct Index<M: Mode> {
     at: AtomicU64,
     /// Whether members may be full.
     limited: bool,
+    /// Whether failures lower weights.
+    wears: bool,
+    /// What one unit of weight as given is here.
+    scale: i64,
     /// Not zero: the cycle was left, and `current` is kept instead.
     live: AtomicU64,
     /// Current weights while live; signed numbers in two's complement.
@@ -73,7 +77,7 @@ impl<M: Mode> Index<M> {
     /// The next of the cycle; `None` when the cycle is not in use, or that one cannot be had and `live` must take over.
     #[inline(always)]
     pub(super) fn next_in_cycle(&self, cx: &Context<'_>) -> Option<Choice> {
-        if self.live.load(Ordering::Relaxed) != 0 || self.limited {
+        if self.live.load(Ordering::Relaxed) != 0 || ((self.limited || self.wears) && self.leaves(cx)) {
             return None;
         }
         let at = M::rotate(&self.at, self.cycle.len() as u64);
@@ -87,19 +91,34 @@ impl<M: Mode> Index<M> {
         None
     }
 
-    /// One live step over the members that can be had. Holds the gate.
-    fn step(&self, usable: &dyn Fn(Member) -> bool) -> Option<Choice> {
+    #[inline(never)]
+    fn leaves(&self, cx: &Context<'_>) -> bool {
+        self.limited || cx.view.block.worn()
+    }
+
+    /// One live step over the members that can be had. Holds the gate. `block` knows whose weight is lowered: nginx's
+    /// effective weight, which grows by one in each step in which its owner could be had.
+    fn step(&self, usable: &dyn Fn(Member) -> bool, block: Option<&Block>) -> Option<Choice> {
         if self.live.load(Ordering::Acquire) == 0 {
             for (current, value) in self.current.iter().zip(self.weights_now()) {
                 current.store(value as u64, Ordering::Relaxed);
             }
             self.live.store(1, Ordering::Release);
         }
+        let block = block.filter(|block| self.wears && block.worn());
         let (mut total, mut best, mut skipped) = (0i64, None::<(Member, &AtomicU64, i64)>, false);
         for ((&member, &weight), current) in self.members.iter().zip(&self.weights).zip(&self.current) {
             if !usable(member) {
                 skipped = true;
                 continue;
+            }
+            let mut weight = weight;
+            if let Some(block) = block
+                && let Some(worn) = block.meter(member.slot).map(|m| m.worn.load(Ordering::Relaxed)).filter(|&w| w > 0)
+            {
+                skipped = true;
+                weight = weight.saturating_sub((worn as i64).saturating_mul(self.scale)).max(0);
+                block.mend(member.slot);
             }
             let raised = (current.load(Ordering::Relaxed) as i64).wrapping_add(weight);
             current.store(raised as u64, Ordering::Relaxed);
@@ -117,13 +136,14 @@ impl<M: Mode> Index<M> {
 
 /// Weights and current weights as whole numbers, and what one of them is in the weights as given. Only what divides
 /// all of them is taken out, so that nginx's numbers stay nginx's.
-fn whole(members: &[Member], current: &[f64]) -> (Vec<i64>, Vec<i64>, f64) {
+fn whole(members: &[Member], current: &[f64], wears: bool) -> (Vec<i64>, Vec<i64>, f64) {
     let most = members.iter().fold(0.0f64, |most, m| most.max(m.weight));
     let as_is = most <= MAX_WHOLE && members.iter().all(|m| m.weight.fract() == 0.0);
     let scale = if as_is { 1.0 } else { 1_048_576.0 / most };
     let mut weights: Vec<i64> = members.iter().map(|m| ((m.weight * scale).round() as i64).max(1)).collect();
     let mut base: Vec<i64> = current.iter().map(|c| (c * scale).round() as i64).collect();
-    let divisor = weights.iter().chain(&base).fold(0, |a, &b| gcd(a, b.abs()));
+    // What failures take away is counted in the weights as given.
+    let divisor = if wears { 1 } else { weights.iter().chain(&base).fold(0, |a, &b| gcd(a, b.abs())) };
     if divisor > 1 {
         weights.iter_mut().chain(&mut base).for_each(|w| *w /= divisor);
     }
@@ -240,7 +260,8 @@ impl Policy for Smooth {
         let current: Vec<f64> = members.iter().map(|m| parked.remove(&m.slot).unwrap_or(0.0)).collect();
         let present: HashSet<u32> = view.slots.iter().copied().collect();
         parked.retain(|slot, current| *current != 0.0 && present.contains(slot));
-        let (weights, base, unit) = whole(members, &current);
+        let wears = view.block.wears();
+        let (weights, base, unit) = whole(members, &current, wears);
         let total: i64 = weights.iter().sum();
         let equal = weights.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
         let cycle = if equal {
@@ -267,6 +288,8 @@ impl Policy for Smooth {
             base,
             at: AtomicU64::new(0),
             limited: view.limited,
+            wears,
+            scale: (unit.recip().round() as i64).max(1),
             live: AtomicU64::new(live),
             current,
             calm: AtomicU64::new(0),
@@ -282,7 +305,7 @@ impl Policy for Smooth {
             } else {
                 // A random place in a cycle too long to walk: far enough in is as good as anywhere.
                 for _ in 0..start.min(MAX_PERIOD) {
-                    index.step(&|_| true);
+                    index.step(&|_| true, None);
                 }
             }
         }
@@ -355,7 +378,7 @@ pub(super) fn live<M: Mode>(index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>
         // From here on every pick walks all members, until a rebuild finds a cycle again.
         cx.deferred.store(true, Ordering::Relaxed);
     }
-    index.step(&|member| cx.view.available(member) && allow(member.index))
+    index.step(&|member| cx.view.available(member) && allow(member.index), Some(&cx.view.block))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -398,7 +421,7 @@ mod tests {
     fn whole_numbers_keep_their_ratios_and_fractions_are_scaled() {
         let of = |weights: &[f64]| {
             let members: Vec<Member> = weights.iter().map(|&weight| Member { index: 0, slot: 0, weight }).collect();
-            whole(&members, &[])
+            whole(&members, &[], false)
         };
         assert_eq!(of(&[10.0, 10.0, 20.0]), (vec![1, 1, 2], vec![], 10.0));
         assert_eq!(of(&[0.5, 1.0]), (vec![1, 2], vec![], 0.5));
