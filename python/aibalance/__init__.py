@@ -19,7 +19,17 @@ from ._errors import (
     SimulationError,
 )
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
-from .endpoints import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
+from .endpoints import (
+    Endpoint,
+    EndpointStats,
+    Latency,
+    ManualClock,
+    Pool,
+    RetryBudget,
+    SlowStart,
+    SystemClock,
+    TokenBucket,
+)
 from .pickers import (
     Candidate,
     ClientSideWeightedRoundRobin,
@@ -108,6 +118,7 @@ __all__ = [
     "Subset",
     "SystemClock",
     "TargetTracking",
+    "TokenBucket",
     "TrafficSplit",
     "WeightedRandom",
     "__version__",

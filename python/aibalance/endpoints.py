@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from ._core import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock
+from ._core import Endpoint, EndpointStats, Latency, ManualClock, Pool, RetryBudget, SlowStart, SystemClock, TokenBucket
 
-__all__ = ["Endpoint", "EndpointStats", "Latency", "ManualClock", "Pool", "RetryBudget", "SlowStart", "SystemClock"]
+__all__ = [
+    "Endpoint",
+    "EndpointStats",
+    "Latency",
+    "ManualClock",
+    "Pool",
+    "RetryBudget",
+    "SlowStart",
+    "SystemClock",
+    "TokenBucket",
+]
 
 
 async def _wait_until_drained(pool: Pool, id: str) -> None:

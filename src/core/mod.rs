@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod autoscaling;
+pub mod capacity;
 pub mod endpoints;
 pub mod error;
 pub mod hash;

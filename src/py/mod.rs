@@ -6,11 +6,14 @@ mod arguments;
 mod autoscaling;
 mod averages;
 mod clock;
+mod cost;
 mod door;
 mod endpoint;
 mod errors;
 mod failover;
 mod fastcall;
+mod fluid;
+mod forecasting;
 mod health;
 mod keys;
 mod pickers;
@@ -18,6 +21,7 @@ mod pool;
 mod routing;
 mod simulation;
 mod stats;
+mod token_bucket;
 
 /// How counters are counted here: where there is a GIL, one thread at a time is attached to the interpreter.
 #[cfg(not(Py_GIL_DISABLED))]
@@ -52,5 +56,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     routing::register(m)?;
     health::register(m)?;
     simulation::register(m)?;
+    cost::register(m)?;
+    fluid::register(m)?;
+    forecasting::register(m)?;
+    token_bucket::register(m)?;
     Ok(())
 }

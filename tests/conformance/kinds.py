@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import balance, chance, cloud, hashing, health, hpa, keda, knative, load, proxies, routing, sched, theory
+from . import (
+    balance,
+    chance,
+    cloud,
+    hashing,
+    health,
+    hpa,
+    keda,
+    knative,
+    load,
+    proxies,
+    routing,
+    scaling_theory,
+    sched,
+    theory,
+)
 from .model import Result
 from .recording import Record, UnreadableError, cases
 
@@ -137,6 +152,17 @@ def _theory(document: dict[str, Any]) -> Result:
         return hashing.hash_vectors(document)
     if all("flavour" in case for case in found):
         return load.ewma(document)
+    try:
+        if all("kind" in case and ("arrivals" in case or "xs" in case) for case in found):
+            return scaling_theory.signals(document)
+        if all("params" in case and "ctl" in case.record("params") for case in found):
+            return scaling_theory.autoscale_loop(document)
+        if all("detect" in case or "growth" in case or case.text("id").startswith("loop_gain") for case in found):
+            return scaling_theory.autoscale_fluid(document)
+        if all("n_spot" in case or "slo" in case or "run_seconds" in case for case in found):
+            return scaling_theory.cost_spot(document)
+    except KeyError as missing:
+        raise UnreadableError(f"a case lacks {missing}") from None
     for fields, values, adapter in BALANCE:
         if all(fields <= case.names() and values <= case.record("ref").names() for case in found):
             return adapter(document)

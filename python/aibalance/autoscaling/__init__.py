@@ -23,20 +23,26 @@ from .hpa import (
 from .keda import KedaScaledObject
 from .knative import KnativePodAutoscaler
 from .policy import Clock, Policy
+from .predictive import ForecastScaling, OutageGuard
+from .proportional import ProportionalScaling, QueueScaling
 
 __all__ = [
     "Behavior",
     "Clock",
     "Combined",
     "ExternalMetric",
+    "ForecastScaling",
     "HorizontalPodAutoscaler",
     "KedaScaledObject",
     "KnativePodAutoscaler",
     "ObjectMetric",
     "Observation",
+    "OutageGuard",
     "Pods",
     "PodsMetric",
     "Policy",
+    "ProportionalScaling",
+    "QueueScaling",
     "Recommendation",
     "ResourceMetric",
     "ScalingPolicy",

@@ -5,11 +5,13 @@
 
 pub mod alarm;
 pub mod combined;
+pub mod forecasting;
 pub mod hpa;
 pub mod keda;
 pub mod knative;
 pub mod memory;
 pub mod plain;
+pub mod proportional;
 pub mod recommendation;
 pub mod rounding;
 pub mod state;

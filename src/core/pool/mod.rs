@@ -8,6 +8,7 @@ pub mod picker;
 pub mod report;
 pub mod session;
 mod split;
+pub mod token_bucket;
 mod warmth;
 mod writer;
 
@@ -17,4 +18,5 @@ pub use options::Options;
 pub use picker::{Filter, Picker, State, Taken};
 pub use report::{EndpointStats, Report};
 pub use session::{LetGo, Standing};
+pub use token_bucket::TokenBucket;
 pub use writer::Pool;

@@ -1,0 +1,3 @@
+//! What capacity costs, and how likely it is there.
+
+pub mod cost;
