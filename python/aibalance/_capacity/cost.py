@@ -227,7 +227,7 @@ class CostModel:
         return PooledCapacity(up, chance, spot * up, deviation)
 
     def cheapest_mix(self, *, need: int, probability: float) -> Mix:
-        """The cheapest numbers of which `need` are up with at least this probability; of equals that with fewer on-demand.
+        """The cheapest numbers of which `need` are up with at least this probability; of equals the fewest on-demand.
 
         `probability`: above 0, below 1.
         """

@@ -1,4 +1,4 @@
-"""Forecasts of load: Holt, additive Holt-Winters with daily and weekly seasons, last week's value, and how good they are.
+"""Forecasts of load: Holt, Holt-Winters with daily and weekly seasons, last week's value, and how good they are.
 
 >>> from aibalance.autoscaling.forecasting import holt_winters
 >>> model = holt_winters([10, 20, 30, 20] * 4, 4, alpha=0.4, beta=0.2, gamma=0.3)
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected one step ahead, two, and so on, with the bounds within which it will be with a chance of `level`.
+    """What is expected one step ahead, two, and so on, and the bounds within which it will be with a chance of `level`.
 
     >>> from aibalance.autoscaling.forecasting import LastValue
     >>> LastValue().forecast([3.0, 5.0, 4.0], 2).mean
@@ -210,10 +211,10 @@ def holt_winters(
     """Additive Holt-Winters over a series, with one season or several.
 
     Begins after the first (longest) season, with its mean as the level, the mean step to the next one as the trend, and
-    the distances from the level as the season; of several seasons the shorter ones come first, the longer ones hold what
-    those leave. Then, for each value x: the level becomes `alpha * (x - seasons) + (1 - alpha) * (level + trend)`, the
-    trend `beta * change of the level + (1 - beta) * trend`, a season `gamma * (x - level - other seasons) + (1 - gamma) *
-    season`. At a gap it believes its own forecast.
+    the distances from the level as the season; of several seasons the shorter ones come first, the longer ones hold
+    what those leave. Then, for each value x: the level becomes `alpha * (x - seasons) + (1 - alpha) * (level + trend)`,
+    the trend `beta * change of the level + (1 - beta) * trend`, a season
+    `gamma * (x - level - other seasons) + (1 - gamma) * season`. At a gap it believes its own forecast.
 
     `periods`: steps in a season, 2 or more; several ascend: (1440, 10080) is daily and weekly for minutes.
     `alpha`, `beta`, `gamma` (None): 0 to 1; None looks for the value with the least squared error one step ahead.
@@ -226,7 +227,8 @@ def holt_winters(
     """
     given: Any = periods
     each = [given] if isinstance(given, int) else given
-    if isinstance(each, (str, bytes)) or any(isinstance(p, bool) or not isinstance(p, int) or p < 0 for p in each):
+    plain = isinstance(each, Sequence) and not isinstance(each, (str, bytes))
+    if not plain or any(isinstance(p, bool) or not isinstance(p, int) or not 0 <= p < 2**53 for p in each):
         raise ConfigError(f"periods: {periods!r} is not allowed; a whole number of steps, or several that ascend")
     if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 1:
         raise ConfigError(f"evaluations: {evaluations!r} is not allowed; a whole number of 1 or more")
@@ -288,7 +290,7 @@ class LastValue:
         """The next `horizon` values; bounds widen with the root of the distance, as those of a random walk."""
         values = _plain(history)
         last = next((x for x in reversed(values) if not math.isnan(x)), 0.0)
-        sigma = _root_mean_square([b - a for a, b in zip(values, values[1:], strict=False)])
+        sigma = _root_mean_square([b - a for a, b in pairwise(values)])
         steps = _horizon(horizon)
         return _with_bounds([last] * steps, [sigma * math.sqrt(h) for h in range(1, steps + 1)], level)
 

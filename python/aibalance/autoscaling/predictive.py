@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .._core import SeasonalModel
 from .._errors import ConfigError, MetricError
@@ -93,8 +93,8 @@ class ForecastScaling(_Wrapping):
 
     It keeps the history of the load in steps, fits additive Holt-Winters with daily and weekly seasons to it, and
     recommends `ceil(highest forecast of the time ahead / target)`. A reactive policy inside may ask for more, never for
-    less. As long as the history is shorter than two of the shortest season there is no forecast, and the reactive policy
-    decides alone (without one, capacity stays).
+    less. As long as the history is shorter than two of the shortest season there is no forecast, and the reactive
+    policy decides alone (without one, capacity stays).
 
     `metric`: the load of all servers together (work or requests a second), 0 or more.
     `target`: the load that one server shall take, above 0.
@@ -106,8 +106,8 @@ class ForecastScaling(_Wrapping):
     `history` (1209600.0): seconds that are kept, two weeks; a season needs two of itself before it is used.
     `refit` (86400.0): seconds between fits; in between the model follows each value.
     `quantile` (0.9): the forecast's quantile that capacity shall cover, 0.5 to below 1: more is safer and dearer.
-    `scale_in` (True): whether a forecast may lower capacity; AWS's only raises it. False holds what was asked for, unless
-    a reactive policy lowers it.
+    `scale_in` (True): whether a forecast may lower capacity; AWS's only raises it. False holds what was asked for,
+    unless a reactive policy lowers it.
     `reactive` (None): a policy of its own, whose recommendation counts when it is larger.
     `clock` (None): answers when `now` is not given; None is `time.monotonic`.
 
@@ -228,10 +228,7 @@ class ForecastScaling(_Wrapping):
         """How many servers there should be, given what is observed at `now` (seconds; None asks the clock)."""
         at = _instant("now", self._now() if now is None else now)
         current, asked, metrics = counts(observation)
-        if self.metric in metrics:
-            value = _metric(self.metric, metrics[self.metric])
-        else:
-            value = None
+        value = _metric(self.metric, metrics.get(self.metric))
         inner = None if self.reactive is None else self.reactive.recommend(observation, now=at)
         self._take(value, at)
         model = self._model()
@@ -320,15 +317,15 @@ class _Doubt:
 
 @dataclass(frozen=True, kw_only=True)
 class OutageGuard(_Wrapping):
-    """Any policy, with doubt about its metric: a drop, a gap or a metric that stands still may be a fault, not a trough.
+    """Any policy, with doubt about its metric: a drop, a gap or one that stands still may be a fault, not a trough.
 
     While it doubts, the policy inside is told that the value is missing (so that a forecast does not learn an outage),
     and capacity is not lowered below what was asked for. Doubt ends when the metric is back, or after `hold` seconds,
     when what it says is believed.
 
     `policy`: the policy inside. `metric`: the metric that is watched, 0 or more; best the load of all servers together.
-    `drop` (0.5): a value this share below the mean of the last `window` seconds is a drop, above 0, below 1; None doubts
-    no drop.
+    `drop` (0.5): a value this share below the mean of the last `window` seconds is a drop, above 0, below 1; None
+    doubts no drop.
     `window` (300.0): seconds.
     `frozen` (600.0): seconds for which the very same value, other than 0, is believed; None believes it always.
     `hold` (1800.0): seconds for which a drop or a metric that stands still is doubted. A gap is doubted while it lasts.

@@ -33,8 +33,8 @@ class ProportionalScaling(NativePolicy):
     `cooldown` (0.0): seconds after a change without another one.
     `clock` (None): answers when `now` is not given; None is `time.monotonic`.
 
-    Raises ConfigError. Source: the rules of `autoscale_loop` in our theory vectors; the filters are those of Kubernetes,
-    AIBrix and AWS in their simplest form.
+    Raises ConfigError. Source: the rules of `autoscale_loop` in our theory vectors; the filters are those of
+    Kubernetes, AIBrix and AWS in their simplest form.
 
     >>> from aibalance.autoscaling import ProportionalScaling
     >>> policy = ProportionalScaling(metric="utilization", target=0.5, max_capacity=20, growth_factor=2)
@@ -66,8 +66,8 @@ class QueueScaling(NativePolicy):
     """A change of capacity for each range of a metric, such as the length of a queue.
 
     `metric`: the name under which observations carry it; 0 or more.
-    `steps`: triples (low, high, change); the first with `low <= metric < high` counts, None is no bound. A metric in none
-    of them changes nothing.
+    `steps`: triples (low, high, change); the first with `low <= metric < high` counts, None is no bound. A metric in
+    none of them changes nothing.
     The other fields are those of `ProportionalScaling`.
 
     Raises ConfigError. Source: `queue_steps` in the rules of `autoscale_loop` in our theory vectors.

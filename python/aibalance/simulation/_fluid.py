@@ -109,14 +109,15 @@ def simulate_fluid(
     """Runs a policy over a series of rates, with work as a fluid: no request has an event of its own.
 
     Within a tick, in this order: servers whose start is over become ready; every `period` ticks the policy decides on
-    the metrics of an earlier tick; what is missing starts, and of what is too much the youngest that starts is cancelled
-    first, ready servers leave at once; ready servers do the work that came and that waited, and the rest waits.
+    the metrics of an earlier tick; what is missing starts, and of what is too much the youngest that starts is
+    cancelled first, ready servers leave at once; ready servers do the work that came and that waited, and the rest
+    waits.
 
     Parameters
     ----------
     rates : work a second, one value a tick: 0 to 1e15.
-    policy : one of ours, or any object with `recommend(observation, now=seconds)` whose answer has `desired`. Ours start
-        with an empty memory and stay as they are; `ProportionalScaling`, `QueueScaling`, `TargetTracking`,
+    policy : one of ours, or any object with `recommend(observation, now=seconds)` whose answer has `desired`. Ours
+        start with an empty memory and stay as they are; `ProportionalScaling`, `QueueScaling`, `TargetTracking`,
         `StepScaling` and `Combined` run without Python. The observation is a mapping as `Observation` describes, with
         the metrics "utilization", "utilization_percent", "busy" (servers), "arrivals_per_s", "demand" (what waited
         included; work a second), "queue" (work that waits), each of the last three also "..._per_server", and
@@ -195,9 +196,9 @@ def dead_time_backlog(
     """What waits when the load steps up and the answer takes `detect + boot` seconds.
 
     `load`: work a second after the step. `servers`: ready before it. `capacity`: work a second of one. `target`: the
-    utilization that is wanted after it, above 0, up to 1. `detect`, `boot`: seconds until the decision, and from it until
-    new servers work. Raises ConfigError. The backlog grows to `(load - servers * capacity) * (detect + boot)` and drains
-    with what the new fleet has left over. Source: `autoscale_fluid` in our theory vectors.
+    utilization that is wanted after it, above 0, up to 1. `detect`, `boot`: seconds until the decision, and from it
+    until new servers work. Raises ConfigError. The backlog grows to `(load - servers * capacity) * (detect + boot)` and
+    drains with what the new fleet has left over. Source: `autoscale_fluid` in our theory vectors.
 
     >>> from aibalance.simulation import dead_time_backlog
     >>> dead_time_backlog(40, servers=2, capacity=10, target=0.5, detect=10, boot=30).peak_backlog
@@ -280,8 +281,8 @@ def loop_stability(*, gain: float = 1.0, delay: int = 0) -> LoopStability:
     """Whether a controller whose metric is `delay` decisions late comes to rest: x[k+1] = x[k] - gain * x[k-delay].
 
     x is the error of the logarithm of the replicas. `gain` (1.0): that of a controller which takes the whole ratio of
-    metric and target at once, as Kubernetes' does; above 0. `delay` (0): intervals between an action and the metric that
-    shows it, at most 200: starting servers that do not count make it long. Raises ConfigError.
+    metric and target at once, as Kubernetes' does; above 0. `delay` (0): intervals between an action and the metric
+    that shows it, at most 200: starting servers that do not count make it long. Raises ConfigError.
     Source: `autoscale_fluid` in our theory vectors; Levin and May, Theoretical Population Biology 9, 1976.
 
     >>> from aibalance.simulation import loop_stability

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._errors import AibalanceError
@@ -299,7 +300,7 @@ class _Check:
                     value = work if self.total else work / max(here, 1)
                     seen.append(self.decide(policy, here, value, i * self.interval).desired)
                 half = seen[len(seen) // 2 :]
-                steps = [b - a for a, b in zip(half, half[1:], strict=False)]
+                steps = [b - a for a, b in pairwise(half)]
                 if any(s > 0 for s in steps) and any(s < 0 for s in steps):
                     raise _Broken(
                         "flapping", f"under a constant load of {load:g} targets it goes on: {half[-8:]}; expected rest"

@@ -236,7 +236,8 @@ def test_a_documented_fault_of_target_tracking_is_found() -> None:
 def test_what_is_no_policy() -> None:
     with pytest.raises(PolicyCheckError, match="protocol"):
         check_policy(lambda: object(), metric="m", target=50)
-    assert issubclass(PolicyCheckError, AibalanceError) and issubclass(PolicyCheckError, AssertionError)
+    assert issubclass(PolicyCheckError, AibalanceError)
+    assert issubclass(PolicyCheckError, AssertionError)
 
 
 @pytest.mark.parametrize(
