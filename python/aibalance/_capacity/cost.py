@@ -232,7 +232,8 @@ class CostModel:
         `probability`: above 0, below 1.
         """
         _count("need", need)
-        if not isinstance(probability, (int, float)) or not 0 < probability < 1:
+        given: Any = probability
+        if not isinstance(given, (int, float)) or not 0 < given < 1:
             raise _wrong("probability", probability, "a number above 0, below 1")
         on_demand, spot, cost, achieved = _cheapest_mix(
             need, self.spot_availability, self.on_demand, self.spot, probability

@@ -76,10 +76,10 @@ def _level(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
 
 
-def _horizon(horizon: int) -> int:
+def _horizon(horizon: Any) -> int:
     if isinstance(horizon, bool) or not isinstance(horizon, int) or not 1 <= horizon <= 10_000_000:
         raise ConfigError(f"horizon: {horizon!r} is not allowed; a whole number of steps from 1")
-    return horizon
+    return int(horizon)
 
 
 def _with_bounds(mean: Sequence[float], deviations: Sequence[float], level: float) -> Forecast:
@@ -230,7 +230,8 @@ def holt_winters(
     plain = isinstance(each, Sequence) and not isinstance(each, (str, bytes))
     if not plain or any(isinstance(p, bool) or not isinstance(p, int) or not 0 <= p < 2**53 for p in each):
         raise ConfigError(f"periods: {periods!r} is not allowed; a whole number of steps, or several that ascend")
-    if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 1:
+    passes: Any = evaluations
+    if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
         raise ConfigError(f"evaluations: {evaluations!r} is not allowed; a whole number of 1 or more")
     return HoltWintersModel(SeasonalModel.fit(series, list(each), alpha, beta, gamma, evaluations))
 
@@ -310,7 +311,7 @@ class SeasonalNaive:
     def forecast(self, history: Series, horizon: int, /, *, level: float = 0.9) -> Forecast:
         """The next `horizon` values; raises ConfigError when the history is shorter than a season."""
         values = _plain(history)
-        m = self.period
+        m: Any = self.period
         if isinstance(m, bool) or not isinstance(m, int) or not 1 <= m <= len(values):
             raise ConfigError(
                 f"period: {m!r} is not allowed; a whole number from 1 to the history's {len(values)} values"
@@ -368,7 +369,8 @@ def backtest(
     values = _plain(series)
     steps = _horizon(horizon)
     gap = steps if every is None else _horizon(every)
-    if isinstance(start, bool) or not isinstance(start, int) or not 1 <= start < len(values):
+    first: Any = start
+    if isinstance(first, bool) or not isinstance(first, int) or not 1 <= first < len(values):
         raise ConfigError(
             f"start: {start!r} is not allowed; a whole number from 1, below the series' {len(values)} values"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,14 @@ def _rebuild(cls: Any, config: dict[str, Any]) -> Any:
 
 
 class _Wrapping:
-    """What the policies of this module share."""
+    """What the policies of this module share. Attributes beside the configuration are of no field."""
+
+    _now: Callable[[], float]
+    _past: _Past
+    _doubt: _Doubt
+    _z: float
+    _lead: int
+    _kept: int
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The configuration travels; the memory travels through state() and restore().
@@ -84,6 +91,7 @@ class _Past:
         self.count = 0
         self.model: SeasonalModel | None = None
         self.fitted = -1
+        self.tried = 0
         self.serial = 0
 
 
@@ -148,10 +156,12 @@ class ForecastScaling(_Wrapping):
         for name in ("cold_start", "buffer", "refit"):
             _number(name, getattr(self, name), 0, 31_536_000)
         _number("step", self.step, 0, 86_400, above=True)
-        if isinstance(self.seasons, list):
-            object.__setattr__(self, "seasons", tuple(self.seasons))
-        if not isinstance(self.seasons, tuple) or not self.seasons or list(self.seasons) != sorted(set(self.seasons)):
-            raise ConfigError(f"seasons: {self.seasons!r} is not allowed; seconds that ascend, at least one")
+        seasons: Any = self.seasons
+        if isinstance(seasons, list):
+            seasons = tuple(seasons)
+            object.__setattr__(self, "seasons", seasons)
+        if not isinstance(seasons, tuple) or not seasons or list(seasons) != sorted(set(seasons)):
+            raise ConfigError(f"seasons: {seasons!r} is not allowed; seconds that ascend, at least one")
         for i, season in enumerate(self.seasons):
             _number(f"seasons[{i}]", season, 2 * self.step, 31_536_000)
             if abs(season / self.step - round(season / self.step)) > 1e-9:
@@ -167,13 +177,6 @@ class ForecastScaling(_Wrapping):
         object.__setattr__(self, "_z", NormalDist().inv_cdf(self.quantile))
         object.__setattr__(self, "_lead", max(1, math.ceil((self.cold_start + self.buffer) / self.step - 1e-9)))
         object.__setattr__(self, "_kept", max(2, round(self.history / self.step)))
-
-    if TYPE_CHECKING:
-        _past: _Past
-        _now: Any
-        _z: float
-        _lead: int
-        _kept: int
 
     def record(self, name: str, value: float | None, *, at: float) -> None:
         """Takes up one sample of the load; None is a gap. Other names go to the reactive policy."""
@@ -219,9 +222,12 @@ class ForecastScaling(_Wrapping):
         if not periods or past.step is None:
             return past.model
         due = past.model is None or (past.step - past.fitted) * self.step >= self.refit
-        if due or (past.model is not None and len(past.model.periods) < len(periods)):
-            past.model = SeasonalModel.fit(list(past.values), periods, None, None, None, 80)
-            past.fitted = past.step
+        if due or past.tried < len(periods):
+            # A longer season that was seen twice only may be noise: the model with the smaller error counts.
+            values = list(past.values)
+            fits = [SeasonalModel.fit(values, periods[: n + 1], None, None, None, 80) for n in range(len(periods))]
+            past.model = min(fits, key=lambda model: model.sigma)
+            past.fitted, past.tried = past.step, len(periods)
         return past.model
 
     def recommend(self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None) -> Recommendation:
@@ -237,7 +243,7 @@ class ForecastScaling(_Wrapping):
         wanted, limit = asked if need is None else need, None
         if need is not None and not self.scale_in and need < asked:
             wanted, limit = asked if inner is None else need, "disable_scale_in" if inner is None else None
-        if inner is not None and inner.desired is not None and (need is None or inner.desired > wanted):
+        if inner is not None and (need is None or inner.desired > wanted):
             wanted, limit = inner.desired, inner.limited_by
         desired = min(max(wanted, self.min_capacity), self.max_capacity)
         if desired != wanted:
@@ -278,6 +284,7 @@ class ForecastScaling(_Wrapping):
             "sum": past.sum,
             "count": past.count,
             "fitted": past.fitted,
+            "tried": past.tried,
             "serial": past.serial,
             "model": None if past.model is None else past.model.state(),
             "reactive": None if self.reactive is None else self.reactive.state(),
@@ -291,7 +298,7 @@ class ForecastScaling(_Wrapping):
             new.values.extend(math.nan if x is None else float(x) for x in found["values"])
             new.step = None if found["step"] is None else int(found["step"])
             new.sum, new.count = float(found["sum"]), int(found["count"])
-            new.fitted, new.serial = int(found["fitted"]), int(found["serial"])
+            new.fitted, new.tried, new.serial = int(found["fitted"]), int(found["tried"]), int(found["serial"])
             new.model = None if found["model"] is None else SeasonalModel.of_state(found["model"])
             reactive = found["reactive"]
         except (KeyError, TypeError, ValueError) as error:
@@ -365,10 +372,6 @@ class OutageGuard(_Wrapping):
         object.__setattr__(self, "_doubt", _Doubt())
         object.__setattr__(self, "_now", _clock(self.clock))
 
-    if TYPE_CHECKING:
-        _doubt: _Doubt
-        _now: Any
-
     def record(self, name: str, value: float | None, *, at: float) -> None:
         """Goes to the policy inside, unless it is the watched metric and in doubt."""
         if name == self.metric and self._why(_metric(name, value), _instant("at", at)) is not None:
@@ -410,7 +413,7 @@ class OutageGuard(_Wrapping):
             return self.policy.recommend(observation, now=at)
         doubted = {"current": current, "desired": asked, "metrics": {**metrics, self.metric: None}}
         inner = self.policy.recommend(doubted, now=at)
-        wanted = asked if inner.desired is None else inner.desired
+        wanted = inner.desired
         desired = max(wanted, asked)
         if wanted < asked:
             self.policy.rejected(inner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .._core import ProportionalEngine
 from .policy import Clock, NativePolicy
@@ -90,7 +90,8 @@ class QueueScaling(NativePolicy):
     clock: Clock | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, Iterable) and not isinstance(self.steps, (str, bytes)):
-            rows = tuple(tuple(row) if isinstance(row, list) else row for row in self.steps)
+        steps: Any = self.steps
+        if isinstance(steps, Iterable) and not isinstance(steps, (str, bytes)):
+            rows = tuple(tuple(row) if isinstance(row, list) else row for row in steps)
             object.__setattr__(self, "steps", rows)
         self._start(ProportionalEngine(self), self.clock)

@@ -58,7 +58,7 @@ class FluidReport:
     @property
     def t(self) -> NDArray[np.float64]:
         """The starts of the ticks, in seconds."""
-        return np.arange(len(self.rates)) * self.tick
+        return np.arange(len(self.rates), dtype=np.float64) * np.float64(self.tick)
 
     @property
     def server_seconds(self) -> float:

@@ -151,7 +151,8 @@ def check_policy(
         raise wrong("make", make, "a function without arguments that gives a policy")
     for name, value, least in (("rounds", rounds, 1), ("examples", examples, 1), ("seed", seed, 0)):
         whole(name, value, least)
-    for name, amount in (("target", target), ("interval", interval)):
+    amounts: list[tuple[str, Any]] = [("target", target), ("interval", interval)]
+    for name, amount in amounts:
         if not isinstance(amount, (int, float)) or not 0 < amount < math.inf:
             raise wrong(name, amount, "a finite number above 0")
     if tolerance is not None and not 0 <= tolerance < 1:

@@ -94,7 +94,7 @@ impl ProportionalConfig {
                     return Err(ConfigError::new("steps", "nothing", "at least one (low, high, change)"));
                 }
                 for (i, r) in ranges.iter().enumerate() {
-                    if !(r.low < r.high) {
+                    if r.low.is_nan() || r.high.is_nan() || r.low >= r.high {
                         let shown = format!("({}, {}, {})", r.low, r.high, r.change);
                         return Err(ConfigError::new(format!("steps[{i}]"), shown, "low below high"));
                     }

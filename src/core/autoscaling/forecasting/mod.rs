@@ -26,8 +26,7 @@ pub(crate) fn share(field: &str, value: f64) -> Result<f64, ConfigError> {
 /// Values that are finite, or NaN for a gap where those are allowed.
 pub(crate) fn check(field: &str, values: &[f64], gaps: bool) -> Result<(), ConfigError> {
     for (i, &value) in values.iter().enumerate() {
-        let gap = gaps && value.is_nan();
-        if !gap && !(value.abs() <= LARGEST) {
+        if value.abs() > LARGEST || (value.is_nan() && !gaps) {
             let allowed = if gaps { "a number up to 1e150, or NaN for a gap" } else { "a number up to 1e150" };
             return Err(ConfigError::new(format!("{field}[{i}]"), value, allowed));
         }

@@ -181,7 +181,7 @@ impl Seasonal {
 
     /// Takes up one more value; NaN is a gap, at which it believes itself.
     pub fn update(&mut self, value: f64) -> Result<(), ConfigError> {
-        if !value.is_nan() && !(value.abs() <= LARGEST) {
+        if value.abs() > LARGEST {
             return Err(ConfigError::new("value", value, "a number up to 1e150, or NaN for a gap"));
         }
         self.step(value);
