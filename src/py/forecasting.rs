@@ -3,6 +3,7 @@
 use super::door::shown;
 use crate::core::autoscaling::forecasting::{Holt, Season, Seasonal, Smoothing, fit};
 use crate::core::error::ConfigError;
+use crate::core::sync::Mutex;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -28,9 +29,10 @@ fn _holt(series_: &Bound<'_, PyAny>, alpha: f64, beta: f64) -> PyResult<(Vec<f64
 }
 
 /// Additive Holt-Winters after a series.
-#[pyclass(module = "aibalance._core", name = "SeasonalModel")]
+#[pyclass(frozen, module = "aibalance._core", name = "SeasonalModel")]
 pub(crate) struct SeasonalModel {
-    inner: Seasonal,
+    // Held for one step or one forecast, without Python inside.
+    inner: Mutex<Seasonal>,
 }
 
 #[pymethods]
@@ -48,70 +50,74 @@ impl SeasonalModel {
     ) -> PyResult<SeasonalModel> {
         let values = series("series", values)?;
         let inner = py.detach(|| fit(&values, &periods, alpha, beta, gamma, evaluations))?;
-        Ok(SeasonalModel { inner })
+        Ok(SeasonalModel { inner: Mutex::new(inner) })
     }
 
-    fn update(&mut self, value: Option<f64>) -> PyResult<()> {
-        Ok(self.inner.update(value.unwrap_or(f64::NAN))?)
+    fn update(&self, value: Option<f64>) -> PyResult<()> {
+        Ok(self.inner.lock().update(value.unwrap_or(f64::NAN))?)
     }
 
     fn forecast(&self, horizon: usize) -> Vec<f64> {
-        self.inner.forecast(horizon).collect()
+        self.inner.lock().forecast(horizon).collect()
     }
 
     fn deviations(&self, horizon: usize) -> Vec<f64> {
-        self.inner.deviations(horizon).collect()
+        self.inner.lock().deviations(horizon).collect()
     }
 
     /// The most that it expects at steps `first` to `last`, each with so many standard deviations added.
     fn peak(&self, first: usize, last: usize, deviations: f64) -> f64 {
-        let expected = self.inner.forecast(last).zip(self.inner.deviations(last));
+        let model = self.inner.lock();
+        let expected = model.forecast(last).zip(model.deviations(last));
         expected.skip(first.saturating_sub(1)).map(|(m, d)| m + deviations * d).fold(f64::NEG_INFINITY, f64::max)
     }
 
     #[getter]
     fn alpha(&self) -> f64 {
-        self.inner.smoothing.alpha
+        self.inner.lock().smoothing.alpha
     }
 
     #[getter]
     fn beta(&self) -> f64 {
-        self.inner.smoothing.beta
+        self.inner.lock().smoothing.beta
     }
 
     #[getter]
     fn gammas<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, &self.inner.smoothing.gammas)
+        let gammas = self.inner.lock().smoothing.gammas.clone();
+        PyTuple::new(py, gammas)
     }
 
     #[getter]
     fn level(&self) -> f64 {
-        self.inner.level
+        self.inner.lock().level
     }
 
     #[getter]
     fn trend(&self) -> f64 {
-        self.inner.trend
+        self.inner.lock().trend
     }
 
     #[getter]
     fn seasonals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let each: Vec<_> = self.inner.seasons.iter().map(|s| PyTuple::new(py, &s.values)).collect::<PyResult<_>>()?;
+        let seasons = self.inner.lock().seasons.clone();
+        let each: Vec<_> = seasons.iter().map(|s| PyTuple::new(py, &s.values)).collect::<PyResult<_>>()?;
         PyTuple::new(py, each)
     }
 
     #[getter]
     fn periods<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.inner.seasons.iter().map(|s| s.values.len()))
+        let periods: Vec<usize> = self.inner.lock().seasons.iter().map(|s| s.values.len()).collect();
+        PyTuple::new(py, periods)
     }
 
     #[getter]
     fn sigma(&self) -> f64 {
-        self.inner.sigma()
+        self.inner.lock().sigma()
     }
 
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let m = &self.inner;
+        let m = self.inner.lock().clone();
         let out = PyDict::new(py);
         out.set_item("alpha", m.smoothing.alpha)?;
         out.set_item("beta", m.smoothing.beta)?;
@@ -153,11 +159,12 @@ impl SeasonalModel {
             return Err(wrong("level"));
         }
         let (errors, seen) = (get(state, "errors", wrong)?, get(state, "seen", wrong)?);
-        Ok(SeasonalModel { inner: Seasonal { smoothing, level, trend, seasons, squares, errors, seen } })
+        let model = Seasonal { smoothing, level, trend, seasons, squares, errors, seen };
+        Ok(SeasonalModel { inner: Mutex::new(model) })
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
-        let state = slf.borrow().state(slf.py())?;
+        let state = slf.get().state(slf.py())?;
         Ok((slf.get_type().getattr("of_state")?, (state,)))
     }
 }

@@ -65,7 +65,7 @@ class CapacityChance:
     >>> model = CostModel(on_demand=1.0, spot=0.35, interruption_rate=0.05, replacement_hours=1 / 12)
     >>> found = model.fleet(need=8, on_demand=2, spot=8)
     >>> round(found.capacity_probability, 6), round(found.cost_per_hour, 3)
-    (0.999992, 4.788)
+    (0.999996, 4.788)
     """
 
     spot_availability: float
@@ -157,8 +157,8 @@ class CostModel:
 
     >>> from aibalance.capacity import CostModel
     >>> model = CostModel(on_demand=1.0, spot=0.35, interruption_rate=0.2, replacement_hours=0.5)
-    >>> round(model.spot_availability, 4), model.run_cost(spot=3, seconds=7200)
-    (0.9091, 2.1)
+    >>> round(model.spot_availability, 4), model.run_cost(on_demand=3, seconds=7200)
+    (0.9091, 6.0)
     """
 
     on_demand: float

@@ -135,7 +135,7 @@ def simulate_fluid(
     >>> from aibalance.autoscaling import ProportionalScaling
     >>> policy = ProportionalScaling(metric="demand", metric_type="total", target=5, max_capacity=20)
     >>> simulate_fluid([10, 10, 40, 40, 40, 40], policy, tick=10, capacity=10, initial=2, cold_start=10).ready
-    array([2, 2, 2, 2, 8, 8])
+    array([ 2,  2,  2,  2,  8, 12])
     """
     series = np.ascontiguousarray(rates, dtype=np.float64)
     if series.ndim != 1:
