@@ -32,6 +32,7 @@ from .endpoints import (
     RetryBudget,
     SlowStart,
     SystemClock,
+    TokenBucket,
     dynamic_limit,
 )
 from .passive import CircuitBreaker, MaxFails, OutlierDetection
@@ -131,6 +132,7 @@ __all__ = [
     "Subset",
     "SystemClock",
     "TargetTracking",
+    "TokenBucket",
     "TrafficSplit",
     "WaitQueue",
     "WeightedRandom",

@@ -624,6 +624,41 @@ class Pool:
     def __setstate__(self, state: tuple[tuple[Endpoint, ...], list[tuple[str, bool]]], /) -> None: ...
 
 @final
+class TokenBucket:
+    """A limit on a rate that lets bursts through: the token bucket, which decides as the generic cell rate algorithm.
+
+    The bucket starts full, holds `burst` tokens and gains `rate` tokens a second. It counts in whole units of 10^-21
+    tokens and whole nanoseconds, so that nothing is lost to rounding. Time that goes back adds nothing.
+
+    `rate`: tokens a second, 0 to 1e12, to 10^-12. `burst`: tokens, above 0, to 1e12.
+    `clock` (None): answers when `now` is not given; None is the monotonic clock.
+    Raises ConfigError. Safe to use from several threads. Source: ITU-T I.371, annex A (GCRA).
+
+    >>> bucket = TokenBucket(10, 2)
+    >>> [bucket.take(now=t) for t in (0.0, 0.0, 0.0, 0.1)]
+    [True, True, False, True]
+    >>> bucket.wait(2, now=0.1)
+    0.2
+    """
+
+    def __new__(cls, rate: float, burst: float, *, clock: SystemClock | ManualClock | None = None) -> Self: ...
+    def take(self, tokens: float = 1.0, /, *, now: float | None = None) -> bool:
+        """Takes so many tokens if all of them are there, at `now` (seconds; None asks the clock)."""
+    def tokens(self, *, now: float | None = None) -> float:
+        """How many there are."""
+    def wait(self, tokens: float = 1.0, /, *, now: float | None = None) -> float:
+        """Seconds until so many are there; infinite when they never are."""
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+    @property
+    def burst(self) -> float:
+        """The most tokens."""
+    def __getnewargs_ex__(self) -> tuple[tuple[float, float], dict[str, Any]]: ...
+    def __getstate__(self) -> tuple[int, int]: ...
+    def __setstate__(self, state: tuple[int, int], /) -> None: ...
+
+@final
 class RetryBudget:
     """How many retries there may be, over all requests that share it.
 
@@ -1726,6 +1761,58 @@ class ScalingEngine:
     def restore(self, state: dict[str, Any]) -> None: ...
 
 @final
+class ProportionalEngine:
+    def __new__(cls, config: object) -> Self: ...
+    def recommend(self, observation: Observation | Mapping[str, Any], now: float) -> Recommendation: ...
+    def record(self, name: str, value: float | None, at: float) -> None: ...
+    def rejected(self, recommendation: Recommendation) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+@final
+class SeasonalModel:
+    @staticmethod
+    def fit(
+        values: Any,
+        periods: list[int],
+        alpha: float | None,
+        beta: float | None,
+        gamma: float | None,
+        evaluations: int,
+    ) -> SeasonalModel: ...
+    @staticmethod
+    def of_state(state: dict[str, Any]) -> SeasonalModel: ...
+    def update(self, value: float | None) -> None: ...
+    def forecast(self, horizon: int) -> list[float]: ...
+    def deviations(self, horizon: int) -> list[float]: ...
+    def peak(self, first: int, last: int, deviations: float) -> float: ...
+    @property
+    def alpha(self) -> float: ...
+    @property
+    def beta(self) -> float: ...
+    @property
+    def gammas(self) -> tuple[float, ...]: ...
+    @property
+    def level(self) -> float: ...
+    @property
+    def trend(self) -> float: ...
+    @property
+    def seasonals(self) -> tuple[tuple[float, ...], ...]: ...
+    @property
+    def periods(self) -> tuple[int, ...]: ...
+    @property
+    def sigma(self) -> float: ...
+    def state(self) -> dict[str, Any]: ...
+
+def _holt(series_: Any, alpha: float, beta: float) -> tuple[list[float], list[float]]: ...
+def _availability(rate: float, hours: float) -> float: ...
+def _capacity_chance(n: int, up: float, need: int) -> tuple[float, float]: ...
+def _pooled_capacity(sizes: list[int], up: float) -> list[float]: ...
+def _cheapest_mix(
+    need: int, up: float, price: float, spot_price: float, slo: float
+) -> tuple[int, int, float, float]: ...
+
+@final
 class Pods:
     """Pods as an autoscaler sees them, with the metrics that have one value a pod, read once.
 
@@ -2018,6 +2105,19 @@ def _simulate(
     progress: Callable[[float], object] | None,
     arrival_s: npt.NDArray[np.float64] | None,
     work_s: npt.NDArray[np.float64] | None,
+) -> dict[str, Any]: ...
+def _simulate_fluid(
+    rates: npt.NDArray[np.float64],
+    policy: ScalingEngine | ProportionalEngine | Callable[..., Any],
+    *,
+    tick_s: float,
+    capacity: float,
+    boot_s: float,
+    period: int,
+    lag: int,
+    initial: int,
+    min: int,
+    max: int,
 ) -> dict[str, Any]: ...
 def _simulate_balancer_seed(seed: int) -> int: ...
 def _simulate_work_sums(args: Mapping[str, Any], seed: int, n: int, levels: list[float]) -> list[float]: ...

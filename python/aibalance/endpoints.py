@@ -15,6 +15,7 @@ from ._core import (
     RetryBudget,
     SlowStart,
     SystemClock,
+    TokenBucket,
     dynamic_limit,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "RetryBudget",
     "SlowStart",
     "SystemClock",
+    "TokenBucket",
     "dynamic_limit",
 ]
 

@@ -8,6 +8,7 @@ mod kept;
 mod knative;
 mod observation;
 mod plain;
+mod proportional;
 mod read;
 mod recommendation;
 mod state;
@@ -20,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 pub(crate) use observation::PyObservation;
+pub(crate) use proportional::ProportionalEngine;
 pub(crate) use recommendation::PyRecommendation;
 
 /// The native half of a policy: its configuration as read once, and its memory behind a short lock.
@@ -137,6 +139,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     hpa::register(m)?;
     keda::register(m)?;
     knative::register(m)?;
+    proportional::register(m)?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The binding of the arithmetic of capacity. Values were checked by the dataclasses that call it.
 
-use crate::core::capacity::{cost, mixed, refresh, warm_pool};
+use crate::core::capacity::{blend, mixed, refresh, warm_pool};
 use crate::core::time::Nanos;
 use pyo3::prelude::*;
 
@@ -70,7 +70,7 @@ impl CapacityRules {
 
     #[staticmethod]
     fn blended(all_on_demand: f64, on_demand_share: f64, spot_discount: f64) -> f64 {
-        cost::blended(all_on_demand, on_demand_share, spot_discount)
+        blend::blended(all_on_demand, on_demand_share, spot_discount)
     }
 }
 

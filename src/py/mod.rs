@@ -8,11 +8,14 @@ mod averages;
 mod capacity;
 mod clock;
 mod concurrency;
+mod cost;
 mod door;
 mod endpoint;
 mod errors;
 mod failover;
 mod fastcall;
+mod fluid;
+mod forecasting;
 mod health;
 mod keys;
 mod passive;
@@ -21,6 +24,7 @@ mod pool;
 mod routing;
 mod simulation;
 mod stats;
+mod token_bucket;
 
 /// How counters are counted here: where there is a GIL, one thread at a time is attached to the interpreter.
 #[cfg(not(Py_GIL_DISABLED))]
@@ -58,5 +62,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     routing::register(m)?;
     health::register(m)?;
     simulation::register(m)?;
+    cost::register(m)?;
+    fluid::register(m)?;
+    forecasting::register(m)?;
+    token_bucket::register(m)?;
     Ok(())
 }

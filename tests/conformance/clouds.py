@@ -29,10 +29,10 @@ from aibalance.autoscaling import (
 )
 from aibalance.capacity import (
     Backend,
-    CostModel,
     InstanceRefresh,
     LifecycleHook,
     MixedInstancesPolicy,
+    PriceBlend,
     WarmPool,
     check_backends,
     rebalance_ceiling,
@@ -199,7 +199,7 @@ def mixed_instances_sweep(i: Case) -> Case:
 
 
 def price_per_unit_hour(i: Case) -> Case:
-    price = CostModel().per_unit(i["spot_price"], i["weight"])
+    price = PriceBlend().per_unit(i["spot_price"], i["weight"])
     # The recording keeps ten decimals, the document three of them, with a half rounded up.
     return {"price_per_unit": round(price, 10), "documented_rounded": math.floor(price * 1000 + 0.5) / 1000}
 
@@ -284,7 +284,7 @@ def az_rebalance_ceiling(i: Case) -> Case:
 
 
 def blended_cost(i: Case) -> Case:
-    model = CostModel(on_demand_share=i["on_demand_share"], spot_discount=i["spot_discount"])
+    model = PriceBlend(on_demand_share=i["on_demand_share"], spot_discount=i["spot_discount"])
     return {"cost": model.blended(i["all_on_demand_cost"])}
 
 

@@ -18,6 +18,7 @@ from . import (
     passive,
     proxies,
     routing,
+    scaling_theory,
     sched,
     theory,
 )
@@ -154,6 +155,17 @@ def _theory(document: dict[str, Any]) -> Result:
         return hashing.hash_vectors(document)
     if all("flavour" in case for case in found):
         return load.ewma(document)
+    try:
+        if all("kind" in case and ("arrivals" in case or "xs" in case) for case in found):
+            return scaling_theory.signals(document)
+        if all("params" in case and "ctl" in case.record("params") for case in found):
+            return scaling_theory.autoscale_loop(document)
+        if all("detect" in case or "growth" in case or case.text("id").startswith("loop_gain") for case in found):
+            return scaling_theory.autoscale_fluid(document)
+        if all("n_spot" in case or "slo" in case or "run_seconds" in case for case in found):
+            return scaling_theory.cost_spot(document)
+    except KeyError as missing:
+        raise UnreadableError(f"a case lacks {missing}") from None
     for fields, values, adapter in BALANCE:
         if all(fields <= case.names() and values <= case.record("ref").names() for case in found):
             return adapter(document)

@@ -95,7 +95,7 @@ FAMILIES = {
 # Families that are decided by other things than a policy's recommend().
 ASKED = (
     "Backend",
-    "CostModel",
+    "PriceBlend",
     "InstanceRefresh",
     "LifecycleHook",
     "ManagedInstanceGroup",

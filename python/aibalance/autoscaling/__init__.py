@@ -28,6 +28,8 @@ from .hpa import (
 from .keda import KedaScaledObject
 from .knative import KnativePodAutoscaler
 from .policy import Clock, Policy
+from .predictive import ForecastScaling, OutageGuard
+from .proportional import ProportionalScaling, QueueScaling
 from .ray_serve import RayServeAutoscaler, adjust_to_capacity, round_to_gangs, scale_by_factor
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "Combined",
     "ExternalMetric",
     "FlappingGuard",
+    "ForecastScaling",
     "GroupSignal",
     "HorizontalPodAutoscaler",
     "KedaScaledObject",
@@ -47,10 +50,13 @@ __all__ = [
     "ManagedInstanceGroup",
     "ObjectMetric",
     "Observation",
+    "OutageGuard",
     "Pods",
     "PodsMetric",
     "Policy",
     "PredictiveScaling",
+    "ProportionalScaling",
+    "QueueScaling",
     "RayServeAutoscaler",
     "Recommendation",
     "ResourceMetric",

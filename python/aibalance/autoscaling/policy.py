@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from .._errors import ConfigError
 
 if TYPE_CHECKING:
-    from .._core import CloudEngine, HpaEngine, KedaEngine, KnativeEngine, Observation, Recommendation, ScalingEngine
+    from .._core import (
+        CloudEngine,
+        HpaEngine,
+        KedaEngine,
+        KnativeEngine,
+        Observation,
+        ProportionalEngine,
+        Recommendation,
+        ScalingEngine,
+    )
+
+    Engine = ScalingEngine | HpaEngine | KedaEngine | KnativeEngine | CloudEngine | ProportionalEngine
 
 __all__ = ["Clock", "NativePolicy", "Policy"]
 
@@ -51,12 +62,10 @@ class Policy(Protocol):
 class NativePolicy:
     """The part that our policies share: configuration is the dataclass, memory is native."""
 
-    _engine: ScalingEngine | HpaEngine | KedaEngine | KnativeEngine | CloudEngine
+    _engine: Engine
     _now: Callable[[], float]
 
-    def _start(
-        self, engine: ScalingEngine | HpaEngine | KedaEngine | KnativeEngine | CloudEngine, clock: Clock | None
-    ) -> None:
+    def _start(self, engine: Engine, clock: Clock | None) -> None:
         now = time.monotonic if clock is None else getattr(clock, "now", None)
         if not callable(now):
             raise ConfigError(f"clock: {clock!r} is not allowed; an object with now() -> float seconds, or None")

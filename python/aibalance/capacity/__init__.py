@@ -11,12 +11,13 @@ Sources: EC2 Auto Scaling user guide (last public Markdown edition, 2023-06), Co
 
 from __future__ import annotations
 
+from .cost import CapacityChance, CostModel, Mix, PooledCapacity, PriceList, billed_seconds
 from .rules import (
     Backend,
-    CostModel,
     InstanceRefresh,
     LifecycleHook,
     MixedInstancesPolicy,
+    PriceBlend,
     RefreshBatch,
     Split,
     WarmPool,
@@ -26,13 +27,19 @@ from .rules import (
 
 __all__ = [
     "Backend",
+    "CapacityChance",
     "CostModel",
     "InstanceRefresh",
     "LifecycleHook",
+    "Mix",
     "MixedInstancesPolicy",
+    "PooledCapacity",
+    "PriceBlend",
+    "PriceList",
     "RefreshBatch",
     "Split",
     "WarmPool",
+    "billed_seconds",
     "check_backends",
     "rebalance_ceiling",
 ]

@@ -14,10 +14,10 @@ from .._errors import ConfigError
 
 __all__ = [
     "Backend",
-    "CostModel",
     "InstanceRefresh",
     "LifecycleHook",
     "MixedInstancesPolicy",
+    "PriceBlend",
     "RefreshBatch",
     "Split",
     "WarmPool",
@@ -306,13 +306,13 @@ def check_backends(backends: Sequence[Backend], /) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostModel:
+class PriceBlend:
     """What capacity costs, from a price and a discount that you give; there is no price list in here.
 
     `on_demand_share` (1.0): of the capacity, 0 to 1. `spot_discount` (0.0): of the on-demand price, 0 to 1.
     Raises ConfigError.
 
-    >>> CostModel(on_demand_share=0.2, spot_discount=0.65).blended(10_000)
+    >>> PriceBlend(on_demand_share=0.2, spot_discount=0.65).blended(10_000)
     4800.0
     """
 
@@ -332,7 +332,7 @@ class CostModel:
     def per_unit(price: float, weight: int, /) -> float:
         """The price of a unit of capacity, of an instance that counts as `weight` of them.
 
-        >>> CostModel.per_unit(0.18, 2)
+        >>> PriceBlend.per_unit(0.18, 2)
         0.09
         """
         return _number("price", price, 0, 1e15) / _count("weight", weight, 1, 999)

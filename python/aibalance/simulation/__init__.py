@@ -11,6 +11,16 @@ model.
 from __future__ import annotations
 
 from ._compare import Comparison, compare
+from ._fluid import (
+    DeadTime,
+    FluidReport,
+    Headroom,
+    LoopStability,
+    dead_time_backlog,
+    growth_headroom,
+    loop_stability,
+    simulate_fluid,
+)
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
     METRICS,
@@ -41,9 +51,13 @@ __all__ = [
     "POLICIES",
     "BalancerSpec",
     "Comparison",
+    "DeadTime",
     "Fleet",
+    "FluidReport",
+    "Headroom",
     "Interval",
     "Keys",
+    "LoopStability",
     "PhaseReport",
     "PiecewiseTraffic",
     "PoissonTraffic",
@@ -58,7 +72,11 @@ __all__ = [
     "TokenService",
     "TraceTraffic",
     "compare",
+    "dead_time_backlog",
+    "growth_headroom",
     "interval",
+    "loop_stability",
     "simulate",
+    "simulate_fluid",
     "t_quantile",
 ]

@@ -6,11 +6,13 @@
 pub mod alarm;
 pub mod clouds;
 pub mod combined;
+pub mod forecasting;
 pub mod hpa;
 pub mod keda;
 pub mod knative;
 pub mod memory;
 pub mod plain;
+pub mod proportional;
 pub mod recommendation;
 pub mod rounding;
 pub mod state;

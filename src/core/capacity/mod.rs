@@ -4,6 +4,7 @@
 //! Source: EC2 Auto Scaling user guide (warm pools, mixed instances, instance refresh, capacity rebalancing, lifecycle
 //! hooks), last public Markdown edition.
 
+pub mod blend;
 pub mod cost;
 pub mod mixed;
 pub mod refresh;

@@ -73,7 +73,7 @@ pub(super) fn choice<T: Copy>(config: &Bound<'_, PyAny>, field: &str, choices: &
     }
 }
 
-fn bounds(config: &Bound<'_, PyAny>) -> PyResult<Bounds> {
+pub(super) fn bounds(config: &Bound<'_, PyAny>) -> PyResult<Bounds> {
     Ok(Bounds::new(integer(config, "min_capacity")?, integer(config, "max_capacity")?)?)
 }
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from aibalance import ConfigError
 from aibalance.capacity import (
     Backend,
-    CostModel,
     InstanceRefresh,
     LifecycleHook,
     MixedInstancesPolicy,
+    PriceBlend,
     WarmPool,
     check_backends,
     rebalance_ceiling,
@@ -63,8 +63,8 @@ def test_hooks_zones_backends_and_costs() -> None:
     assert LifecycleHook(heartbeat=7200).global_timeout == 172_800.0
     assert rebalance_ceiling(19) == 20
     assert Backend(max_rate_per_instance=10, capacity_scaler=0).target_rate(3) == 0
-    assert CostModel(on_demand_share=1.0, spot_discount=0.65).blended(10_000) == 10_000.0
-    assert CostModel(on_demand_share=0.0, spot_discount=0.65).blended(10_000) == 3500.0
+    assert PriceBlend(on_demand_share=1.0, spot_discount=0.65).blended(10_000) == 10_000.0
+    assert PriceBlend(on_demand_share=0.0, spot_discount=0.65).blended(10_000) == 3500.0
     with pytest.raises(ConfigError, match="only backend"):
         check_backends([Backend(max_rate_per_instance=10, capacity_scaler=0)])
     with pytest.raises(ConfigError, match="backends"):
@@ -88,9 +88,9 @@ def test_hooks_zones_backends_and_costs() -> None:
         (lambda: LifecycleHook(result="wait"), "result"),
         (lambda: Backend(max_rate_per_instance=0), "max_rate_per_instance"),
         (lambda: Backend(max_rate_per_instance=1, capacity_scaler=0.05), "capacity_scaler"),
-        (lambda: CostModel(on_demand_share=1.1), "on_demand_share"),
-        (lambda: CostModel(spot_discount=float("inf")), "spot_discount"),
-        (lambda: CostModel.per_unit(1.0, 0), "weight"),
+        (lambda: PriceBlend(on_demand_share=1.1), "on_demand_share"),
+        (lambda: PriceBlend(spot_discount=float("inf")), "spot_discount"),
+        (lambda: PriceBlend.per_unit(1.0, 0), "weight"),
     ],
 )
 def test_what_is_not_allowed_is_refused(make: Any, message: str) -> None:
