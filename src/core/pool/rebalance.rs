@@ -98,6 +98,7 @@ mod tests {
             priority: 0,
             backup: false,
             max_inflight,
+            passive: None,
             payload: (),
         }
     }

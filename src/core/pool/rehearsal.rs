@@ -69,6 +69,7 @@ mod tests {
             priority: 0,
             backup: false,
             max_inflight: u32::MAX,
+            passive: None,
             payload: (),
         };
         let pool: std::sync::Arc<Pool<Shared, ()>> =

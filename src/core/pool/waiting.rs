@@ -118,6 +118,7 @@ mod tests {
             priority: 0,
             backup: false,
             max_inflight,
+            passive: None,
             payload: (),
         });
         Pool::new(endpoints.collect(), Options::default()).unwrap()
