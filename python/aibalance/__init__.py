@@ -18,7 +18,7 @@ from ._errors import (
     PickError,
     SimulationError,
 )
-from ._explain import Explanation, LeaseMove, Reason
+from ._explain import Explanation, LeaseMove
 from ._queue import WaitQueue
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import (
@@ -118,7 +118,6 @@ __all__ = [
     "Picks",
     "Pool",
     "Prequal",
-    "Reason",
     "Recommendation",
     "Rendezvous",
     "RetryBudget",

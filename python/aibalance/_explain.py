@@ -45,6 +45,11 @@ class Explanation:
 
     One that may be picked has a rank also when its own share is 0 ("backup", "priority", "degraded", "zone"): it is
     tried once the better ones are full.
+
+    >>> picker = RoundRobin(["a", "b"])
+    >>> picker.pool.drain("b")
+    >>> [(one.endpoint.id, one.reason, one.rank) for one in picker.explain()]
+    [('a', 'chosen', 0), ('b', 'draining', None)]
     """
 
     endpoint: Endpoint
@@ -77,7 +82,14 @@ class Explanation:
 
 
 class LeaseMove(NamedTuple):
-    """A lease to close, so that its client comes again and goes elsewhere. See `Pool.rebalance`."""
+    """A lease to close, so that its client comes again and goes elsewhere. See `Pool.rebalance`.
+
+    >>> pool = Pool(["a"], seed=1)
+    >>> ids = [LeastRequest(pool).acquire().detach() for _ in range(4)]
+    >>> pool.add("b")
+    >>> [(move.source.id, move.target.id) for move in pool.rebalance(1)]
+    [('a', 'b')]
+    """
 
     lease_id: int
     """The id of the lease, as from `lease.id` and `lease.detach()`."""

@@ -22,7 +22,8 @@ impl Nanos {
     /// As float seconds.
     #[must_use]
     pub fn as_secs_f64(self) -> f64 {
-        self.0 as f64 * 1e-9
+        // Divided, so that whole seconds come out whole.
+        self.0 as f64 / 1e9
     }
 
     /// The duration since an earlier instant; zero when `earlier` is later.

@@ -16,6 +16,7 @@ mod failover;
 mod fastcall;
 mod fluid;
 mod forecasting;
+mod fork;
 mod health;
 mod keys;
 mod passive;
@@ -50,8 +51,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<pool::Pool>()?;
     m.add_class::<stats::EndpointStats>()?;
     m.add_class::<pool::RetryBudget>()?;
-    m.add_function(wrap_pyfunction!(pool::_before_fork, m)?)?;
-    m.add_function(wrap_pyfunction!(pool::_after_fork, m)?)?;
+    m.add_function(wrap_pyfunction!(fork::_before_fork, m)?)?;
+    m.add_function(wrap_pyfunction!(fork::_after_fork, m)?)?;
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;

@@ -56,7 +56,6 @@ EXPORTED: dict[str, set[str]] = {
         "Picks",
         "Pool",
         "Prequal",
-        "Reason",
         "Recommendation",
         "Rendezvous",
         "RetryBudget",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from .._errors import ConfigError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         ScalingEngine,
     )
 
-    Engine = ScalingEngine | HpaEngine | KedaEngine | KnativeEngine | CloudEngine | ProportionalEngine
+    Engine: TypeAlias = ScalingEngine | HpaEngine | KedaEngine | KnativeEngine | CloudEngine | ProportionalEngine
 
 __all__ = ["Clock", "NativePolicy", "Policy"]
 

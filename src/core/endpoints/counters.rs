@@ -269,6 +269,7 @@ impl Block {
     }
 
     /// Whether some weight is lowered now.
+    #[inline(always)]
     #[must_use]
     pub fn worn(&self) -> bool {
         self.worn.as_ref().is_some_and(|worn| worn.load(Ordering::Relaxed) != 0)

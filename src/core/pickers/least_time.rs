@@ -62,6 +62,7 @@ impl Policy for LeastTime {
     }
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

@@ -429,6 +429,7 @@ impl Policy for Prequal {
     }
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

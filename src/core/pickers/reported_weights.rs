@@ -220,6 +220,7 @@ impl Policy for ClientSideWeightedRoundRobin {
     }
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

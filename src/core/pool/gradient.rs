@@ -298,6 +298,7 @@ impl Gradient {
     }
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

@@ -13,6 +13,9 @@ use crate::core::time::Nanos;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+/// What stays of an endpoint over an update: slot, health, drain and warming.
+type Kept = (u32, Health, Option<Nanos>, Option<Warming>);
+
 #[derive(Clone, Debug)]
 pub(super) struct Place<P> {
     pub endpoint: Endpoint<P>,
@@ -60,7 +63,7 @@ impl<P: Clone> Writer<P> {
                 ));
             }
         }
-        let old: HashMap<Arc<str>, (u32, Health, Option<Nanos>, Option<Warming>)> =
+        let old: HashMap<Arc<str>, Kept> =
             self.places.iter().map(|p| (p.endpoint.id.clone(), (p.slot, p.health, p.drain, p.warming))).collect();
         Ok(endpoints
             .into_iter()

@@ -100,6 +100,7 @@ fn most<P>(snapshot: &Snapshot<P>, index: u32, factor: f64) -> u64 {
     (factor * (inflight.saturating_add(1)) as f64 * share).ceil() as u64
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

@@ -102,6 +102,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     }
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

@@ -170,6 +170,7 @@ impl Inner {
     }
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

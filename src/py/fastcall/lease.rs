@@ -1,7 +1,9 @@
 //! Lease: a small native object, with its memory reused.
 #![allow(unsafe_code)]
 
-use super::{Raw, UNTIMED, arguments, fast, guarded, none, plain, self_of, with_keywords};
+use super::memory::{allocate, deallocate};
+use super::methods::{fast, plain, with_keywords};
+use super::{Raw, UNTIMED, arguments, guarded, none, self_of};
 use crate::core::endpoints::{Cell, Snapshot};
 use crate::core::error::{ConfigError, LeaseError};
 use crate::core::pool::lease::Entry;
@@ -17,7 +19,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 #[cfg(not(Py_GIL_DISABLED))]
-use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -36,7 +37,7 @@ enum Stage {
 }
 
 #[repr(C)]
-struct LeaseObject {
+pub(super) struct LeaseObject {
     base: ffi::PyObject,
     endpoint: Raw,
     pool: Raw,
@@ -53,57 +54,6 @@ struct LeaseObject {
 }
 
 static LEASE_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
-
-/// Memory of leases that have gone, for the next ones. Without a GIL there is none: the interpreter's allocator has a
-/// heap for each thread already, and must know when memory is free, for other threads may still be looking at it.
-#[cfg(not(Py_GIL_DISABLED))]
-struct FreeList(UnsafeCell<(usize, [*mut LeaseObject; 64])>);
-// SAFETY: touched only while attached, with the GIL one thread at a time.
-#[cfg(not(Py_GIL_DISABLED))]
-unsafe impl Sync for FreeList {}
-#[cfg(not(Py_GIL_DISABLED))]
-static FREE: FreeList = FreeList(UnsafeCell::new((0, [ptr::null_mut(); 64])));
-
-/// Memory for a lease; null when there is none.
-///
-/// # Safety
-/// Attached.
-#[inline(always)]
-unsafe fn allocate() -> *mut LeaseObject {
-    // SAFETY: attached.
-    unsafe {
-        #[cfg(not(Py_GIL_DISABLED))]
-        {
-            let free = &mut *FREE.0.get();
-            if free.0 > 0 {
-                free.0 -= 1;
-                return *free.1.get_unchecked(free.0);
-            }
-        }
-        ffi::PyObject_Malloc(size_of::<LeaseObject>()).cast::<LeaseObject>()
-    }
-}
-
-/// Gives memory from [`allocate`] back.
-///
-/// # Safety
-/// Attached, and nobody uses the memory.
-#[inline(always)]
-unsafe fn deallocate(object: Raw) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        #[cfg(not(Py_GIL_DISABLED))]
-        {
-            let free = &mut *FREE.0.get();
-            if let Some(place) = free.1.get_mut(free.0) {
-                *place = object.cast();
-                free.0 += 1;
-                return;
-            }
-        }
-        ffi::PyObject_Free(object.cast());
-    }
-}
 
 /// Runs `body` on a lease while no other thread is in it: the GIL sees to that, or else a critical section. `body` runs
 /// no Python code, allocates nothing of the interpreter's and waits for no thread that waits for this one, so that the

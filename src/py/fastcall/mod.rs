@@ -26,14 +26,15 @@ use crate::py::Counting;
 use crate::py::door;
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
+use crate::py::fork::detached;
 use crate::py::keys::{Hashed, Prepared};
-use crate::py::pool::{Pool, detached, instant_or};
+use crate::py::pool::{Pool, instant_or};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::ptr;
 use std::sync::Arc;
 
@@ -42,11 +43,14 @@ type Raw = *mut ffi::PyObject;
 
 mod cached;
 mod lease;
+mod memory;
+mod methods;
 use cached::{Cached, Seen};
 use lease::lease_in;
 #[cfg(Py_GIL_DISABLED)]
 use lease::lease_with;
 pub(crate) use lease::{lease_on, register};
+pub(crate) use methods::add_methods;
 
 /// The work of a request when nothing is said: one, in units.
 const ONE: u64 = 1024;
@@ -462,6 +466,7 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
         let Some(state) = door.cached.at_hand(&door.picker) else {
             return pick_fully::<C, R>(slf, args, count, kwnames);
         };
+        // Also while somebody is on probation and has to be asked for a probe.
         if door.pool.get().core.next_change() != Nanos::MAX {
             return pick_fully::<C, R>(slf, args, count, kwnames);
         }
@@ -644,57 +649,4 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
             None => R::refuse(|| door.refusal(&state, &filter)),
         }
     })
-}
-
-const FAST: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-
-fn with_keywords(
-    name: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
-    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth, ml_flags: FAST, ml_doc: doc.as_ptr() }
-}
-
-fn fast(name: &'static CStr, function: ffi::PyCFunctionFast, doc: &'static CStr) -> ffi::PyMethodDef {
-    let ml_meth = ffi::PyMethodDefPointer { PyCFunctionFast: function };
-    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth, ml_flags: ffi::METH_FASTCALL, ml_doc: doc.as_ptr() }
-}
-
-fn plain(name: &'static CStr, function: ffi::PyCFunction, flags: c_int, doc: &'static CStr) -> ffi::PyMethodDef {
-    let ml_meth = ffi::PyMethodDefPointer { PyCFunction: function };
-    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth, ml_flags: flags, ml_doc: doc.as_ptr() }
-}
-
-/// Puts the raw methods on a picker class. They replace nothing: the class is declared without them.
-pub(crate) fn add_methods<C: PickerClass>(py: Python<'_>) -> PyResult<()> {
-    let kind = py.get_type::<C>();
-    let methods = [
-        with_keywords(c"pick", pick::<C, Raise>, c"pick($self, key=None, /, *, now=None)\n--\n\nChoose an endpoint."),
-        with_keywords(
-            c"try_pick",
-            pick::<C, GiveNone>,
-            c"try_pick($self, key=None, /, *, now=None)\n--\n\nChoose an endpoint; None when there is none.",
-        ),
-        with_keywords(
-            c"acquire",
-            acquire::<C, Raise>,
-            c"acquire($self, key=None, /, *, cost=1.0, exclude=(), subset=None, now=None)\n--\n\nChoose an endpoint and take a lease on it.",
-        ),
-        with_keywords(
-            c"try_acquire",
-            acquire::<C, GiveNone>,
-            c"try_acquire($self, key=None, /, *, cost=1.0, exclude=(), subset=None, now=None)\n--\n\nChoose an endpoint and take a lease on it; None when there is none.",
-        ),
-    ];
-    for method in Box::leak(Box::new(methods)) {
-        // SAFETY: the definition lives for ever, and the type is alive.
-        let (descriptor, name) = unsafe {
-            let descriptor = ffi::PyDescr_NewMethod(kind.as_type_ptr(), method);
-            (Bound::from_owned_ptr_or_err(py, descriptor)?, CStr::from_ptr(method.ml_name))
-        };
-        kind.setattr(PyString::new(py, &name.to_string_lossy()), descriptor)?;
-    }
-    Ok(())
 }

@@ -77,7 +77,7 @@ impl<M: Mode> Index<M> {
     /// The next of the cycle; `None` when the cycle is not in use, or that one cannot be had and `live` must take over.
     #[inline(always)]
     pub(super) fn next_in_cycle(&self, cx: &Context<'_>) -> Option<Choice> {
-        if self.live.load(Ordering::Relaxed) != 0 || ((self.limited || self.wears) && self.leaves(cx)) {
+        if self.live.load(Ordering::Relaxed) != 0 || self.limited || (self.wears && cx.view.block.worn()) {
             return None;
         }
         let at = M::rotate(&self.at, self.cycle.len() as u64);
@@ -89,11 +89,6 @@ impl<M: Mode> Index<M> {
         // Somebody is skipped: this pick is taken again, live, from where it started.
         self.at.store(at, Ordering::Relaxed);
         None
-    }
-
-    #[inline(never)]
-    fn leaves(&self, cx: &Context<'_>) -> bool {
-        self.limited || cx.view.block.worn()
     }
 
     /// One live step over the members that can be had. Holds the gate. `block` knows whose weight is lowered: nginx's

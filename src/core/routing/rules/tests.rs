@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 
 fn rule(priority: Priority, path: &str) -> Rule {
@@ -91,7 +93,7 @@ fn limits_are_those_of_aws() {
         assert!(Router::new(&[good], Options::default()).is_ok());
     }
     for bad in [many(4), wild(6), two, long(129), heavy(1000)] {
-        assert!(Router::new(&[bad.clone()], Options::default()).is_err(), "{bad:?}");
+        assert!(Router::new(std::slice::from_ref(&bad), Options::default()).is_err(), "{bad:?}");
         assert!(Router::new(&[bad], Options { alb_limits: false, ..Options::default() }).is_ok());
     }
     let twice = [rule(Priority::Number(1), "/a"), rule(Priority::Number(1), "/b")];
@@ -150,12 +152,12 @@ fn locations_and_patterns_do_not_mix() {
 fn draws_follow_the_seed_and_keys_stay() {
     let two = Rule { targets: vec![("a".into(), 1), ("b".into(), 1)], ..rule(Priority::Listed, "*") };
     let made = |seed| {
-        let router = Router::new(&[two.clone()], Options { seed, ..Options::default() }).unwrap();
+        let router = Router::new(std::slice::from_ref(&two), Options { seed, ..Options::default() }).unwrap();
         (0..64).map(|_| router.route(&get("/", ""), None)).collect::<Vec<_>>()
     };
     assert_eq!(made(1), made(1));
     assert_ne!(made(1), made(2));
-    let router = Router::new(&[two.clone()], Options::default()).unwrap();
+    let router = Router::new(std::slice::from_ref(&two), Options::default()).unwrap();
     assert_eq!(router.route(&get("/", ""), Some(9)), router.route(&get("/", ""), Some(9)));
     let none = Rule { targets: vec![("a".into(), 0)], ..two };
     let router = Router::new(&[none], Options::default()).unwrap();
