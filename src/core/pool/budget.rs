@@ -12,7 +12,7 @@ pub struct RetryBudget {
     ratio: f64,
     min_per_second: f64,
     cap: f64,
-    state: Mutex<(f64, Nanos)>,
+    state: Mutex<(f64, Option<Nanos>)>,
 }
 
 /// Requests whose deposits are kept.
@@ -31,7 +31,7 @@ impl RetryBudget {
             return Err(ConfigError::new("min_per_second", min_per_second, "a rate from 0 to 1e9"));
         }
         let cap = ratio * BURST + min_per_second * 10.0;
-        Ok(RetryBudget { ratio, min_per_second, cap, state: Mutex::new((min_per_second.min(cap), Nanos::ZERO)) })
+        Ok(RetryBudget { ratio, min_per_second, cap, state: Mutex::new((min_per_second.min(cap), None)) })
     }
 
     /// A first attempt: it earns.
@@ -60,12 +60,12 @@ impl RetryBudget {
         state.0
     }
 
-    fn earn(&self, state: &mut (f64, Nanos), now: Nanos) {
+    fn earn(&self, state: &mut (f64, Option<Nanos>), now: Nanos) {
         // The first call only starts the clock: its origin says nothing about how long the budget exists.
-        if state.1 != Nanos::ZERO {
-            state.0 = (state.0 + now.since(state.1).as_secs_f64() * self.min_per_second).min(self.cap);
+        if let Some(before) = state.1 {
+            state.0 = (state.0 + now.since(before).as_secs_f64() * self.min_per_second).min(self.cap);
         }
-        state.1 = now.max(state.1).max(Nanos(1));
+        state.1 = state.1.max(Some(now));
     }
 }
 
