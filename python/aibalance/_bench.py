@@ -287,15 +287,17 @@ def _free() -> bool:
 
 
 def _ready(case: Case, made: dict[tuple[str, str, int], Any]) -> _Runner:
-    name = (case.what if case.subject == "aibalance" else "", case.subject + case.statement, case.n)
+    # Packages are the same whatever they are compared for; ours and what one writes by hand are not.
+    own = case.subject in {"aibalance", "hand-written"}
+    name = (case.what if own else "", case.subject + case.statement, case.n)
     if name not in made:
         made[name] = case.make(case.n)
     picker = made[name]
     loops = []
     for _ in range(case.threads):
         # Without a GIL each thread has a handle of its own, where the picker gives one.
-        own = picker.local() if _free() and case.threads > 1 and hasattr(picker, "local") else picker
-        loops.append(compiled(case.statement, over="k", p=own))
+        handle = picker.local() if _free() and case.threads > 1 and hasattr(picker, "local") else picker
+        loops.append(compiled(case.statement, over="k", p=handle))
     return _Runner(case, loops, keys_of(case))
 
 

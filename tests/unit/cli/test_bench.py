@@ -121,3 +121,15 @@ def test_ratios_are_to_ours_of_the_same_row() -> None:
     shown = text(found)
     assert "25.0x" in shown
     assert "2.00x" in shown
+
+
+def test_what_is_written_by_hand_is_of_its_own_comparison() -> None:
+    made: dict[tuple[str, str, int], Any] = {}
+    by_hand = [case for case in _bench.cases([8], [1]) if case.subject == "hand-written" and case.keys == 1]
+    kinds = set()
+    for case in by_hand:
+        before = set(made)
+        _bench._ready(case, made)
+        (new,) = set(made) - before
+        kinds.add(type(made[new]).__name__)
+    assert {"LeastConnections", "PowerOfTwo"} <= kinds
