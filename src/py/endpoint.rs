@@ -267,6 +267,8 @@ impl Endpoint {
                 backup: self.backup,
                 max_inflight: self.max_inflight,
                 hash_key: self.hash_key.clone(),
+                own: self.own,
+                passive: self.passive(py),
                 tags: Slot::new(read(&self.tags, py)),
                 data: Slot::new(read(&self.data, py)),
             },
