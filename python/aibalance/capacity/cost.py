@@ -13,6 +13,7 @@ from typing import Any
 
 from .._core import _availability, _capacity_chance, _cheapest_mix, _pooled_capacity
 from .._errors import ConfigError, FormatError
+from .rules import _count as _whole
 
 __all__ = [
     "CapacityChance",
@@ -36,9 +37,7 @@ def _number(field: str, value: Any, *, low: float = 0.0, high: float = 1e15, abo
 
 
 def _count(field: str, value: Any, *, low: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= 100_000:
-        raise _wrong(field, value, f"a whole number from {low} to 100000")
-    return value
+    return _whole(field, value, low, 100_000)
 
 
 def billed_seconds(run: float, /, *, minimum: float = 0.0, granularity: float = 1.0) -> float:
