@@ -127,6 +127,11 @@ impl Plan {
         if tiers.is_empty() {
             tiers.push(Tier::of(Vec::new(), 100));
         }
+        // What a priority that fails in panic would have got goes to the first that does not.
+        let given: u32 = tiers.iter().map(|tier| tier.percent).sum();
+        if let Some(first) = tiers.first_mut() {
+            first.percent += 100u32.saturating_sub(given);
+        }
         Plan { tiers, panic, totals }
     }
 }
@@ -389,6 +394,19 @@ mod tests {
         assert_eq!(picked(&pool(&[H, U, U, U], 9), &fail), [Vec::<u32>::new()]);
         let never = Rules { panic_threshold: 0.0, ..rules };
         assert_eq!(picked(&pool(&[U, U], 9), &never), [Vec::<u32>::new()]);
+    }
+
+    #[test]
+    fn backups_take_all_of_what_primaries_in_panic_refuse() {
+        let healths = [H, U, U, U, H, U];
+        for failover in [Failover::Overflow, Failover::Backup] {
+            let rules = Rules { failover, on_panic: OnPanic::Fail, overprovisioning_factor: 1.0, ..Rules::default() };
+            let plan = Plan::new(&pool(&healths, 4), &rules);
+            assert!(plan.panic);
+            let tiers: Vec<_> =
+                plan.tiers.iter().map(|t| (t.members().map(|m| m.index).collect(), t.percent)).collect();
+            assert_eq!(tiers, [(vec![4], 100)]);
+        }
     }
 
     #[test]
