@@ -6,7 +6,7 @@ use crate::core::endpoints::{Cell, Member, Snapshot, Tier};
 use crate::core::error::PickError;
 use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy};
 use crate::core::rng;
-use crate::core::sync::{AtomicU64, Mode, Ordering};
+use crate::core::sync::{AtomicU64, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
 use arc_swap::{ArcSwap, Guard};
 use std::sync::Arc;
@@ -175,7 +175,13 @@ pub struct Picker<L: Policy, M: Mode, P> {
     whole: Option<Arc<Picker<L, M, P>>>,
     /// How many handles there have been.
     handles: AtomicU64,
+    /// See [`Picker::retired`].
+    retired: Mutex<Vec<Arc<State<L, M, P>>>>,
 }
+
+/// From so many endpoints on an old state is kept until a writer frees it: freeing 10,000 takes longer than a thousand
+/// picks. Where one lock orders everything a pick waits for the writer anyway.
+const LARGE: usize = 256;
 
 impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// A picker on a pool, which keeps it up to date for as long as it lives.
@@ -199,6 +205,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
                 stream,
                 whole,
                 handles: AtomicU64::new(0),
+                retired: Mutex::default(),
             };
             if L::TIMED {
                 pool.track_latency();
@@ -454,8 +461,18 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
 
 impl<L: Policy, M: Mode, P> Picker<L, M, P> {
     fn publish(&self, state: Arc<State<L, M, P>>) {
-        self.state.store(state);
+        let old = self.state.swap(state);
         self.version.fetch_add(1, Ordering::AcqRel);
+        // A handle that shows another picker's states leaves them to it.
+        if M::SHARED && old.snapshot.payload.len() >= LARGE && (self.whole.is_none() || self.policy.rotates()) {
+            self.retired.lock().push(old);
+        }
+    }
+
+    /// Shows the old states that wait for the next change or [`Pool::advance`] to be freed, so that no pick has to do it.
+    /// Where somebody is at them just now none is shown.
+    pub fn retired<E>(&self, mut show: impl FnMut(&Arc<State<L, M, P>>) -> Result<(), E>) -> Result<(), E> {
+        self.retired.try_lock().map_or(Ok(()), |retired| retired.iter().try_for_each(&mut show))
     }
 }
 
@@ -476,6 +493,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Rebuild<P> for Picker
         let old = self.state.load_full();
         let state = Arc::new(State::build(&self.policy, snapshot.clone(), Some(&old), &self.draws));
         Box::new(move || self.publish(state))
+    }
+
+    fn purge(&self) {
+        // Whoever still picks with one keeps it; the lock is given back before anything is dropped.
+        let gone: Vec<_> = self.retired.lock().extract_if(.., |state| Arc::strong_count(state) == 1).collect();
+        drop(gone);
     }
 
     fn warms(&self) -> bool {

@@ -12,7 +12,7 @@ use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
 use crate::core::endpoints::{Averages, Block, Endpoint, Health, Order, Snapshot};
 use crate::core::error::{ConfigError, LeaseError, MetricError};
-use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, MutexGuard, Ordering};
 use crate::core::time::Nanos;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ pub(super) trait Rebuild<P>: Send + Sync {
     fn build_cost(&self, snapshot: &Snapshot<P>) -> u64;
     /// Prepares a state for a snapshot.
     fn prepare(self: Arc<Self>, snapshot: &Arc<Snapshot<P>>) -> Publish;
+    /// Frees old states with which nobody picks any more.
+    fn purge(&self);
     /// Whether it goes by how warm endpoints are.
     fn warms(&self) -> bool;
     /// Whether a rebuild is due.
@@ -208,7 +210,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         // An update of all endpoints waits for everything, however many there are.
         let at_once = if at_once == AT_ONCE && writer.places.len() > MANY { AT_ONCE_MANY } else { at_once };
         self.publish(&mut writer, alike, |_| at_once);
+        Self::purge(writer);
         Ok(())
+    }
+
+    /// Frees what no pick needs any more. Not under the lock: it may be anything.
+    fn purge(writer: MutexGuard<'_, Writer<P>>) {
+        let pickers = writer.pickers.clone();
+        drop(writer);
+        pickers.iter().filter_map(Weak::upgrade).for_each(|picker| picker.purge());
     }
 
     /// Makes a snapshot and publishes it, and the indexes that may be built for it now: those that cost at most what
@@ -431,6 +441,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         if writer.pickers.iter().filter_map(Weak::upgrade).any(|picker| picker.unsettled()) {
             self.deferred.store(true, Ordering::Release);
         }
+        Self::purge(writer);
     }
 
     /// The part of [`Pool::advance`] that changes counters: reports and leases that are too old by now.

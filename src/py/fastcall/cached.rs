@@ -84,6 +84,16 @@ impl<L: Policy> std::ops::Deref for Seen<'_, L> {
     }
 }
 
+/// Shows the collector the endpoints that nothing but this state holds.
+pub(super) fn show<L: Policy>(state: &Arc<CoreState<L>>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    if Arc::strong_count(state) == 1 && Arc::strong_count(&state.snapshot) == 1 {
+        for payload in state.snapshot.payload.iter().filter(|payload| Arc::strong_count(payload) == 1) {
+            visit.call(&**payload)?;
+        }
+    }
+    Ok(())
+}
+
 impl<L: Policy> Cached<L> {
     /// For a picker; the cell of a handle is that of the thread that makes it.
     pub fn new(picker: &Picker<L, Counting, Payload>) -> Cached<L> {
@@ -207,12 +217,7 @@ impl<L: Policy> Cached<L> {
     /// Those that something else holds too are left out, since none may be shown twice.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs attached, with all other threads stopped, and showing runs no Python code.
-        let state = unsafe { &(*self.kept.get()).state };
-        if Arc::strong_count(state) == 1 && Arc::strong_count(&state.snapshot) == 1 {
-            for payload in state.snapshot.payload.iter().filter(|payload| Arc::strong_count(payload) == 1) {
-                visit.call(&**payload)?;
-            }
-        }
+        show(unsafe { &(*self.kept.get()).state }, visit)?;
         // SAFETY: as above.
         #[cfg(Py_GIL_DISABLED)]
         for (_, object) in unsafe { &*self.own.get() }.iter().flatten() {

@@ -113,7 +113,8 @@ impl<L: Policy> Door<L> {
 
     /// Shows the collector what only this picker's old state holds.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.cached.traverse(visit)
+        self.cached.traverse(visit)?;
+        self.picker.retired(|state| cached::show(state, visit))
     }
 
     /// The time for a pick that said nothing about it; zero when nothing needs it.
