@@ -47,6 +47,37 @@ def _ours(name: str, weighted: bool = False, **options: Any) -> Callable[[int], 
     return make
 
 
+def _guarded(name: str, limit: int | None = None, warm: bool = True, **options: Any) -> Callable[[int], Any]:
+    """A picker on a pool that has every feature of an endpoint's life switched on, and a sick endpoint and one that
+    leaves. `limit`: its `max_inflight`, which nobody reaches; `warm`: whether the slow starts are over."""
+
+    def make(n: int) -> Any:
+        import aibalance
+
+        # One zone: with several, requests are shared among tiers, which is another operation.
+        pool = aibalance.Pool(
+            [aibalance.Endpoint(e.address, zone="a", max_inflight=limit) for e in endpoints(n + 2)],
+            passive=aibalance.OutlierDetection(),
+            slow_start=aibalance.SlowStart(1e-9 if warm else 3600),
+            circuit_breaker=aibalance.CircuitBreaker(),
+            local_zone="a",
+            lease_timeout=600,
+            seed=42,
+        )
+        new, *_, sick, leaving = pool.endpoints
+        picker = getattr(aibalance, name)(pool, **options)
+        pool.set_health(sick.id, "unhealthy")
+        pool.drain(leaving.id, deadline=600)
+        pool.remove(new.id)
+        pool.add(new)
+        for _ in range(1000):
+            picker.acquire(KEY).release("success", status=200)
+        pool.advance()
+        return picker
+
+    return make
+
+
 def _router(n: int) -> Any:
     from aibalance.routing import Request, Router, Rule
 
@@ -97,6 +128,20 @@ OURS = [
     Operation("ring, n = 512", "p.pick(k)", _ours("RingHash", **_POINTS), "ring", 600, 380, 512),
     Operation("acquire, release", "p.acquire().release()", _ours("LeastRequest"), "acquire, release", 1000, 650),
     Operation("with acquire", "with p.acquire() as lease: pass", _ours("LeastRequest"), "with acquire", 2600, 1700),
+    Operation("guarded: round robin", "p.pick()", _guarded("RoundRobin"), None, 300),
+    Operation("guarded: power of two", "p.pick()", _guarded("LeastRequest"), None, 350),
+    Operation("guarded: peak EWMA", "p.pick()", _guarded("PeakEwma"), None, 350),
+    Operation("guarded: full scan", "p.pick()", _guarded("LeastRequest", full_scan=True), None, 500),
+    Operation("guarded: least connections", "p.pick()", _guarded("LeastConnections"), None, 500),
+    Operation("guarded: Maglev", "p.pick(k)", _guarded("Maglev"), None, 550),
+    Operation("guarded: ring", "p.pick(k)", _guarded("RingHash", **_POINTS), None, 600),
+    Operation("guarded: acquire, release", "p.acquire().release()", _guarded("LeastRequest"), None, 1000),
+    Operation("guarded: with acquire", "with p.acquire() as lease: pass", _guarded("LeastRequest"), None, 2600),
+    Operation("limited: round robin", "p.pick()", _guarded("RoundRobin", 1000)),
+    Operation("limited: power of two", "p.pick()", _guarded("LeastRequest", 1000), None, 350),
+    Operation("limited: acquire, release", "p.acquire().release()", _guarded("LeastRequest", 1000), None, 1000),
+    Operation("while one warms up: round robin", "p.pick()", _guarded("RoundRobin", warm=False)),
+    Operation("while one warms up: power of two", "p.pick()", _guarded("LeastRequest", warm=False)),
     Operation("route, 8 rules", "p()", _router),
 ]
 

@@ -256,6 +256,7 @@ impl Block {
     }
 
     /// What passive health counts of a slot.
+    #[inline(always)]
     #[must_use]
     pub fn meter(&self, slot: u32) -> Option<&Meter> {
         let mask = (1usize << self.shift) - 1;

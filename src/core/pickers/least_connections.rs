@@ -49,7 +49,9 @@ pub struct Index<M: Mode> {
     scale: u64,
     /// What all of them have gained together.
     lift: AtomicU64,
-    /// The first slot, when all weights are the same and the slots neighbours.
+    /// Whether all weights are the same.
+    alike: bool,
+    /// The first slot, when the slots are neighbours besides.
     run: Option<u32>,
     /// Current weights of slots that are in the pool and not in this rank.
     parked: HashMap<u32, u64>,
@@ -74,13 +76,15 @@ impl<M: Mode> Index<M> {
             None => (whole(members).0.into_iter().map(|w| w as u64).collect::<Vec<_>>(), 0),
         };
         let beside = members.windows(2).all(|pair| matches!(pair, [a, b] if b.slot == a.slot + 1));
-        let run = members.first().filter(|_| beside && weights.iter().all(|&w| w == 1)).map(|m| m.slot);
+        let alike = weights.iter().all(|&w| w == 1);
+        let run = members.first().filter(|_| beside && alike).map(|m| m.slot);
         Index {
             members: members.to_vec(),
             weights,
             current,
             scale,
             lift: AtomicU64::new(0),
+            alike,
             run,
             parked,
             gate: M::Gate::default(),
@@ -113,6 +117,7 @@ impl<M: Mode> Index<M> {
             current: Vec::new(),
             scale: 0,
             lift: AtomicU64::new(0),
+            alike: false,
             run: None,
             parked: HashMap::new(),
             gate: M::Gate::default(),
@@ -123,12 +128,18 @@ impl<M: Mode> Index<M> {
     /// The quick way of [`Index::pick_nginx`], for equal weights that all have as many requests: everybody gains the
     /// same, so that only the largest has to be found.
     fn pick_alike(&self, cx: &Context<'_>) -> Option<Choice> {
-        let cells = cx.view.block.run(self.run?, self.members.len())?;
-        let requests = cells.first()?.inflight.load(Ordering::Relaxed);
+        if !self.alike || cx.view.limited || (self.scale > 0 && cx.view.block.worn()) {
+            return None;
+        }
+        let requests = cx.cell(*self.members.first()?)?.inflight.load(Ordering::Relaxed);
         let same = |cell: &Cell| {
             cell.inflight.load(Ordering::Relaxed) == requests && cell.blocked.load(Ordering::Relaxed) == 0
         };
-        if cx.view.limited || !cells.iter().all(same) || (self.scale > 0 && cx.view.block.worn()) {
+        let all = match self.run.and_then(|first| cx.view.block.run(first, self.members.len())) {
+            Some(cells) => cells.iter().all(same),
+            None => self.members.iter().all(|&member| cx.cell(member).is_some_and(same)),
+        };
+        if !all {
             return None;
         }
         let _gate = M::enter(&self.gate);

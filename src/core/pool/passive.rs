@@ -432,12 +432,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
 
     /// Whether a chosen endpoint may have this request: of one on probation only as many as are let through. Called for
     /// every choice where [`Pool::watched`].
+    #[inline(always)]
+    pub(super) fn admit(&self, block: &Block, meter: &Meter, choice: Choice, now: Nanos) -> bool {
+        meter.alert.load(Ordering::Acquire) == 0 || self.admit_probe(block, meter, choice, now)
+    }
+
     #[inline(never)]
-    pub(super) fn admit(&self, block: &Block, panic: bool, choice: Choice, now: Nanos) -> bool {
-        let Some(meter) = block.meter(choice.slot) else { return true };
-        if panic || meter.alert.load(Ordering::Acquire) == 0 {
-            return true;
-        }
+    fn admit_probe(&self, block: &Block, meter: &Meter, choice: Choice, now: Nanos) -> bool {
         let refuse = || {
             if let Some(cell) = block.cell(choice.slot) {
                 cell.blocked.store(1, Ordering::Release);

@@ -333,9 +333,17 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// Decides, and counts nothing but the policy's own rotation.
     #[inline(always)]
     pub fn pick(&self, state: &State<L, M, P>, key: Option<Key<'_>>, now: Nanos) -> Option<Choice> {
-        let (cx, hash) = self.by_key(state, key, 1024, now);
+        let key = self.key(key);
+        let (cx, hash) = self.by_key(state, Some(key), 1024, now);
         let choice = state.pick(&self.policy, &cx, hash)?;
+        self.admitted(state, key, choice, now)
+    }
+
+    /// This choice, or another where it is on probation and has had its probes.
+    #[inline(always)]
+    pub fn admitted(&self, state: &State<L, M, P>, key: Key<'_>, choice: Choice, now: Nanos) -> Option<Choice> {
         if self.pool.watched() && !self.admits(state, choice, now) {
+            let (cx, hash) = self.by_key(state, Some(key), 1024, now);
             return self.pick_another(state, &cx, hash, choice);
         }
         Some(choice)
@@ -343,7 +351,8 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
 
     #[inline(always)]
     fn admits(&self, state: &State<L, M, P>, choice: Choice, now: Nanos) -> bool {
-        self.pool.admit(&state.snapshot.view.block, state.snapshot.view.panic, choice, now)
+        let view = &state.snapshot.view;
+        view.panic || view.block.meter(choice.slot).is_none_or(|meter| self.pool.admit(&view.block, meter, choice, now))
     }
 
     /// Chooses once more: the first choice is on probation, and has had its probes.

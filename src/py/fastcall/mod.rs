@@ -454,6 +454,10 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
         }
         let py = Python::assume_attached();
         let door = self_of::<C>(py, &slf).door();
+        // Also while somebody is on probation and has to be asked for a probe.
+        if door.pool.get().core.next_change() != Nanos::MAX {
+            return pick_in_time::<C, R>(slf, args, count, kwnames);
+        }
         let key = if !C::Policy::KEYED {
             Key::default()
         } else if count == 1
@@ -467,16 +471,49 @@ unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
         let Some(state) = door.cached.at_hand(&door.picker) else {
             return pick_fully::<C, R>(slf, args, count, kwnames);
         };
-        // Also while somebody is on probation and has to be asked for a probe.
-        if door.pool.get().core.next_change() != Nanos::MAX {
-            return pick_fully::<C, R>(slf, args, count, kwnames);
-        }
         if let Some(choice) = door.picker.quick(state, key)
             && let Some(object) = door.cached.endpoint(state, choice.index)
         {
             return object;
         }
         pick_on::<C, R>(slf, args, count, kwnames)
+    }
+}
+
+/// The quick way where time matters, both halves of it.
+#[inline(never)]
+unsafe extern "C" fn pick_in_time<C: PickerClass, R: Refuse>(
+    slf: Raw,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+) -> Raw {
+    // SAFETY: as for `pick`, which passes on what it got.
+    unsafe {
+        let py = Python::assume_attached();
+        let door = self_of::<C>(py, &slf).door();
+        let key = if !C::Policy::KEYED {
+            Key::default()
+        } else if count == 1
+            && let Some(text) = ascii_of(*args)
+            && let Some(hash) = door.picker.policy().text_key(text)
+        {
+            Key { hash, bytes: text.as_bytes() }
+        } else {
+            return pick_fully::<C, R>(slf, args, count, kwnames);
+        };
+        // Before the state is read, for it may change the pool.
+        let now = door.time(door.pool.get());
+        let Some(state) = door.cached.at_hand(&door.picker) else {
+            return pick_fully::<C, R>(slf, args, count, kwnames);
+        };
+        if let Some(choice) = door.picker.quick(state, key).or_else(|| door.picker.go_on(state, key))
+            && let Some(choice) = door.picker.admitted(state, key, choice, now)
+            && let Some(object) = door.cached.endpoint(state, choice.index)
+        {
+            return object;
+        }
+        pick_slowly::<C, R>(py, door, args, count, kwnames)
     }
 }
 
