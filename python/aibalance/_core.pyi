@@ -2117,7 +2117,7 @@ def _simulate(
 ) -> dict[str, Any]: ...
 def _simulate_fluid(
     rates: npt.NDArray[np.float64],
-    policy: ScalingEngine | ProportionalEngine | Callable[..., Any],
+    policy: ScalingEngine | ProportionalEngine | HpaEngine | Callable[..., Any],
     *,
     tick_s: float,
     capacity: float,

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 pub(crate) use observation::PyObservation;
+pub(crate) use hpa::HpaEngine;
 pub(crate) use proportional::ProportionalEngine;
 pub(crate) use recommendation::PyRecommendation;
 

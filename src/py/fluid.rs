@@ -1,6 +1,6 @@
 //! The binding of the fluid loop.
 
-use super::autoscaling::{ProportionalEngine, ScalingEngine};
+use super::autoscaling::{HpaEngine, ProportionalEngine, ScalingEngine};
 use super::errors;
 use crate::core::simulation::{Fluid, FluidConfig, FluidPolicy, FluidTimeline, FluidView, SimulationError};
 use crate::core::time::Nanos;
@@ -76,6 +76,9 @@ fn _simulate_fluid<'py>(
         let mut policy = engine.get().fresh();
         py.detach(|| fluid.run(&rates, &mut policy))?;
     } else if let Ok(engine) = policy.cast::<ProportionalEngine>() {
+        let mut policy = engine.get().fresh();
+        py.detach(|| fluid.run(&rates, &mut policy))?;
+    } else if let Ok(engine) = policy.cast::<HpaEngine>() {
         let mut policy = engine.get().fresh();
         py.detach(|| fluid.run(&rates, &mut policy))?;
     } else {

@@ -118,7 +118,7 @@ def simulate_fluid(
     rates : work a second, one value a tick: 0 to 1e15.
     policy : one of ours, or any object with `recommend(observation, now=seconds)` whose answer has `desired`. Ours
         start with an empty memory and stay as they are; `ProportionalScaling`, `QueueScaling`, `TargetTracking`,
-        `StepScaling` and `Combined` run without Python. The observation is a mapping as `Observation` describes, with
+        `StepScaling`, `Combined` and `HorizontalPodAutoscaler` run without Python. The observation is a mapping as `Observation` describes, with
         the metrics "utilization", "utilization_percent", "busy" (servers), "arrivals_per_s", "demand" (what waited
         included; work a second), "queue" (work that waits), each of the last three also "..._per_server", and
         "servers" (that worked when all this was measured).
@@ -140,7 +140,7 @@ def simulate_fluid(
     series = np.ascontiguousarray(rates, dtype=np.float64)
     if series.ndim != 1:
         raise check.wrong("rates", rates, "one value a tick")
-    native = (_core.ScalingEngine, _core.ProportionalEngine)
+    native = (_core.ScalingEngine, _core.ProportionalEngine, _core.HpaEngine)
     engine = getattr(policy, "_engine", None)
     recommend = getattr(policy, "recommend", None)
     if not callable(recommend) or isinstance(policy, type):

@@ -2,6 +2,8 @@
 //! event of its own, so that weeks of traffic take milliseconds.
 
 use super::{SimulationError, check_range};
+use crate::core::autoscaling::hpa::calculator::Reading;
+use crate::core::autoscaling::hpa::{self, HorizontalPodAutoscaler, quantity};
 use crate::core::autoscaling::proportional::Proportional;
 use crate::core::autoscaling::told::Outcome;
 use crate::core::autoscaling::{MAX_CAPACITY, Observation, Policy};
@@ -125,6 +127,22 @@ impl FluidPolicy for Proportional {
     fn decide(&mut self, now: Nanos, view: &FluidView) -> Result<Option<i64>, SimulationError> {
         let found = observed(view, |obs| self.recommend(obs, now));
         found.map(|r| Some(r.desired())).map_err(|e| SimulationError::Scaler(e.to_string()))
+    }
+}
+
+impl FluidPolicy for HorizontalPodAutoscaler {
+    fn decide(&mut self, now: Nanos, view: &FluidView) -> Result<Option<i64>, SimulationError> {
+        let metrics = view.metrics();
+        let value = |key: &str| metrics.iter().find(|(name, _)| *name == key).and_then(|(_, value)| *value);
+        let milli = |key: &str| value(key).and_then(quantity::milli_of).map_or(Reading::Missing, Reading::One);
+        let narrow = |count: i64| i32::try_from(count).unwrap_or(i32::MAX);
+        let seen = hpa::Seen {
+            current: narrow(view.ready),
+            asked: narrow(view.desired),
+            status: narrow(view.ready.saturating_add(view.starting)),
+            pods: None,
+        };
+        Ok(Some(self.recommend(&seen, milli, now).desired.into()))
     }
 }
 

@@ -25,6 +25,13 @@ pub(crate) struct HpaEngine {
     policy: Mutex<HorizontalPodAutoscaler>,
 }
 
+impl HpaEngine {
+    /// The same configuration with an empty memory.
+    pub(crate) fn fresh(&self) -> HorizontalPodAutoscaler {
+        self.policy.lock().fresh()
+    }
+}
+
 /// Counts are checked to be from 0 to 2^31 - 1, and their sum may be more.
 fn narrow(count: i64) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)

@@ -12,7 +12,10 @@ import pytest
 
 from aibalance import ConfigError, MetricError, SimulationError
 from aibalance.autoscaling import (
+    Behavior,
+    ExternalMetric,
     HorizontalPodAutoscaler,
+    ObjectMetric,
     OutageGuard,
     PodsMetric,
     ProportionalScaling,
@@ -41,6 +44,19 @@ class Wrapped:
         lambda: ProportionalScaling(metric="utilization", target=0.5, max_capacity=30, stabilization=300),
         lambda: TargetTracking(metric="utilization_percent", target=50, max_capacity=30),
         lambda: StepScaling(metric="queue", threshold=10, steps=[Rung(lower=0, adjustment=2)], max_capacity=30),
+        lambda: HorizontalPodAutoscaler(
+            max_replicas=30, metrics=[PodsMetric("arrivals_per_s_per_server", average_value=5)]
+        ),
+        lambda: HorizontalPodAutoscaler(
+            max_replicas=30,
+            min_replicas=2,
+            metrics=[
+                ExternalMetric("queue", average_value="2"),
+                ObjectMetric("demand", value=12),
+                PodsMetric("no", average_value=1),
+            ],
+            behavior=Behavior(),
+        ),
     ],
 )
 def test_native_and_called_policies_decide_alike(make: Any) -> None:

@@ -160,6 +160,12 @@ impl HorizontalPodAutoscaler {
         })
     }
 
+    /// The same configuration with an empty memory.
+    #[must_use]
+    pub fn fresh(&self) -> HorizontalPodAutoscaler {
+        HorizontalPodAutoscaler { memory: Memory::default(), ..self.clone() }
+    }
+
     /// Its configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
