@@ -73,7 +73,7 @@ fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
         for i in 0..count {
             std::thread::sleep(Duration::from_millis(2));
             let begin = Instant::now();
-            pool.set_weight("10.0.1.7:8080", f64::from(2 + i % 2), Arc::clone).expect("a known endpoint");
+            pool.set_weight("10.0.1.7:8080", f64::from(2 + i % 2), |p| Some(p.clone())).expect("a known endpoint");
             sets.saturating_record(begin.elapsed().as_nanos() as u64);
             let begin = Instant::now();
             pool.advance(Nanos(1));
@@ -104,7 +104,7 @@ fn rebuild<L: Policy>(name: &str, policy: L, n: usize) {
     let mut times = histogram();
     for i in 0..30 {
         let begin = Instant::now();
-        pool.set_weight("10.0.0.1:8080", f64::from(2 + i % 2), Arc::clone).expect("a known endpoint");
+        pool.set_weight("10.0.0.1:8080", f64::from(2 + i % 2), |p| Some(p.clone())).expect("a known endpoint");
         pool.advance(Nanos(1));
         times.saturating_record(begin.elapsed().as_nanos() as u64);
     }

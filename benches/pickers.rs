@@ -132,7 +132,7 @@ fn rebuild(c: &mut Criterion) {
     group.bench_function("Maglev, 65,537 slots", |b| {
         b.iter(|| {
             weight = 3.0 - weight;
-            maglev.set_weight("10.0.0.1:8080", weight, |()| ()).expect("a known endpoint");
+            maglev.set_weight("10.0.0.1:8080", weight, |()| Some(())).expect("a known endpoint");
             maglev.advance(Nanos(1));
         });
     });
@@ -141,7 +141,7 @@ fn rebuild(c: &mut Criterion) {
     group.bench_function("ring, 512 points an endpoint", |b| {
         b.iter(|| {
             weight = 3.0 - weight;
-            ring.set_weight("10.0.0.1:8080", weight, |()| ()).expect("a known endpoint");
+            ring.set_weight("10.0.0.1:8080", weight, |()| Some(())).expect("a known endpoint");
             ring.advance(Nanos(1));
         });
     });

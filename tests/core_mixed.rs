@@ -54,7 +54,7 @@ fn change(pool: &Pool<Shared, u32>, rng: &mut Rng, now: Nanos) {
         0 => pool.update(members(rng), now).unwrap(),
         1 => drop(pool.add(endpoint(1000 + rng.below(5), 1.0), now)),
         2 => drop(pool.remove(&format!("e{}", 1000 + rng.below(5)))),
-        3 => drop(pool.set_weight(&id, f64::from(rng.below(4)), |p| *p)),
+        3 => drop(pool.set_weight(&id, f64::from(rng.below(4)), |p| Some(*p))),
         4 => {
             let health = [Health::Healthy, Health::Degraded, Health::Unhealthy][rng.below(3) as usize];
             drop(pool.set_health(&id, health, now));

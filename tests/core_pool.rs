@@ -92,7 +92,7 @@ fn change(pool: &Pool<Shared, u32>, stop: &AtomicBool) -> u64 {
             0 => pool.update(endpoints(4 + rng.below(40)), Nanos::ZERO).unwrap(),
             1 => drop(pool.add(endpoint(id, 1.0), Nanos::ZERO)),
             2 if pool.snapshot().payload.len() > 3 => drop(pool.remove(&id)),
-            3 => drop(pool.set_weight(&id, f64::from(rng.below(3)), |p| *p)),
+            3 => drop(pool.set_weight(&id, f64::from(rng.below(3)), |p| Some(*p))),
             4 => drop(pool.set_health(
                 &id,
                 [Health::Healthy, Health::Degraded, Health::Unhealthy][rng.below(3) as usize],
@@ -190,7 +190,7 @@ fn replay<L: Policy, M: Mode>(policy: L, weights: &[f64], steps: &[(u8, u32)], s
                 let taken = held.swap_remove(n as usize % held.len());
                 pool.settle(taken.choice.slot, taken.units, Outcome::Success, Some(f64::from(n) / 1e3), None, now);
             }
-            3 => pool.set_weight(&id, f64::from(n % 4), |p| *p).unwrap(),
+            3 => assert!(pool.set_weight(&id, f64::from(n % 4), |p| Some(*p)).unwrap()),
             4 => {
                 pool.set_health(&id, if n % 2 == 0 { Health::Healthy } else { Health::Unhealthy }, Nanos::ZERO).unwrap()
             }
@@ -286,4 +286,17 @@ proptest! {
         }
         prop_assert!(pool.stats(Nanos(now)).iter().all(|s| s.inflight == 0 && s.load == 0.0));
     }
+}
+
+/// The payload holds what Python shows: one that was made from an endpoint that is gone must not come back.
+#[test]
+fn a_weight_with_the_payload_of_another_changes_nothing() {
+    let pool = Pool::<Shared, u32>::new(vec![endpoint("a".into(), 1.0)], Options::default()).unwrap();
+    let generation = pool.snapshot().view.generation;
+    assert_eq!(pool.set_weight("a", 7.0, |_| None), Ok(false));
+    let snapshot = pool.snapshot();
+    assert_eq!((snapshot.view.weights.to_vec(), snapshot.view.generation), (vec![1.0], generation));
+    assert_eq!(pool.set_weight("a", 7.0, |_| Some(5)), Ok(true));
+    let snapshot = pool.snapshot();
+    assert_eq!((snapshot.view.weights.to_vec(), snapshot.payload[0]), (vec![7.0], 5));
 }

@@ -20,8 +20,8 @@ use crate::core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-pub(crate) use observation::PyObservation;
 pub(crate) use hpa::HpaEngine;
+pub(crate) use observation::PyObservation;
 pub(crate) use proportional::ProportionalEngine;
 pub(crate) use recommendation::PyRecommendation;
 

@@ -311,14 +311,22 @@ impl Pool {
         #[pyo3(from_py_with = arguments::weight)] weight: f64,
     ) -> PyResult<()> {
         let weight = crate::core::endpoints::endpoint::check_weight("weight", weight)?;
-        let snapshot = self.core.snapshot();
-        let old = snapshot
-            .ids
-            .get(id)
-            .and_then(|&i| snapshot.payload.get(i as usize))
-            .ok_or_else(|| ConfigError::new("id", format!("{id:?}"), "the id of an endpoint of this pool"))?;
-        let fresh = Arc::new(old.get().with_weight(py, weight)?);
-        self.change(py, |core| core.set_weight(id, weight, |_| fresh))
+        loop {
+            let snapshot = self.core.snapshot();
+            let old = snapshot
+                .ids
+                .get(id)
+                .and_then(|&i| snapshot.payload.get(i as usize))
+                .ok_or_else(|| ConfigError::new("id", format!("{id:?}"), "the id of an endpoint of this pool"))?;
+            let fresh = Arc::new(old.get().with_weight(py, weight)?);
+            // Somebody may have replaced the endpoint in the meantime: then the new one is to have the weight.
+            let same = |now: &Payload| Arc::ptr_eq(now, old).then_some(fresh);
+            let mut done = false;
+            self.change(py, |core| core.set_weight(id, weight, same).map(|changed| done = changed))?;
+            if done {
+                return Ok(());
+            }
+        }
     }
 
     #[pyo3(signature = (id, health, /, *, now=None))]

@@ -155,7 +155,7 @@ mod tests {
         let heavy = pool(&[(3.0, u32::MAX), (1.0, u32::MAX), (1.0, u32::MAX)]);
         open(&heavy, 0, 8);
         open(&heavy, 2, 50);
-        heavy.set_weight("e2", 0.0, |()| ()).unwrap();
+        heavy.set_weight("e2", 0.0, |()| Some(())).unwrap();
         // A quarter of eight is two; what weight zero has is not its business.
         assert_eq!(moved(&heavy, 10, 0), [(0, 1), (0, 1)]);
         heavy.drain("e1", Nanos::MAX).unwrap();

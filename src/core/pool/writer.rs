@@ -317,17 +317,29 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         })
     }
 
-    /// Changes a weight; `payload` makes the new payload from the old.
+    /// Changes a weight; `payload` makes the new payload from the old, or finds that it is not the one that it was made
+    /// from: then nothing changes, and the answer is false.
     ///
     /// # Errors
     /// [`ConfigError`] for an unknown id or a weight that cannot be.
-    pub fn set_weight(&self, id: &str, weight: f64, payload: impl FnOnce(&P) -> P) -> Result<(), ConfigError> {
+    pub fn set_weight(
+        &self,
+        id: &str,
+        weight: f64,
+        payload: impl FnOnce(&P) -> Option<P>,
+    ) -> Result<bool, ConfigError> {
         let weight = check_weight("weight", weight)?;
-        self.edit(id, |place| {
+        let done = self.change(AT_ONCE, true, Nanos::ZERO, |writer| {
+            let place = writer.places.iter_mut().find(|p| &*p.endpoint.id == id).ok_or_else(|| Some(unknown(id)))?;
+            place.endpoint.payload = payload(&place.endpoint.payload).ok_or(None)?;
             place.endpoint.weight = weight;
-            place.endpoint.payload = payload(&place.endpoint.payload);
             Ok(())
-        })
+        });
+        match done {
+            Ok(()) => Ok(true),
+            Err(None) => Ok(false),
+            Err(Some(error)) => Err(error),
+        }
     }
 
     /// Says how an endpoint is. One that was unhealthy and is no longer starts slowly, where the pool has it so.
