@@ -1,0 +1,620 @@
+"""Scaling of model servers: what they say about themselves, what kind of work they do, and how late both are.
+
+Metrics of inference servers come minutes late and new servers load a model before they serve, so a policy that divides
+today's metric by today's servers acts twice. `AiScaling` divides by the servers that there were when it was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from .._errors import ConfigError, MetricError
+from ._aims import Aim
+from ._told import counts, told
+from .policy import Clock, Policy
+from .proportional import ProportionalScaling
+
+if TYPE_CHECKING:
+    from .._core import Observation, Recommendation
+
+__all__ = [
+    "WORKLOADS",
+    "AiScaling",
+    "ColdStart",
+    "Composite",
+    "GpuMemory",
+    "GpuUtilization",
+    "KvCacheUsage",
+    "QueueLength",
+    "TokenVelocity",
+    "Workload",
+]
+
+
+def _positive(name: str, value: Any, most: float = math.inf) -> None:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not real or not 0 < value <= most or not math.isfinite(value):
+        limit = "" if most == math.inf else f", up to {most:g}"
+        raise ConfigError(f"{name}: {value!r} is not allowed; a number above 0{limit}")
+
+
+def _seconds(name: str, value: Any) -> None:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not real or not 0 <= value < math.inf:
+        raise ConfigError(f"{name}: {value!r} is not allowed; seconds of 0 or more")
+
+
+class _Signal:
+    _kind: ClassVar[Literal["average", "total"]] = "average"
+    metric: str
+
+    def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
+        """The metric over its target; None when it is missing. Raises MetricError for what cannot be used."""
+        raise NotImplementedError
+
+    def _aims(self) -> list[Aim]:
+        raise NotImplementedError
+
+
+def _value(metrics: Mapping[str, Any], name: str) -> float | None:
+    value = metrics.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise MetricError(f"{name}: {value!r} is not allowed; a finite number of 0 or more, or None")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class QueueLength(_Signal):
+    """Requests that wait at a replica, on average (vLLM's `num_requests_waiting`): the earliest sign of too little.
+
+    `target` (5.0): above 0. `metric` ("queue").
+
+    >>> QueueLength(4).ratio({"queue": 6})
+    1.5
+    """
+
+    target: float = 5.0
+    metric: str = "queue"
+
+    def __post_init__(self) -> None:
+        _positive("target", self.target)
+
+    def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
+        """The queue over its target."""
+        value = _value(metrics, self.metric)
+        return None if value is None else value / self.target
+
+    def _aims(self) -> list[Aim]:
+        return [Aim(self.metric, self.target)]
+
+
+@dataclass(frozen=True)
+class GpuUtilization(_Signal):
+    """How busy GPUs are, a share from 0 to 1 (DCGM's `GPU_UTIL` over 100). It ends at 1, however much waits.
+
+    `target` (0.7): above 0, below 1. `metric` ("gpu_utilization").
+    One decision grows at most to 1 / target times the servers; a queue beside it says how far.
+
+    >>> GpuUtilization().ratio({"gpu_utilization": 0.84})
+    1.2
+    """
+
+    target: float = 0.7
+    metric: str = "gpu_utilization"
+
+    def __post_init__(self) -> None:
+        _positive("target", self.target, 1.0)
+        if self.target == 1:
+            raise ConfigError("target: 1 is not allowed; below 1: a utilization never gets above it")
+
+    def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
+        """The utilization over its target."""
+        value = _value(metrics, self.metric)
+        return None if value is None else round(value / self.target, 12)
+
+    def _aims(self) -> list[Aim]:
+        return [Aim(self.metric, self.target)]
+
+
+@dataclass(frozen=True)
+class GpuMemory(_Signal):
+    """Used memory of a GPU, a share from 0 to 1: more servers above the limit, before it runs out.
+
+    `limit` (0.8): above `idle`, below 1. `idle` (0.0): the share that a server without requests uses (the weights),
+    which no number of servers makes smaller. `metric` ("gpu_memory").
+    An engine that reserves its memory (vLLM: 0.9 by default) always shows it as used: take KvCacheUsage for it.
+
+    >>> GpuMemory(idle=0.5).ratio({"gpu_memory": 0.89})
+    1.3
+    """
+
+    limit: float = 0.8
+    idle: float = 0.0
+    metric: str = "gpu_memory"
+
+    def __post_init__(self) -> None:
+        _positive("limit", self.limit, 1.0)
+        real = isinstance(self.idle, (int, float)) and not isinstance(self.idle, bool)
+        if self.limit == 1 or not real or not 0 <= self.idle < self.limit:
+            raise ConfigError(f"idle: {self.idle!r} is not allowed; 0 or more, below a limit that is below 1")
+
+    def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
+        """What requests use over what they may use."""
+        value = _value(metrics, self.metric)
+        return None if value is None else round(max(0.0, value - self.idle) / (self.limit - self.idle), 12)
+
+    def _aims(self) -> list[Aim]:
+        return [Aim(self.metric, self.limit)]
+
+
+@dataclass(frozen=True)
+class KvCacheUsage(_Signal):
+    """Used share of the KV cache, 0 to 1 (vLLM's `kv_cache_usage_perc`, which is a share in spite of its name).
+
+    `target` (0.8): above 0, below 1. `metric` ("kv_cache"). Full means that requests are preempted and computed again.
+
+    >>> KvCacheUsage(0.75).ratio({"kv_cache": 0.9})
+    1.2
+    """
+
+    target: float = 0.8
+    metric: str = "kv_cache"
+
+    def __post_init__(self) -> None:
+        GpuUtilization(self.target)
+
+    def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
+        """The usage over its target."""
+        value = _value(metrics, self.metric)
+        return None if value is None else round(value / self.target, 12)
+
+    def _aims(self) -> list[Aim]:
+        return [Aim(self.metric, self.target)]
+
+
+@dataclass(frozen=True)
+class TokenVelocity(_Signal):
+    """Tokens that arrive a second, of all servers together, over those that one replica gets done.
+
+    `per_replica`: tokens a second of one within its SLO, above 0; prompt and output tokens differ, so measure the mix,
+    or take one signal each. `metric` ("tokens_per_s"): their sum over the fleet.
+    It says what is needed without waiting for a queue, and is as high when servers are full as when they are not.
+
+    >>> TokenVelocity(2500).ratio({"tokens_per_s": 20000})  # replicas
+    8.0
+    """
+
+    _kind: ClassVar[Literal["average", "total"]] = "total"
+    per_replica: float
+    metric: str = "tokens_per_s"
+
+    def __post_init__(self) -> None:
+        _positive("per_replica", self.per_replica)
+
+    def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
+        """Replicas that the tokens ask for."""
+        value = _value(metrics, self.metric)
+        return None if value is None else value / self.per_replica
+
+    def _aims(self) -> list[Aim]:
+        return [Aim(self.metric, self.per_replica, "total")]
+
+
+@dataclass(frozen=True)
+class Composite(_Signal):
+    """`max(queue / t, kv / t)` in one number: 1 is full, whichever of the two it is.
+
+    `queue` (5.0), `kv_cache` (0.8): the targets. `queue_metric` ("queue"), `kv_cache_metric` ("kv_cache"): means over
+    the replicas. With one of the two missing, the other counts alone.
+    Source: the saturation of llm-d's inference scheduler, whose thresholds these are; `formula` is the same for KEDA.
+
+    >>> Composite().ratio({"queue": 2, "kv_cache": 0.88}), Composite().formula
+    (1.1, 'max([queue / 5, kv_cache / 0.8])')
+    """
+
+    queue: float = 5.0
+    kv_cache: float = 0.8
+    queue_metric: str = "queue"
+    kv_cache_metric: str = "kv_cache"
+
+    def __post_init__(self) -> None:
+        _positive("queue", self.queue)
+        _positive("kv_cache", self.kv_cache, 1.0)
+
+    @property
+    def formula(self) -> str:
+        """The same as a formula of KEDA's scaling modifiers, with target 1 and triggers of these names."""
+        return f"max([{self.queue_metric} / {self.queue:g}, {self.kv_cache_metric} / {self.kv_cache:g}])"
+
+    def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
+        """The larger of both over their targets."""
+        both = ((self.queue_metric, self.queue), (self.kv_cache_metric, self.kv_cache))
+        found = [(_value(metrics, name), target) for name, target in both]
+        return max((round(value / target, 12) for value, target in found if value is not None), default=None)
+
+    def _aims(self) -> list[Aim]:
+        return [Aim(self.queue_metric, self.queue), Aim(self.kv_cache_metric, self.kv_cache)]
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """How long a new server takes until it is capacity.
+
+    `load`: seconds until the model is loaded. `warm_up` (0.0): seconds of compiling and first requests after that.
+
+    >>> ColdStart(load=85, warm_up=35).seconds
+    120.0
+    """
+
+    load: float
+    warm_up: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("load", "warm_up"):
+            _seconds(name, getattr(self, name))
+
+    @property
+    def seconds(self) -> float:
+        """Both together."""
+        return float(self.load + self.warm_up)
+
+    @classmethod
+    def of_model(cls, size: float, bandwidth: float, *, initialize: float = 0.0, warm_up: float = 0.0) -> ColdStart:
+        """From the model's `size` (bytes), the `bandwidth` of where it lies (bytes a second), and seconds of the rest.
+
+        Source: ServerlessLLM (OSDI 2024): bytes over bandwidth, and initialization.
+
+        >>> ColdStart.of_model(140e9, 2e9, initialize=10, warm_up=20).seconds
+        100.0
+        """
+        _positive("size", size)
+        _positive("bandwidth", bandwidth)
+        return cls(size / bandwidth + initialize, warm_up)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a kind of work asks of its servers. No two kinds share servers (`aibalance.autoscaling.check` says so).
+
+    `name`. `min_replicas`: always on. `scaled_by`: "metrics" or "schedule". `spot`: whether it may be interrupted:
+    "never", "may", "prefer".
+
+    >>> WORKLOADS["realtime"].min_replicas, WORKLOADS["training"].spot
+    (2, 'prefer')
+    """
+
+    name: Literal["realtime", "batch", "training"]
+    min_replicas: int
+    scaled_by: Literal["metrics", "schedule"]
+    spot: Literal["never", "may", "prefer"]
+
+
+WORKLOADS: Mapping[str, Workload] = {
+    "realtime": Workload("realtime", 2, "metrics", "never"),
+    "batch": Workload("batch", 0, "metrics", "may"),
+    "training": Workload("training", 0, "schedule", "prefer"),
+}
+"""The kinds of work that `AiScaling` knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AiScaling:
+    """As many model servers as their signals ask for, by the servers that were ready when those were measured.
+
+    `signals`: QueueLength, GpuUtilization, GpuMemory, KvCacheUsage, TokenVelocity, Composite; the largest need counts.
+    A missing one holds back scaling in. From nothing, the first request asks for one server.
+    `max_replicas`, `min_replicas` (None: the workload's): bounds.
+    `workload` ("realtime"): always on, at least 2; "batch": to zero when nothing waits; "training": no signals but
+    either `replicas`, a fixed number, or `schedule`, a policy such as ScheduledScaling.
+    `cold_start` (0.0): a ColdStart or seconds. Unless an observation says what is `warming`, a server of `current`
+    counts as ready when it has been there for so long.
+    `metric_delay` (120.0): seconds by which metrics are late.
+    `tolerance` (0.1), `stabilization` (300.0), `growth_factor`, `growth_step`, `shrink_share` (None), `cooldown` (0.0):
+    see ProportionalScaling, which they go to. `clock` (None): answers when `now` is not given.
+
+    The need of an average is `ready * ratio`, with the servers ready `metric_delay` ago: what was ordered since
+    does not show in the metric yet, and is not ordered again. Raises ConfigError, and MetricError for an observation.
+
+    >>> policy = AiScaling(signals=[QueueLength(5), KvCacheUsage(0.8)], max_replicas=20, cold_start=ColdStart(90, 30))
+    >>> for at, servers, queue in ((0.0, 4, 10), (60.0, 8, 10), (240.0, 8, 10), (360.0, 8, 5)):
+    ...     r = policy.recommend({"current": servers, "metrics": {"queue": queue, "kv_cache": 0.6}}, now=at)
+    ...     print(r.desired, r.details["measured_on"])
+    8 4
+    8 4
+    8 4
+    8 8
+    """
+
+    signals: Sequence[QueueLength | GpuUtilization | GpuMemory | KvCacheUsage | TokenVelocity | Composite] = ()
+    max_replicas: int = 10
+    min_replicas: int | None = None
+    workload: Literal["realtime", "batch", "training"] = "realtime"
+    cold_start: ColdStart | float = 0.0
+    metric_delay: float = 120.0
+    tolerance: float = 0.1
+    stabilization: float = 300.0
+    growth_factor: float | None = None
+    growth_step: int | None = None
+    shrink_share: float | None = None
+    cooldown: float = 0.0
+    replicas: int | None = None
+    schedule: Policy | None = None
+    clock: Clock | None = None
+    _need: ProportionalScaling = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        kind = WORKLOADS.get(self.workload)
+        if kind is None:
+            raise ConfigError(f"workload: {self.workload!r} is not allowed; one of {', '.join(WORKLOADS)}")
+        signals: Any = self.signals
+        if isinstance(signals, _Signal) or not isinstance(signals, Sequence):
+            raise ConfigError(f"signals: {signals!r} is not allowed; a sequence of signals")
+        object.__setattr__(self, "signals", tuple(signals))
+        for i, signal in enumerate(signals):
+            if not isinstance(signal, _Signal):
+                raise ConfigError(f"signals[{i}]: {signal!r} is not allowed; QueueLength, KvCacheUsage or another")
+        if not isinstance(self.cold_start, ColdStart):
+            object.__setattr__(self, "cold_start", ColdStart(self.cold_start))
+        _seconds("metric_delay", self.metric_delay)
+        least = kind.min_replicas if self.min_replicas is None else self.min_replicas
+        if kind.name == "realtime" and isinstance(least, int) and least < kind.min_replicas:
+            raise ConfigError(f"min_replicas: {least} is not allowed; realtime work is always on, at least 2 servers")
+        if kind.name == "training":
+            if signals:
+                raise ConfigError("signals: not allowed for training; it runs by replicas or a schedule")
+            if (self.replicas is None) == (self.schedule is None):
+                raise ConfigError("replicas: needed for training, or a schedule instead, not both")
+            if self.replicas is not None and not 0 <= self.replicas <= self.max_replicas:
+                raise ConfigError(f"replicas: {self.replicas} is not allowed; 0 to max_replicas, {self.max_replicas}")
+        elif self.replicas is not None or self.schedule is not None:
+            raise ConfigError(f"replicas and schedule: not allowed for {kind.name}; it is scaled by its signals")
+        elif not signals:
+            raise ConfigError("signals: () is not allowed; at least one")
+        object.__setattr__(self, "min_replicas", least)
+        inner = ProportionalScaling(
+            metric="need",
+            metric_type="total",
+            target=1,
+            max_capacity=self.max_replicas,
+            min_capacity=least,
+            tolerance=self.tolerance,
+            stabilization=self.stabilization,
+            growth_factor=self.growth_factor,
+            growth_step=self.growth_step,
+            shrink_share=self.shrink_share,
+            cooldown=self.cooldown,
+            clock=self.clock,
+        )
+        object.__setattr__(self, "_need", inner)
+        object.__setattr__(self, "_memory", _Memory())
+
+    @property
+    def _start_s(self) -> float:
+        assert isinstance(self.cold_start, ColdStart)
+        return self.cold_start.seconds
+
+    def _aims(self) -> list[Aim]:
+        found = [aim for signal in self.signals for aim in signal._aims()]
+        return [Aim(a.metric, a.target, a.kind, self.tolerance, self.tolerance) for a in found]
+
+    def ready(self, current: int, /, *, now: float) -> int:
+        """How many of `current` servers have been there long enough to be capacity, by what was observed before."""
+        return self._memory.least(current, now - self._start_s, now)  # type: ignore[attr-defined, no-any-return]
+
+    def recommend(self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None) -> Recommendation:
+        """How many servers there should be, given what is observed at `now` (seconds; None asks the clock)."""
+        at = self._need._now() if now is None else now
+        if not isinstance(at, (int, float)) or not math.isfinite(at):
+            raise MetricError(f"now: {at!r} is not allowed; finite seconds")
+        if self.workload == "training":
+            return self._by_schedule(observation, at)
+        # The inner policy checks what the observation is.
+        probe = ProportionalScaling(metric="need", metric_type="total", target=1, max_capacity=1)
+        probe.recommend(observation, now=0.0)
+        current, asked, metrics = counts(observation)
+        warming = asked - current if asked > current else 0
+        told_warming = _warming(observation) > 0
+        ratios = [(signal, signal.ratio(metrics)) for signal in self.signals]
+        memory: _Memory = self._memory  # type: ignore[attr-defined]
+        start = 0.0 if told_warming else self._start_s
+        seen_at = at - self.metric_delay
+        ready = memory.least(current, at - start, at)
+        # A fleet that shrank since did its work with those that it had.
+        measured_on = memory.least(current, seen_at - start, seen_at)
+        needs = {}
+        for i, (signal, ratio) in enumerate(ratios):
+            name = f"{i}.{type(signal).__name__}"
+            if ratio is None:
+                needs[name] = None
+            elif signal._kind == "total":
+                needs[name] = ratio
+            else:
+                needs[name] = max(ratio, 1.0 if ratio > 0 else 0.0) if measured_on == 0 else measured_on * ratio
+        known = [value for value in needs.values() if value is not None]
+        need = max(known, default=None)
+        missing = len(known) < len(needs)
+        held = missing and need is not None and need < asked
+        inner = self._need.recommend(
+            {
+                "current": current,
+                "desired": asked,
+                "metrics": {"need": float(asked) if held else need},
+            },
+            now=at,
+        )
+        memory.keep(at, current, self._start_s + self.metric_delay)
+        return self._answer(current, asked, at, inner, needs, held, missing, measured_on, ready, warming)
+
+    def _answer(
+        self,
+        current: int,
+        asked: int,
+        at: float,
+        inner: Recommendation,
+        needs: Mapping[str, float | None],
+        held: bool,
+        missing: bool,
+        measured_on: int,
+        ready: int,
+        warming: int,
+    ) -> Recommendation:
+        known = {name: value for name, value in needs.items() if value is not None}
+        by = max(known, key=lambda name: known[name], default=None)
+        limited_by = inner.limited_by
+        if (held or not known) and inner.desired == asked:
+            limited_by = "missing_metrics"
+        stages = {f"signals.{name}": value for name, value in needs.items()}
+        inner_stages = {
+            n: v for n, v in inner.trace if n not in ("current", "asked", "metric", "limited_by", "desired")
+        }
+        if not known:
+            said = "no signal has a value: " + ("stays" if inner.desired == asked else "bounded")
+        elif held:
+            said = f"a signal is missing, so nothing is taken away: stays at {asked}"
+        else:
+            assert by is not None
+            said = (
+                f"{by.partition('.')[2]} asks for {known[by]:.4g} servers (measured on {measured_on}): "
+                + (f"{asked} to {inner.desired}" if inner.desired != asked else f"stays at {asked}")
+                + (f", {limited_by.replace('_', ' ')}" if limited_by else "")
+            )
+        memory: _Memory = self._memory  # type: ignore[attr-defined]
+        memory.serial += 1
+        answer = told(
+            current=current,
+            asked=asked,
+            desired=inner.desired,
+            limited_by=limited_by,
+            reason=said,
+            trace={
+                "workload": self.workload,
+                "ready": ready,
+                "warming": warming,
+                "measured_on": measured_on,
+                **stages,
+                **inner_stages,
+            },
+            serial=memory.serial,
+            now=at,
+            missing=not known,
+        )
+        memory.last = (answer, inner)
+        return answer
+
+    def _by_schedule(self, observation: Any, at: float) -> Recommendation:
+        memory: _Memory = self._memory  # type: ignore[attr-defined]
+        if self.schedule is not None:
+            inner = self.schedule.recommend(observation, now=at)
+            least = self.min_replicas or 0
+            desired, reason = min(max(inner.desired, least), self.max_replicas), inner.reason
+        else:
+            inner, desired, reason = None, self.replicas or 0, f"training runs on {self.replicas} servers, fixed"
+            self._need.recommend(observation, now=at)  # checks it
+        current, asked, _ = counts(observation)
+        memory.serial += 1
+        limit = None if inner is None else inner.limited_by
+        if inner is not None and inner.desired != desired:
+            limit = "max_replicas" if inner.desired > desired else "min_replicas"
+        answer = told(
+            current=current,
+            asked=asked,
+            desired=desired,
+            limited_by=limit,
+            reason=reason,
+            trace={"workload": self.workload, "spot": WORKLOADS["training"].spot},
+            serial=memory.serial,
+            now=at,
+        )
+        memory.last = (answer, inner)
+        return answer
+
+    def record(self, name: str, value: float | None, *, at: float) -> None:
+        """Signals are read from observations; a schedule's samples go to it. Raises MetricError."""
+        if self.schedule is None:
+            raise MetricError(f"name: {name!r} is not allowed; signals come with the observation")
+        self.schedule.record(name, value, at=at)
+
+    def rejected(self, recommendation: Recommendation) -> None:
+        """Takes back the assumption that this recommendation was carried out, if it is the last one."""
+        last = self._memory.last  # type: ignore[attr-defined]
+        if last is not None and last[0] == recommendation and last[1] is not None:
+            (self.schedule or self._need).rejected(last[1])
+
+    def state(self) -> dict[str, Any]:
+        """The memory as a plain dictionary that JSON can carry; instants are seconds of the policy's clock."""
+        memory: _Memory = self._memory  # type: ignore[attr-defined]
+        inside = self._need if self.schedule is None else self.schedule
+        seen = [list(point) for point in memory.seen]
+        return {"version": 1, "kind": "ai_scaling", "seen": seen, "serial": memory.serial, "policy": inside.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes over what `state()` gave. Raises ConfigError, and changes nothing, if it does not fit this policy."""
+        given: Any = state
+        if not isinstance(given, dict) or set(given) != {"version", "kind", "seen", "serial", "policy"}:
+            raise ConfigError(f"state: {type(state).__name__} is not allowed; a dictionary, as state() gives")
+        if (given["version"], given["kind"]) != (1, "ai_scaling"):
+            raise ConfigError(f"state.kind: {given['kind']!r}, version {given['version']!r}: expected ai_scaling, 1")
+        memory = _Memory()
+        last = -math.inf
+        seen = given["seen"]
+        for i, point in enumerate(seen if isinstance(seen, list) else [seen]):
+            good = isinstance(point, (list, tuple)) and len(point) == 2 and not isinstance(point[1], bool)
+            if not good or not isinstance(point[1], int) or not 0 <= point[1] < 2**31 or not _later(point[0], last):
+                raise ConfigError(f"state.seen[{i}]: {point!r} is not allowed; seconds that rise, and a count")
+            last = float(point[0])
+            memory.seen.append((last, point[1]))
+        serial = given["serial"]
+        if not isinstance(serial, int) or isinstance(serial, bool) or not 0 <= serial < 2**63:
+            raise ConfigError(f"state.serial: {serial!r} is not allowed; a whole number of 0 or more")
+        memory.serial = serial
+        (self._need if self.schedule is None else self.schedule).restore(given["policy"])
+        object.__setattr__(self, "_memory", memory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The configuration travels; the memory travels through state() and restore().
+        return _made, ({name: getattr(self, name) for name in self.__dataclass_fields__ if name != "_need"},)
+
+
+def _made(fields: dict[str, Any]) -> AiScaling:
+    return AiScaling(**fields)
+
+
+def _later(value: Any, than: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= than
+
+
+def _warming(observation: Any) -> int:
+    value = observation.get("warming") if isinstance(observation, Mapping) else observation.warming
+    return value or 0
+
+
+class _Memory:
+    """How many servers there were, for as long as it matters."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, int]] = []
+        self.serial = 0
+        self.last: tuple[Recommendation, Recommendation | None] | None = None
+
+    def least(self, current: int, since: float, until: float) -> int:
+        """The fewest servers in a time; before the first look there were as many as at it."""
+        if not self.seen:
+            return current
+        at_start = [count for at, count in self.seen if at <= since]
+        within = [count for at, count in self.seen if since < at <= until]
+        found = [at_start[-1] if at_start else self.seen[0][1], *within]
+        if until >= self.seen[-1][0]:
+            found.append(current)
+        return min(found)
+
+    def keep(self, at: float, current: int, horizon: float) -> None:
+        at = max(at, self.seen[-1][0]) if self.seen else at
+        if not self.seen or self.seen[-1][1] != current:
+            self.seen.append((at, current))
+        while len(self.seen) > 1 and self.seen[1][0] <= at - horizon:
+            self.seen.pop(0)
