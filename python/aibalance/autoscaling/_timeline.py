@@ -254,9 +254,10 @@ def timeline(
     """
     if not callable(getattr(policy, "recommend", None)) or isinstance(policy, type):
         raise ConfigError(f"policy: {policy!r} is not allowed; an object with a method recommend")
-    if not isinstance(cold_start, (int, float)) or isinstance(cold_start, bool) or not 0 <= cold_start < math.inf:
+    if not _real(cold_start) or not 0 <= cold_start < math.inf:
         raise ConfigError(f"cold_start: {cold_start!r} is not allowed; seconds of 0 or more")
-    if current is not None and (not isinstance(current, int) or isinstance(current, bool) or not 0 <= current < 2**31):
+    given: object = current
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < 2**31):
         raise ConfigError(f"current: {current!r} is not allowed; a whole number of 0 or more")
     asked_policy = copy.deepcopy(policy)
     found = tuple(aims(policy))
@@ -266,7 +267,7 @@ def timeline(
     moments: list[Moment] = []
     last = -math.inf
     for i, sample in enumerate(series):
-        if not isinstance(sample.at, (int, float)) or not last <= sample.at < math.inf:
+        if not _real(sample.at) or not last <= sample.at < math.inf:
             raise ConfigError(f"series[{i}].at: {sample.at!r} is not allowed; finite seconds that do not go back")
         last = float(sample.at)
         recorded = recorded if sample.current is None else sample.current
@@ -301,15 +302,17 @@ def timeline(
         )
         if carry_out:
             fleet.become(answer.desired, last, float(cold_start))
-    name = getattr(policy, "name", None)
-    kind = type(policy).__name__
-    return Timeline(name if isinstance(name, str) and name else kind, found, tuple(moments))
+    return Timeline(type(policy).__name__, found, tuple(moments))
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def _seen(name: str, value: float | None) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+    if not _real(value) or not math.isfinite(value):
         raise MetricError(f"{name}: {value!r} is not allowed; a finite number, or None")
     return float(value)
 

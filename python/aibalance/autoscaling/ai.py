@@ -41,10 +41,10 @@ def _positive(name: str, value: Any, most: float = math.inf) -> None:
         raise ConfigError(f"{name}: {value!r} is not allowed; a number above 0{limit}")
 
 
-def _seconds(name: str, value: Any) -> None:
+def _least_zero(name: str, value: Any) -> None:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not real or not 0 <= value < math.inf:
-        raise ConfigError(f"{name}: {value!r} is not allowed; seconds of 0 or more")
+        raise ConfigError(f"{name}: {value!r} is not allowed; a finite number of 0 or more")
 
 
 class _Signal:
@@ -139,8 +139,8 @@ class GpuMemory(_Signal):
 
     def __post_init__(self) -> None:
         _positive("limit", self.limit, 1.0)
-        real = isinstance(self.idle, (int, float)) and not isinstance(self.idle, bool)
-        if self.limit == 1 or not real or not 0 <= self.idle < self.limit:
+        _least_zero("idle", self.idle)
+        if self.limit == 1 or self.idle >= self.limit:
             raise ConfigError(f"idle: {self.idle!r} is not allowed; 0 or more, below a limit that is below 1")
 
     def ratio(self, metrics: Mapping[str, Any], /) -> float | None:
@@ -256,7 +256,7 @@ class ColdStart:
 
     def __post_init__(self) -> None:
         for name in ("load", "warm_up"):
-            _seconds(name, getattr(self, name))
+            _least_zero(name, getattr(self, name))
 
     @property
     def seconds(self) -> float:
@@ -360,9 +360,9 @@ class AiScaling:
                 raise ConfigError(f"signals[{i}]: {signal!r} is not allowed; QueueLength, KvCacheUsage or another")
         if not isinstance(self.cold_start, ColdStart):
             object.__setattr__(self, "cold_start", ColdStart(self.cold_start))
-        _seconds("metric_delay", self.metric_delay)
+        _least_zero("metric_delay", self.metric_delay)
         least = kind.min_replicas if self.min_replicas is None else self.min_replicas
-        if kind.name == "realtime" and isinstance(least, int) and least < kind.min_replicas:
+        if kind.name == "realtime" and least < kind.min_replicas:
             raise ConfigError(f"min_replicas: {least} is not allowed; realtime work is always on, at least 2 servers")
         if kind.name == "training":
             if signals:
@@ -409,7 +409,7 @@ class AiScaling:
     def recommend(self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None) -> Recommendation:
         """How many servers there should be, given what is observed at `now` (seconds; None asks the clock)."""
         at = self._need._now() if now is None else now
-        if not isinstance(at, (int, float)) or not math.isfinite(at):
+        if not math.isfinite(at):
             raise MetricError(f"now: {at!r} is not allowed; finite seconds")
         if self.workload == "training":
             return self._by_schedule(observation, at)
@@ -426,7 +426,7 @@ class AiScaling:
         ready = memory.least(current, at - start, at)
         # A fleet that shrank since did its work with those that it had.
         measured_on = memory.least(current, seen_at - start, seen_at)
-        needs = {}
+        needs: dict[str, float | None] = {}
         for i, (signal, ratio) in enumerate(ratios):
             name = f"{i}.{type(signal).__name__}"
             if ratio is None:

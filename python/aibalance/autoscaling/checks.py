@@ -88,7 +88,7 @@ def check(
     gpu (None) : whether servers are dear enough that idle ones matter; None goes by the names of metrics and workload.
     peak_interval (300.0) : seconds between peaks of the load, or how long an idle GPU may be kept.
     warm_pool, mixed_instances (None), spot (False) : the group's.
-    allocation_strategy (None) : "lowest-price" or another; capacity_rebalancing (False) : of the group's spot instances.
+    allocation_strategy (None) : of spot instances, "lowest-price" or another; capacity_rebalancing (False) : theirs.
     slow_start (None), picker (None) : the pool's ramp, and the picker or its name.
     beside () : policies of other workloads that run on the same servers.
 
@@ -103,7 +103,8 @@ def check(
     for name, value in (("cold_start", cold_start), ("peak_interval", peak_interval)):
         if value is not None and not (_real(value) and 0 <= value < math.inf):
             raise ConfigError(f"{name}: {value!r} is not allowed; seconds of 0 or more")
-    if current is not None and (not isinstance(current, int) or isinstance(current, bool) or current < 0):
+    size: object = current
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
         raise ConfigError(f"current: {current!r} is not allowed; a whole number of 0 or more")
     limits = saturation.values() if isinstance(saturation, Mapping) else [saturation]
     for limit in limits:
@@ -223,8 +224,8 @@ def _cooldown(policy: Any) -> list[PolicyWarning]:
         ):
             if value != default:
                 message = (
-                    f"{value:g} s have no effect with min_replicas {keda.min_replicas}: KEDA's cooldown is only the way "
-                    "to zero; what delays the rest is the autoscaler's stabilization window"
+                    f"{value:g} s have no effect with min_replicas {keda.min_replicas}: KEDA's cooldown is only the "
+                    "way to zero; what delays the rest is the autoscaler's stabilization window"
                 )
                 return [PolicyWarning("cooldown_without_effect", field, message)]
     return []
