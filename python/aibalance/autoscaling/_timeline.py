@@ -49,23 +49,46 @@ BINDINGS: Mapping[str, str] = {
 """`limited_by` of our policies, in few words; bounds are "min" and "max", and what is not here stays what it is."""
 
 
-def binding(recommendation: Recommendation, /) -> str | None:
+def binding(recommendation: Recommendation, /, policy: Any = None) -> str | None:
     """What bound a decision: "tolerance", "window", "rate", "min", "max", "missing metric", "cooldown", "warming",
     what else the policy calls it, or None.
+
+    `policy` (None): whose decision it is. An alarm that has not gone off yet is a "window" that only its policy knows.
 
     >>> from aibalance.autoscaling import ProportionalScaling
     >>> policy = ProportionalScaling(metric="cpu", target=50, max_capacity=8)
     >>> binding(policy.recommend({"current": 4, "metrics": {"cpu": 300}}, now=0.0))
     'max'
     """
+    return _bound(recommendation, aims(policy) if policy is not None else ())
+
+
+def _bound(recommendation: Recommendation, found: Iterable[Aim]) -> str | None:
     limit = recommendation.limited_by
     if limit is None:
-        return "missing metric" if recommendation.action == "insufficient_data" else None
+        action = getattr(recommendation, "action", None)
+        if action == "insufficient_data":
+            return "missing metric"
+        return _quiet_alarm(recommendation, found) if action == "none" and found else None
     if limit in BINDINGS:
         return BINDINGS[limit]
     if limit.startswith(("min_", "max_")):
         return limit[:3]
     return limit
+
+
+def _quiet_alarm(recommendation: Recommendation, found: Iterable[Aim]) -> str | None:
+    details = recommendation.details
+    value, need = details.get("metric"), details.get("need")
+    if details.get("alarm") != "ok" or value is None or need is None:
+        return None
+    for aim in found:
+        if not aim.steps and aim.target == details.get("target", aim.target):
+            if value > aim.target * (1 + aim.out):
+                return "window"
+            if value < aim.target and math.ceil(need) < recommendation.desired:
+                return "window" if value < aim.target * (1 - aim.into) else "tolerance"
+    return None
 
 
 @dataclass(frozen=True)
@@ -296,7 +319,7 @@ def timeline(
                 warming,
                 asked,
                 answer,
-                binding(answer),
+                _bound(answer, found),
                 _projected(found, seen, fleet.ready, answer.desired),
             )
         )
