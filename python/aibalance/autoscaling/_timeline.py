@@ -70,6 +70,8 @@ def _bound(recommendation: Recommendation, found: Iterable[Aim]) -> str | None:
         if action == "insufficient_data":
             return "missing metric"
         return _quiet_alarm(recommendation, found) if action == "none" and found else None
+    if limit == "tolerance" and found and not any(aim.out or aim.into for aim in found):
+        return None  # right on the target
     if limit in BINDINGS:
         return BINDINGS[limit]
     if limit.startswith(("min_", "max_")):

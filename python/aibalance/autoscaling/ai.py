@@ -313,7 +313,7 @@ class AiScaling:
     either `replicas`, a fixed number, or `schedule`, a policy such as ScheduledScaling.
     `cold_start` (0.0): a ColdStart or seconds. Unless an observation says what is `warming`, a server of `current`
     counts as ready when it has been there for so long.
-    `metric_delay` (120.0): seconds by which metrics are late.
+    `metric_delay` (120.0): seconds by which metrics are late; taken for more than it is, it makes the policy swing.
     `tolerance` (0.1), `stabilization` (300.0), `growth_factor`, `growth_step`, `shrink_share` (None), `cooldown` (0.0):
     see ProportionalScaling, which they go to. `clock` (None): answers when `now` is not given.
 
@@ -404,7 +404,7 @@ class AiScaling:
 
     def ready(self, current: int, /, *, now: float) -> int:
         """How many of `current` servers have been there long enough to be capacity, by what was observed before."""
-        return self._memory.least(current, now - self._start_s, now)  # type: ignore[attr-defined, no-any-return]
+        return self._memory.least(current, now, now - self._start_s, now)  # type: ignore[attr-defined, no-any-return]
 
     def recommend(self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None) -> Recommendation:
         """How many servers there should be, given what is observed at `now` (seconds; None asks the clock)."""
@@ -423,9 +423,9 @@ class AiScaling:
         memory: _Memory = self._memory  # type: ignore[attr-defined]
         start = 0.0 if told_warming else self._start_s
         seen_at = at - self.metric_delay
-        ready = memory.least(current, at - start, at)
+        ready = memory.least(current, at, at - start, at)
         # A fleet that shrank since did its work with those that it had.
-        measured_on = memory.least(current, seen_at - start, seen_at)
+        measured_on = memory.least(current, at, seen_at - start, seen_at)
         needs: dict[str, float | None] = {}
         for i, (signal, ratio) in enumerate(ratios):
             name = f"{i}.{type(signal).__name__}"
@@ -601,16 +601,12 @@ class _Memory:
         self.serial = 0
         self.last: tuple[Recommendation, Recommendation | None] | None = None
 
-    def least(self, current: int, since: float, until: float) -> int:
-        """The fewest servers in a time; before the first look there were as many as at it."""
-        if not self.seen:
-            return current
-        at_start = [count for at, count in self.seen if at <= since]
-        within = [count for at, count in self.seen if since < at <= until]
-        found = [at_start[-1] if at_start else self.seen[0][1], *within]
-        if until >= self.seen[-1][0]:
-            found.append(current)
-        return min(found)
+    def least(self, current: int, now: float, since: float, until: float) -> int:
+        """The fewest servers in a time; before the first look there were as many as at it, and now there are these."""
+        points = [*self.seen, (max(now, self.seen[-1][0]) if self.seen else now, current)]
+        before = [count for at, count in points if at <= since]
+        within = [count for at, count in points if since < at <= until]
+        return min([before[-1] if before else points[0][1], *within])
 
     def keep(self, at: float, current: int, horizon: float) -> None:
         at = max(at, self.seen[-1][0]) if self.seen else at

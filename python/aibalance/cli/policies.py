@@ -33,7 +33,8 @@ class Fixed:
     """As many servers as one said, whatever happens."""
 
     def __init__(self, servers: int) -> None:
-        if not isinstance(servers, int) or isinstance(servers, bool) or not 0 <= servers < 2**31:
+        given: object = servers
+        if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < 2**31:
             raise ConfigError(f"servers: {servers!r} is not allowed; a whole number of 0 or more")
         self.servers = servers
         self.min_capacity = self.max_capacity = servers

@@ -76,7 +76,7 @@ def of_csv(path: str, names: Sequence[str]) -> Series:
         raise FormatError(f"{path}:1: no column of {' or '.join(names)}; there are {', '.join(columns) or 'none'}")
     if lacking := [name for name in names if name not in wanted]:
         notes.append(f"{', '.join(lacking)}: not in the file, so missing throughout")
-    samples = []
+    samples: list[Sample] = []
     for number, row in enumerate(rows[1:], 2):
         if not any(cell.strip() for cell in row):
             continue
