@@ -56,8 +56,11 @@ def walk(policy: Any) -> Iterator[Any]:
 def aims(policy: Any) -> list[Aim]:
     """The metrics that a policy reads, each once, the outermost first; empty for one that we do not know."""
     found: dict[str, Aim] = {}
+    inside: set[int] = set()
     for one in walk(policy):
-        for aim in _own(one):
+        # KEDA's autoscaler has the triggers under names of its own.
+        inside.add(id(getattr(one, "_hpa_inside", None)))
+        for aim in [] if id(one) in inside else _own(one):
             found.setdefault(aim.metric, aim)
     return list(found.values())
 

@@ -199,10 +199,16 @@ class Late:
 
 POLICIES: dict[str, tuple[Callable[[], AiScaling], dict[str, Any]]] = {
     "queue": (lambda: ai(QueueLength(50, "m"), tolerance=0.1), {"tolerance": 0.1}),
-    "late": (lambda: ai(QueueLength(50, "m"), metric_delay=120.0, stabilization=300.0), {"tolerance": None, "ask": Late()}),
+    "late": (
+        lambda: ai(QueueLength(50, "m"), metric_delay=120.0, stabilization=300.0),
+        {"tolerance": None, "ask": Late()},
+    ),
     "batch": (lambda: ai(QueueLength(50, "m"), workload="batch"), {}),
     "tokens": (lambda: ai(TokenVelocity(50, "m"), stabilization=300.0), {"metric_type": "total"}),
-    "defaults": (lambda: AiScaling(signals=[QueueLength(50, "m")], max_replicas=40), {"tolerance": None, "ask": Late()}),
+    "defaults": (
+        lambda: AiScaling(signals=[QueueLength(50, "m")], max_replicas=40),
+        {"tolerance": None, "ask": Late()},
+    ),
 }
 
 
