@@ -253,6 +253,7 @@ def timeline(
     *,
     current: int | None = None,
     cold_start: float = 0.0,
+    metric_delay: float | None = None,
     carry_out: bool = True,
 ) -> Timeline:
     """Runs a policy over what was measured, and keeps every decision with its reason.
@@ -267,6 +268,8 @@ def timeline(
     series : Samples in order of time. `current` of a sample says how many servers a mean is over.
     current (None) : servers at the start, and of samples that do not say; None needs a first sample that does.
     cold_start (0.0) : seconds.
+    metric_delay (None) : seconds by which the series was late when it was read: means are over the servers of then.
+        None is what the policy itself reckons with (AiScaling does), or else 0.
 
     Raises ConfigError for a series out of order or without a number of servers, and what the policy raises.
     The projection is a line: a utilization that ended at 100 % does not say how much more there was.
@@ -281,6 +284,9 @@ def timeline(
         raise ConfigError(f"policy: {policy!r} is not allowed; an object with a method recommend")
     if not _real(cold_start) or not 0 <= cold_start < math.inf:
         raise ConfigError(f"cold_start: {cold_start!r} is not allowed; seconds of 0 or more")
+    delay: Any = getattr(policy, "metric_delay", 0.0) if metric_delay is None else metric_delay
+    if not _real(delay) or not 0 <= delay < math.inf:
+        raise ConfigError(f"metric_delay: {delay!r} is not allowed; seconds of 0 or more, or None")
     given: object = current
     if given is not None and (not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < 2**31):
         raise ConfigError(f"current: {current!r} is not allowed; a whole number of 0 or more")
@@ -290,6 +296,9 @@ def timeline(
     fleet: _Fleet | None = None
     recorded = current
     moments: list[Moment] = []
+    # Times, the servers that there were and those that there would have been; and the one that is measured now.
+    past: list[tuple[float, int, int]] = []
+    then = 0
     last = -math.inf
     for i, sample in enumerate(series):
         if not _real(sample.at) or not last <= sample.at < math.inf:
@@ -304,12 +313,16 @@ def timeline(
         if not carry_out:
             fleet = _Fleet(recorded)
         seen = {name: _seen(name, value) for name, value in sample.metrics.items()}
-        if carry_out and fleet.ready != recorded:
+        past.append((last, recorded, fleet.ready))
+        while then + 1 < len(past) and past[then + 1][0] <= last - delay:
+            then += 1
+        _, over, ready = past[then]
+        if carry_out and ready != over:
             for name in means:
                 value = seen.get(name)
                 if value is not None:
                     # Without a server nobody measures a mean; what is to be done is as much as there is.
-                    seen[name] = value * recorded / fleet.ready if fleet.ready else value * recorded
+                    seen[name] = value * over / ready if ready else value * over
         asked, warming = fleet.ready + fleet.warming, fleet.warming
         observation = {"current": fleet.ready, "desired": asked, "warming": warming, "metrics": seen}
         answer = asked_policy.recommend(observation, now=last)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from .._core import CloudEngine
 from .._errors import ConfigError, MetricError
 from ._aims import Aim
 from ._told import counts, told
@@ -413,9 +414,7 @@ class AiScaling:
             raise MetricError(f"now: {at!r} is not allowed; finite seconds")
         if self.workload == "training":
             return self._by_schedule(observation, at)
-        # The inner policy checks what the observation is.
-        probe = ProportionalScaling(metric="need", metric_type="total", target=1, max_capacity=1)
-        probe.recommend(observation, now=0.0)
+        CloudEngine.asked(observation)  # refuses what is no observation
         current, asked, metrics = counts(observation)
         warming = asked - current if asked > current else 0
         told_warming = _warming(observation) > 0

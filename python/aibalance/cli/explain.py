@@ -74,6 +74,9 @@ def add(commands: Any) -> None:
         type=options.whole(0, 2**31 - 1),
         help="servers at the start, where the series is mute",
     )
+    parser.add_argument(
+        "--metric-delay", metavar="S", type=seconds, help="seconds by which metrics are late (the policy's, or 0)"
+    )
     parser.add_argument("--recorded", action="store_true", help="do not carry decisions out")
     fleet(parser)
     parser.add_argument("--at", metavar="TIME", type=_instant, help="show the whole trace of the decision at that time")
@@ -112,12 +115,17 @@ def run(given: argparse.Namespace) -> int:
     if current is None and series.samples[0].current is None:
         current = 1
         options.note(given, "the series does not say how many servers there were: taken as 1 (--current)")
+    # How late a metric is does not depend on who reads it.
+    delay = given.metric_delay
+    if delay is None:
+        delay = max(getattr(one.policy, "metric_delay", 0.0) for one in named)
     runs = [
         timeline(
             one.policy,
             series.samples,
             current=current,
             cold_start=given.cold_start or 0.0,
+            metric_delay=delay,
             carry_out=not given.recorded,
         )
         for one in named

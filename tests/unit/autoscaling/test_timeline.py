@@ -104,6 +104,21 @@ def test_totals_and_single_values_stay_as_they_are() -> None:
     )
 
 
+def test_a_late_metric_is_over_the_servers_of_then() -> None:
+    """Late by a tick, the ten a server is seen once more after the answer, and answered again."""
+    run = timeline(queue(max_capacity=99), series(*[10.0] * 4), current=4, metric_delay=60.0)
+    assert [(m.metrics["queue"], m.current, m.desired) for m in run.moments] == [
+        (10, 4, 8),
+        (10, 8, 16),
+        (5, 16, 16),
+        (2.5, 16, 8),
+    ]
+    knowing = AiScaling(signals=[QueueLength(5)], metric_delay=60.0, stabilization=0.0, max_replicas=99)
+    assert {m.desired for m in timeline(knowing, series(*[10.0] * 4), current=4).moments} == {8}
+    with pytest.raises(ConfigError, match="metric_delay"):
+        timeline(queue(), series(1.0), current=1, metric_delay=-1.0)
+
+
 def test_projection() -> None:
     assert projected(queue(), {"queue": 10, "other": 3}, current=4, desired=8) == {"queue": 5.0}
     assert projected(queue(metric_type="total"), {"queue": 40}, current=4, desired=8) == {"queue": 5.0}

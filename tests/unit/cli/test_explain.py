@@ -74,6 +74,8 @@ def test_another_policy(capsys: pytest.CaptureFixture[str], series: Path) -> Non
 def test_cold_start_recorded_and_current(capsys: pytest.CaptureFixture[str], series: Path) -> None:
     warm = as_json(capsys, DIRECT, str(series), "--cold-start", "90s")["policies"][0]["moments"]
     assert [m["warming"] for m in warm[5:8]] == [0, 10, 0]
+    late = as_json(capsys, DIRECT, str(series), "--metric-delay", "60")["policies"][0]["moments"]
+    assert [m["metrics"]["queue"] for m in late[5:8]] == [40, 40, pytest.approx(80 / 12)]
     recorded = as_json(capsys, DIRECT, str(series), "--recorded")["policies"][0]["moments"]
     assert {m["current"] for m in recorded} == {2}
     started = as_json(capsys, DIRECT, str(series), "--current", "4")["policies"][0]["moments"]

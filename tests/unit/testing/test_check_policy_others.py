@@ -71,10 +71,6 @@ def run() -> CloudRun:
     return CloudRun(max_concurrency=100, concurrency_target=0.5, metric="m", max_instances=40, min_instances=1)
 
 
-def desired_too(policy: Any, current: int, value: float | None, now: float) -> Any:
-    return policy.recommend({"current": current, "desired": current, "metrics": {"m": value}}, now=now)
-
-
 POLICIES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "SimpleScaling": (simple, {"tolerance": None}),
     "ScheduledScaling": (scheduled, {"tolerance": None}),
@@ -113,3 +109,14 @@ def test_they_behave(name: str) -> None:
     report = check_policy(make, metric="m", target=50, examples=15, **options)
     assert {"bounds", "monotone", "flapping", "restore"} <= set(report.properties)
     assert report.decisions > 1000
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_they_say_why(name: str) -> None:
+    policy = POLICIES[name][0]()
+    for minute, value in enumerate([50.0, 500.0, None, 5.0, 5.0]):
+        r = policy.recommend({"current": 4, "desired": 4, "metrics": {"m": value}}, now=60.0 * minute)
+        assert r.reason
+        stages = dict(r.trace)
+        assert stages["desired"] == r.desired
+        assert len(stages) >= 3
