@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .._errors import ConfigError
+from ._aims import Aim, aims
 from ._told import counts, told
 from .hpa import HorizontalPodAutoscaler
 from .keda import KedaScaledObject
@@ -70,10 +71,8 @@ class KedaAutoscaler:
         """The names of the triggers."""
         return tuple(t.name for t in self.scaled_object.triggers)
 
-    def _aims(self) -> list[Any]:
-        from ._aims import aims
-
-        return aims(self.scaled_object)
+    def _aims(self) -> list[Aim]:
+        return [replace(aim, out=self.tolerance, into=self.tolerance) for aim in aims(self.scaled_object)]
 
     def recommend(self, observation: Observation | Mapping[str, Any], /, *, now: float | None = None) -> Recommendation:
         """How many replicas there will be; see `KedaScaledObject.recommend`."""

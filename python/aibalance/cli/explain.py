@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .._errors import ConfigError
-from ..report import numbers
+from ..report import numbers, times
 from . import options, policies
 from .recommend import fleet, seconds, warnings, warnings_text
 from .series import Series, instant, of_csv, of_prometheus
@@ -274,7 +274,7 @@ def _text(
     columns = width()
     first, samples = runs[0], series.samples
     span = samples[-1].at - samples[0].at
-    clock = _clock(samples[0].at, span)
+    clock = times.writer(samples[0].at, samples[-1].at)
     parts = [
         f"{names[0]} over {series.source}: {len(samples):,} decisions in {numbers.clock(span)}, "
         f"{clock(samples[0].at)} to {clock(samples[-1].at)}"
@@ -322,16 +322,6 @@ def _text(
     if found:
         parts.append(warnings_text(found, columns))
     return "\n\n".join(parts)
-
-
-def _clock(start: float, span: float) -> Any:
-    """How times are written: as dates where they are Unix times, else as seconds."""
-    from datetime import UTC, datetime
-
-    if start < 1e8:
-        return lambda at: numbers.clock(at) if at else "0 s"
-    form = "%H:%M:%S" if span < 6 * 3600 else "%Y-%m-%d %H:%M"
-    return lambda at: datetime.fromtimestamp(at, UTC).strftime(form)
 
 
 def _changes(run: Timeline, limit: int, clock: Any, *, bindings: bool) -> str:

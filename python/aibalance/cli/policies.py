@@ -62,6 +62,8 @@ def read(text: str) -> Named:
         return Named(type(made).__name__, made)
     path, _, part = text.partition("#")
     if not os.path.exists(path):
+        if path.endswith((".yaml", ".yml", ".json", ".toml")):
+            raise FormatError(f"{path}: cannot be read: no such file")
         raise ConfigError(f"policy: {text!r} is not allowed; {HELP}")
     if path.endswith((".yaml", ".yml", ".json")):
         return _manifest(path)

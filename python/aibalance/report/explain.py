@@ -20,23 +20,24 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from .._errors import ConfigError
-from . import numbers
-from .charts.common import NARROW, STEPS, WIDE, shortened
+from . import numbers, times
+from .charts.common import NARROW, STEPS, WIDE
 from .svg import SERIES, color, inline, panel, sheet, style
 
 __all__ = ["chart", "render", "write"]
 
+# None of them is the colour of the first two policies.
 _BINDINGS = {
-    "tolerance": "s8",
-    "window": "s1",
+    "tolerance": "same",
+    "window": "s5",
     "rate": "s4",
     "min": "s3",
-    "max": "s2",
-    "missing metric": "bad",
+    "max": "s7",
+    "missing metric": "ink",
     "cooldown": "s6",
-    "warming": "s5",
+    "warming": "s8",
 }
-_OTHER = "s7"
+_OTHER = "muted"
 # A chart has fewer pixels than two weeks have minutes.
 _BINS = 900
 
@@ -86,7 +87,7 @@ def render(found: Mapping[str, Any], /) -> str:
         version=__version__,
         css=Markup(files("aibalance.report").joinpath("page.css").read_text(encoding="utf-8")),
         title=" against ".join(one["name"] for one in policies),
-        source=f"{found['source']}; times are UTC" if policies[0]["moments"][0]["at"] >= 1e8 else found["source"],
+        source=f"{found['source']}; times are UTC" if times.dated(policies[0]["moments"][0]["at"]) else found["source"],
         sentence=_sentence(found, clock),
         rows=rows,
         key=[(what, role) for what, role in _used(found)],
@@ -131,11 +132,7 @@ def _used(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _clock(found: Mapping[str, Any]) -> Any:
     moments = found["policies"][0]["moments"]
-    start, span = moments[0]["at"], moments[-1]["at"] - moments[0]["at"]
-    if start < 1e8:
-        return lambda at: numbers.clock(at) if at else "0 s"
-    form = "%H:%M:%S" if span < 6 * 3600 else "%d %b %H:%M"
-    return lambda at: datetime.fromtimestamp(at, UTC).strftime(form)
+    return times.writer(moments[0]["at"], moments[-1]["at"])
 
 
 def chart(found: Mapping[str, Any], *, wide: bool) -> str:
@@ -181,23 +178,23 @@ def _title(axes: Axes, text: str) -> None:
 
 def _metric(axes: Axes, found: Mapping[str, Any], name: str, at: NDArray[np.float64]) -> None:
     told = found["metrics"][name]
-    several = len(found["policies"]) > 1
-    _title(axes, shortened(name, 46) + (", per server" if told["kind"] == "average" else ""))
     top = told["target"] if told["kind"] != "total" else 0.0
     for i, one in reversed(list(enumerate(found["policies"]))):
         values = np.array([_number(m["metrics"].get(name)) for m in one["moments"]])
         t, high = _peaks(at, values)
-        axes.plot(t, high, color=color(SERIES[i]), linewidth=1.3, alpha=0.9 if i == 0 else 0.6)
         top = max(top, float(np.nanmax(values, initial=0.0)))
-        if told["kind"] == "total" or (told["kind"] == "value" and several):
-            break  # the same for all
+        if told["kind"] != "average":
+            # The same for all.
+            axes.fill_between(t, 0, high, color=color("muted"), alpha=0.35, linewidth=0, step="post")
+            break
+        axes.plot(t, high, color=color(SERIES[i]), linewidth=1.3, alpha=0.9 if i == 0 else 0.6)
     if told["kind"] == "total":
         # A total has a target for each server: together as much as the servers take.
         for i, one in reversed(list(enumerate(found["policies"]))):
             takes = np.array([told["target"] * m["current"] for m in one["moments"]])
-            axes.step(at, takes, where="post", color=color(SERIES[i]), linewidth=1, linestyle=(0, (4, 3)))
+            axes.step(*_changes(at, takes), where="post", color=color(SERIES[i]), linewidth=1.2)
             top = max(top, float(takes.max(initial=0.0)))
-        label, where = "what the servers take (dashed)", 1.0
+        label, where = "what the servers take (lines)", 1.0
     else:
         axes.axhline(told["target"], color=color("ink"), linewidth=1, linestyle=(0, (4, 3)))
         label, where = f"target {told['target']:g}", 1.0
@@ -222,6 +219,13 @@ def _peaks(at: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArra
     return at[edges[:-1]], np.array([np.nan if np.isnan(p).all() else np.nanmax(p) for p in parts])
 
 
+def _changes(at: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Only where a line of steps changes, and its ends."""
+    keep = np.ones(len(values), bool)
+    keep[1:-1] = values[1:-1] != values[:-2]
+    return at[keep], values[keep]
+
+
 def _servers(axes: Axes, found: Mapping[str, Any], at: NDArray[np.float64]) -> None:
     policies = found["policies"]
     recorded = found["recorded"]
@@ -229,14 +233,14 @@ def _servers(axes: Axes, found: Mapping[str, Any], at: NDArray[np.float64]) -> N
     known = any(count is not None for count in recorded)
     if known:
         values = np.array([_number(count) for count in recorded])
-        axes.step(at, values, where="post", color=color("same"), linewidth=3, alpha=0.5)
+        axes.step(*_changes(at, values), where="post", color=color("same"), linewidth=3, alpha=0.5)
         top = float(np.nanmax(values))
     for i, one in reversed(list(enumerate(policies))):
         wanted = np.array([m["desired"] for m in one["moments"]], np.float64)
-        axes.step(at, wanted, where="post", color=color(SERIES[i]), linewidth=1.8)
+        axes.step(*_changes(at, wanted), where="post", color=color(SERIES[i]), linewidth=1.8)
         ready = np.array([m["current"] for m in one["moments"]], np.float64)
         if any(m["warming"] for m in one["moments"]):
-            axes.step(at, ready, where="post", color=color(SERIES[i]), linewidth=1, linestyle=(0, (2, 2)))
+            axes.step(*_changes(at, ready), where="post", color=color(SERIES[i]), linewidth=1, linestyle=(0, (2, 2)))
         top = max(top, float(wanted.max()), float(ready.max()))
     said = ["asked for (line)"]
     if any(m["warming"] for one in policies for m in one["moments"]):
@@ -250,21 +254,21 @@ def _servers(axes: Axes, found: Mapping[str, Any], at: NDArray[np.float64]) -> N
 
 def _bindings(axes: Axes, policies: Sequence[Mapping[str, Any]], at: NDArray[np.float64], each: int) -> None:
     _title(axes, "What bound each decision")
-    ends = np.append(at[1:], at[-1] + (at[-1] - at[-2] if len(at) > 1 else 1.0))
     for row, one in enumerate(policies):
-        bound = [m["bound"] for m in one["moments"]]
+        bound, starts, ends = _stretches([m["bound"] for m in one["moments"]], at)
         begin = 0
         stretches: dict[str, list[tuple[float, float]]] = {}
         for i in range(1, len(bound) + 1):
             if i == len(bound) or bound[i] != bound[begin]:
-                if bound[begin] is not None:
-                    stretch = (float(at[begin]), float(ends[i - 1] - at[begin]))
-                    stretches.setdefault(bound[begin], []).append(stretch)
+                what = bound[begin]
+                if what is not None:
+                    stretch = (float(starts[begin]), float(ends[i - 1] - starts[begin]))
+                    stretches.setdefault(what, []).append(stretch)
                 begin = i
         place = (row * each + 3, each - 6)
         axes.axhspan(place[0], sum(place), color=color("grid"), alpha=0.5, linewidth=0)
-        for what, spans in stretches.items():
-            axes.broken_barh(spans, place, facecolors=color(_BINDINGS.get(what, _OTHER)), linewidth=0)
+        for name, spans in stretches.items():
+            axes.broken_barh(spans, place, facecolors=color(_BINDINGS.get(name, _OTHER)), linewidth=0)
         axes.plot([], [])
         axes.annotate(
             str(row + 1), (0, sum(place) - place[1] / 2), (-8, 0), xycoords=("axes fraction", "data"),
@@ -272,6 +276,20 @@ def _bindings(axes: Axes, policies: Sequence[Mapping[str, Any]], at: NDArray[np.
         )  # fmt: skip
     axes.set_ylim(each * len(policies), 0)
     axes.yaxis.set_major_locator(NullLocator())
+
+
+def _stretches(
+    bound: Sequence[str | None], at: NDArray[np.float64]
+) -> tuple[list[str | None], NDArray[np.float64], NDArray[np.float64]]:
+    """What bound most decisions of each stretch, with its start and end."""
+    last = at[-1] + (at[-1] - at[-2] if len(at) > 1 else 1.0)
+    if len(bound) <= _BINS:
+        return list(bound), at, np.append(at[1:], last)
+    edges = np.linspace(0, len(bound), _BINS + 1).astype(int)
+    parts = [bound[a:b] for a, b in pairwise(edges)]
+    most = [max(dict.fromkeys(part), key=list(part).count) for part in parts]
+    starts = at[edges[:-1]]
+    return most, starts, np.append(starts[1:], last)
 
 
 def _levels(axes: Axes, *, whole: bool) -> None:
@@ -283,7 +301,7 @@ def _levels(axes: Axes, *, whole: bool) -> None:
 def _times(axes: Axes, at: NDArray[np.float64], at_most: int, *, labels: bool) -> None:
     start, end = float(at[0]), float(at[-1]) if len(at) > 1 else float(at[0]) + 1.0
     axes.set_xlim(start, end)
-    dated = start >= 1e8
+    dated = times.dated(start)
     steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800]
     step = next((one for one in steps if (end - start) / one <= at_most), 10 ** math.ceil(math.log10(end - start + 1)))
     first = math.ceil(start / step) * step
