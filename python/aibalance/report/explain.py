@@ -178,6 +178,7 @@ def _title(axes: Axes, text: str) -> None:
 
 def _metric(axes: Axes, found: Mapping[str, Any], name: str, at: NDArray[np.float64]) -> None:
     told = found["metrics"][name]
+    _title(axes, shortened(name, 46) + (", per server" if told["kind"] == "average" else ""))
     top = told["target"] if told["kind"] != "total" else 0.0
     for i, one in reversed(list(enumerate(found["policies"]))):
         values = np.array([_number(m["metrics"].get(name)) for m in one["moments"]])

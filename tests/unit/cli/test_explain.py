@@ -95,7 +95,14 @@ def test_the_chart(capsys: pytest.CaptureFixture[str], series: Path, tmp_path: P
     page = path.read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert page.count("<svg") == 2
-    for word in ("ProportionalScaling", "Fixed", "missing metric", "What bound each decision", "2 → 12"):
+    for word in (
+        "ProportionalScaling",
+        "Fixed",
+        "missing metric",
+        "What bound each decision",
+        "2 → 12",
+        "queue, per server",
+    ):
         assert word in page
     assert "http" not in page.replace("http://www.w3.org", "")
     told(capsys, *arguments)
