@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from .._errors import ConfigError
 from . import numbers, times
-from .charts.common import NARROW, STEPS, WIDE
+from .charts.common import NARROW, STEPS, WIDE, shortened
 from .svg import SERIES, color, inline, panel, sheet, style
 
 __all__ = ["chart", "render", "write"]
@@ -195,13 +195,13 @@ def _metric(axes: Axes, found: Mapping[str, Any], name: str, at: NDArray[np.floa
             takes = np.array([told["target"] * m["current"] for m in one["moments"]])
             axes.step(*_changes(at, takes), where="post", color=color(SERIES[i]), linewidth=1.2)
             top = max(top, float(takes.max(initial=0.0)))
-        label, where = "what the servers take (lines)", 1.0
+        label = "what the servers take (lines)"
     else:
         axes.axhline(told["target"], color=color("ink"), linewidth=1, linestyle=(0, (4, 3)))
-        label, where = f"target {told['target']:g}", 1.0
+        label = f"target {told['target']:g}"
     axes.set_ylim(0, 1.08 * top or 1.0)
     axes.annotate(
-        label, (where, 1), (0, 9), xycoords="axes fraction", textcoords="offset points", ha="right", va="bottom",
+        label, (1, 1), (0, 9), xycoords="axes fraction", textcoords="offset points", ha="right", va="bottom",
         color=color("muted"),
     )  # fmt: skip
     _levels(axes, whole=False)
@@ -300,7 +300,9 @@ def _levels(axes: Axes, *, whole: bool) -> None:
 
 
 def _times(axes: Axes, at: NDArray[np.float64], at_most: int, *, labels: bool) -> None:
-    start, end = float(at[0]), float(at[-1]) if len(at) > 1 else float(at[0]) + 1.0
+    start, end = float(at[0]), float(at[-1])
+    # One decision, or several at once, still want an axis.
+    end = end if end > start else start + 1.0
     axes.set_xlim(start, end)
     dated = times.dated(start)
     steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800]

@@ -184,3 +184,22 @@ def test_sparklines() -> None:
     assert sparkline([0.0, 0.0], 10) == "▁▁"
     assert sparkline([1, 9, 1, 1], 2) == "█▁"
     assert sparkline([], 5) == " "
+
+
+def test_a_chart_of_almost_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, chart = tmp_path / "little.csv", tmp_path / "little.html"
+    for rows in (["0,"], ["0,", "60,"], ["0,0", "0,0"], ["5,7"]):
+        path.write_text("\n".join(["t,queue", *rows]))
+        told(capsys, DIRECT, str(path), "--current", "0", "--html", str(chart))
+        assert "queue, per server" in chart.read_text(encoding="utf-8")
+
+
+def test_totals_and_other_words_are_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, chart = tmp_path / "total.csv", tmp_path / "total.html"
+    path.write_text("\n".join(["t,concurrency", *(f"{i},{500 if i > 60 else 20}" for i in range(120))]))
+    policy = "KnativePodAutoscaler(target=10, max_scale=30)"
+    told(capsys, policy, str(path), "--current", "3", "--html", str(chart), "--cold-start", "5")
+    page = chart.read_text(encoding="utf-8")
+    assert "what the servers take" in page
+    assert "ready (dotted)" in page
+    assert "panic" in page
