@@ -6,6 +6,7 @@ Timelines of the fluid loop, which decides without Python, have the same in `tes
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,24 @@ class Interruption:
         vars(policy).update({name: value for name, value in vars(twin).items() if name not in ("clock", "_now")})
 
 
+WHOLE = Path(__file__).parents[3] / "shared" / "vectors" / "autoscaling"
+FILES = ("hpa_behavior", "hpa_reconcile", "keda_executor", "kpa_autoscaler")
+
+
 @pytest.mark.parametrize("name", LEAST)
 def test_no_decision_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _replayed(VECTORS / name, monkeypatch) >= LEAST[name]
+
+
+@pytest.mark.skipif(not os.environ.get("AIBALANCE_FULL"), reason="long: AIBALANCE_FULL=1")
+@pytest.mark.skipif(not WHOLE.is_dir(), reason="the whole recordings are not here")
+@pytest.mark.parametrize("name", FILES)
+def test_nor_in_the_whole_recordings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _replayed(WHOLE / f"{name}.jsonl.gz", monkeypatch) > 1000
+
+
+def _replayed(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Replays a file with interruptions; how many memories were carried."""
     interruption = Interruption()
     classes = [NativePolicy, *NativePolicy.__subclasses__()]
     for cls in classes:
@@ -62,9 +79,9 @@ def test_no_decision_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None
                 return _original(self, *given, **options)
 
             monkeypatch.setattr(cls, method, moved)
-    result = kinds.replay(load(VECTORS / name))
+    result = kinds.replay(load(path))
     assert result.matched == result.total > 0, result.first_mismatch
-    assert interruption.carried >= LEAST[name]
+    return interruption.carried
 
 
 def test_the_test_would_notice() -> None:
