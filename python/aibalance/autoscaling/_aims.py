@@ -162,7 +162,7 @@ def windows(policy: Any) -> tuple[float, float]:
                 into = max(into, one.downscale_stabilization if hold is None else hold)
             case "StabilizationWindow":
                 out, into = max(out, one.scale_out), max(into, one.scale_in)
-            case "ProportionalScaling" | "QueueScaling":
+            case "ProportionalScaling" | "QueueScaling" | "AiScaling":
                 into = max(into, one.stabilization)
             case "ManagedInstanceGroup":
                 into = max(into, one.stabilization_period)

@@ -315,7 +315,7 @@ class AiScaling:
     `cold_start` (0.0): a ColdStart or seconds. Unless an observation says what is `warming`, a server of `current`
     counts as ready when it has been there for so long.
     `metric_delay` (120.0): seconds by which metrics are late; taken for more than it is, it makes the policy swing.
-    `tolerance` (0.1), `stabilization` (300.0), `growth_factor`, `growth_step`, `shrink_share` (None), `cooldown` (0.0):
+    `tolerance` (0.1), `stabilization` (180.0), `growth_factor`, `growth_step`, `shrink_share` (None), `cooldown` (0.0):
     see ProportionalScaling, which they go to. `clock` (None): answers when `now` is not given.
 
     The need of an average is `ready * ratio`, with the servers ready `metric_delay` ago: what was ordered since
@@ -338,7 +338,7 @@ class AiScaling:
     cold_start: ColdStart | float = 0.0
     metric_delay: float = 120.0
     tolerance: float = 0.1
-    stabilization: float = 300.0
+    stabilization: float = 180.0
     growth_factor: float | None = None
     growth_step: int | None = None
     shrink_share: float | None = None

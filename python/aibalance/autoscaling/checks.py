@@ -134,7 +134,7 @@ def check(
     if capacity_rebalancing and str(strategy).replace("_", "-") == "lowest-price":
         message = (
             "capacity rebalancing replaces an endangered instance out of the cheapest pool, which is the one most "
-            "likely to be reclaimed next: instances are replaced over and over; take price-capacity-optimized"
+            "likely to be reclaimed next: AWS advises against it; take price-capacity-optimized"
         )
         found.append(PolicyWarning("lowest_price_with_rebalancing", "allocation_strategy", message))
     own = getattr(policy, "workload", None)

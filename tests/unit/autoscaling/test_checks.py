@@ -18,6 +18,7 @@ from aibalance.autoscaling import (
     KedaAutoscaler,
     KedaScaledObject,
     KnativePodAutoscaler,
+    KvCacheUsage,
     OutageGuard,
     PodsMetric,
     PolicyWarning,
@@ -155,6 +156,14 @@ def test_a_stabilization_that_hides_scale_in_for_gpus() -> None:
     assert rule in rules(hpa(downscale_stabilization=60.0), current=4, gpu=True, peak_interval=60.0)
     assert rule in rules(keda(target_name="ai-gpu-worker"), current=4)
     assert rule not in rules(keda(target_name="ai-gpu-worker"), current=4, gpu=False)
+
+
+def test_model_servers_pass_with_their_defaults() -> None:
+    policy = AiScaling(signals=[QueueLength(5), KvCacheUsage(0.8)], max_replicas=9)
+    assert windows(policy) == (0.0, 180.0)
+    assert check(policy, cold_start=60.0, saturation={"kv_cache": 1.0}, gpu=True) == []
+    slow = AiScaling(signals=[KvCacheUsage(0.8)], max_replicas=9, stabilization=600.0)
+    assert rules(slow) == ["stabilization_hides_scale_in"], "its metric says that it is a GPU"
 
 
 def test_the_fleet() -> None:
