@@ -145,3 +145,12 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     assert "ConnectError" in explained(url, capsys, "--query", "queue", code=2)
+
+
+def test_one_query_is_what_each_policy_calls_it(prometheus: str, capsys: pytest.CaptureFixture[str]) -> None:
+    other = POLICY.replace('"queue"', '"depth"')
+    found = explained(
+        prometheus, capsys, "--query", "sum(queue)", "--range", "2h", "--current", "3", "--against", other
+    )
+    ours, theirs = ([m["desired"] for m in one["moments"]] for one in found["policies"])
+    assert ours == theirs == [wanted(i) for i in range(MINUTES - 121, MINUTES)]

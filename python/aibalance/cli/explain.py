@@ -155,19 +155,23 @@ def _series(given: argparse.Namespace, named: Sequence[policies.Named]) -> Serie
     from ..autoscaling._aims import aims
 
     names = list(dict.fromkeys(aim.metric for one in named for aim in aims(one.policy)))
+    single = all(len(aims(one.policy)) <= 1 for one in named)
     if (given.series is None) == (given.prometheus is None):
         raise ConfigError("series: needed: SERIES.csv, or --prometheus URL, and not both")
     if given.prometheus is None:
         for option in ("query", "metric", "servers_query"):
             if getattr(given, option):
                 raise ConfigError(f"--{option.replace('_', '-')}: needs --prometheus")
-        return of_csv(given.series, names)
+        return of_csv(given.series, names, one=single)
     from ..autoscaling._cloud import UnixClock
 
     if not given.query:
         raise ConfigError("--query: needed with --prometheus, one for each metric")
-    metrics = given.metric or names[: len(given.query)]
-    if len(metrics) != len(given.query):
+    metrics, queries = given.metric or names[: len(given.query)], given.query
+    if single and not given.metric and len(queries) == 1:
+        # One number for all, whatever each of them calls it.
+        metrics, queries = names or ["value"], queries * max(1, len(names))
+    if len(metrics) != len(queries):
         raise ConfigError(f"--query: {len(given.query)} of them for {len(metrics)} metrics ({', '.join(metrics)})")
     if given.step <= 0:
         raise ConfigError("--step: 0 is not allowed; seconds above 0")
@@ -175,7 +179,7 @@ def _series(given: argparse.Namespace, named: Sequence[policies.Named]) -> Serie
     start = end - given.range
     return of_prometheus(
         given.prometheus,
-        list(zip(metrics, given.query, strict=True)),
+        list(zip(metrics, queries, strict=True)),
         start=start,
         end=end,
         step=given.step,

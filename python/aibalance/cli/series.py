@@ -42,10 +42,11 @@ def instant(text: str) -> float:
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
-def of_csv(path: str, names: Sequence[str]) -> Series:
+def of_csv(path: str, names: Sequence[str], *, one: bool = False) -> Series:
     """A file with a head: a time (seconds or ISO 8601), metrics by name, and the servers that there were.
 
-    `names`: the metrics that the policy reads. Where it is one, and the file has one column of values, that is it.
+    `names`: the metrics that policies read. `one`: each policy reads one; a file with one column of values has it then,
+    whatever its name.
     Empty cells are missing values. Raises FormatError with file and line.
     """
     from ..autoscaling import Sample
@@ -66,10 +67,11 @@ def of_csv(path: str, names: Sequence[str]) -> Series:
     columns = {head[i]: i for i in range(len(head)) if i not in (time, servers) and head[i]}
     notes = []
     wanted = {name: columns[name] for name in names if name in columns}
-    if names and not wanted and len(names) == len(columns) == 1:
+    if one and names and len(columns) == 1:
         (column, i) = next(iter(columns.items()))
-        wanted = {names[0]: i}
-        notes.append(f"column {column} is taken as {names[0]}")
+        wanted = dict.fromkeys(names, i)
+        if others := [name for name in names if name != column]:
+            notes.append(f"column {column} is taken as {' and as '.join(others)}")
     elif not names:
         wanted = columns
     if not wanted:
@@ -139,15 +141,18 @@ def of_prometheus(
     count = int((end - start) / step + 1e-9) + 1
     grid = [start + i * step for i in range(count)]
     found: dict[str | None, dict[int, float]] = {}
+    answered: dict[str, dict[int, float]] = {}
     with httpx.Client(timeout=timeout) as client:
         for name, query in [*queries, *([(None, servers)] if servers is not None else [])]:
-            values: dict[int, float] = {}
+            values: dict[int, float] = answered.setdefault(query, {})
+            found[name] = values
+            if values:
+                continue
             for first in range(0, count, _POINTS):
                 last = min(first + _POINTS, count) - 1
                 asked = {"query": query, "start": repr(grid[first]), "end": repr(grid[last]), "step": repr(step)}
                 for at, value in _ask(client, url, asked):
                     values[round((at - start) / step)] = value
-            found[name] = values
     known = [i for values in found.values() for i in values]
     if not known:
         raise ConfigError(f"--query: Prometheus knows nothing of {queries[0][1]!r} in that time")

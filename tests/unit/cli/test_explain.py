@@ -71,6 +71,14 @@ def test_another_policy(capsys: pytest.CaptureFixture[str], series: Path) -> Non
     assert "ProportionalScaling (2) would have done the same." in told(capsys, DIRECT, str(series), "--against", DIRECT)
 
 
+def test_one_column_is_what_each_of_them_calls_it(capsys: pytest.CaptureFixture[str], series: Path) -> None:
+    other = DIRECT.replace('"queue"', '"depth"')
+    assert main(["explain", DIRECT, str(series), "--against", other]) == 0
+    out, err = capsys.readouterr()
+    assert "column queue is taken as depth" in err
+    assert "ProportionalScaling (2) would have done the same." in out
+
+
 def test_cold_start_recorded_and_current(capsys: pytest.CaptureFixture[str], series: Path) -> None:
     warm = as_json(capsys, DIRECT, str(series), "--cold-start", "90s")["policies"][0]["moments"]
     assert [m["warming"] for m in warm[5:8]] == [0, 10, 0]
@@ -128,7 +136,7 @@ def test_warnings(capsys: pytest.CaptureFixture[str], series: Path) -> None:
 def test_kinds_of_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("timestamp,depth\n2026-01-31T12:00:00Z,5\n2026-01-31T13:01:00+01:00,nan\n")
-    found = of_csv(str(path), ["queue"])
+    found = of_csv(str(path), ["queue"], one=True)
     assert [(s.at, s.metrics, s.current) for s in found.samples] == [
         (1_769_860_800.0, {"queue": 5.0}, None),
         (1_769_860_860.0, {"queue": None}, None),
