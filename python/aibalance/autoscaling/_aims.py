@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Aim", "aims", "bounds", "children", "number", "walk", "windows"]
+__all__ = ["Aim", "aims", "also", "bounds", "children", "measured", "number", "walk", "windows"]
 
 Kind = Literal["average", "total", "value"]
 
@@ -65,6 +65,18 @@ def aims(policy: Any) -> list[Aim]:
     return list(found.values())
 
 
+def measured(policy: Any) -> list[str]:
+    """Metrics that say over how many servers another one is."""
+    found = [getattr(one, "measured", None) for one in walk(policy)]
+    return [name for name in found if isinstance(name, str)]
+
+
+def also(policy: Any) -> list[str]:
+    """Metrics that a policy reads without a target of their own."""
+    probes = ["activator_probe" for one in walk(policy) if type(one).__name__ == "KnativePodAutoscaler"]
+    return measured(policy) + probes
+
+
 def _own(policy: Any) -> list[Aim]:
     told = getattr(policy, "_aims", None)
     if callable(told):
@@ -86,6 +98,8 @@ def _own(policy: Any) -> list[Aim]:
             return [Aim(policy.metric, target, "total")]
         case "KnativePodAutoscaler":
             return [Aim(policy.metric, policy.target_value, "total")]
+        case "FlappingGuard":
+            return [Aim(one.metric, one.threshold, steps=True) for one in policy.scale_out]
         case "AibrixApa":
             return [Aim(policy.metric, policy.target, "average", policy.up_tolerance, policy.down_tolerance)]
         case "ManagedInstanceGroup":

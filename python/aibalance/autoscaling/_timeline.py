@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._errors import ConfigError, MetricError
-from ._aims import Aim, aims
+from ._aims import Aim, aims, measured
 
 if TYPE_CHECKING:
     from .._core import Recommendation
@@ -293,6 +293,7 @@ def timeline(
     asked_policy = copy.deepcopy(policy)
     found = tuple(aims(policy))
     means = {aim.metric for aim in found if aim.kind == "average"}
+    counted = measured(policy)
     fleet: _Fleet | None = None
     recorded = current
     moments: list[Moment] = []
@@ -323,6 +324,9 @@ def timeline(
                 if value is not None:
                     # Without a server nobody measures a mean; what is to be done is as much as there is.
                     seen[name] = value * over / ready if ready else value * over
+            for name in counted:
+                if seen.get(name) is not None:
+                    seen[name] = float(ready)
         asked, warming = fleet.ready + fleet.warming, fleet.warming
         observation = {"current": fleet.ready, "desired": asked, "warming": warming, "metrics": seen}
         answer = asked_policy.recommend(observation, now=last)

@@ -152,7 +152,7 @@ def _apart(names: list[str]) -> list[str]:
 
 
 def _series(given: argparse.Namespace, named: Sequence[policies.Named]) -> Series:
-    from ..autoscaling._aims import aims
+    from ..autoscaling._aims import aims, also
 
     names = list(dict.fromkeys(aim.metric for one in named for aim in aims(one.policy)))
     single = all(len(aims(one.policy)) <= 1 for one in named)
@@ -162,7 +162,7 @@ def _series(given: argparse.Namespace, named: Sequence[policies.Named]) -> Serie
         for option in ("query", "metric", "servers_query"):
             if getattr(given, option):
                 raise ConfigError(f"--{option.replace('_', '-')}: needs --prometheus")
-        return of_csv(given.series, names, one=single)
+        return of_csv(given.series, names, others=[name for one in named for name in also(one.policy)], one=single)
     from ..autoscaling._cloud import UnixClock
 
     if not given.query:

@@ -95,9 +95,10 @@ def seconds(text: str) -> float:
 def run(given: argparse.Namespace) -> int:
     """Decide once, and say so."""
     from ..autoscaling import binding, projected
+    from ..autoscaling._aims import also
 
     named = policies.read(given.policy)
-    metrics = _metrics(given.metric, _names(named.policy))
+    metrics = _metrics(given.metric, _names(named.policy), also(named.policy))
     observation: dict[str, Any] = {"current": given.current, "warming": given.warming, "metrics": metrics}
     if given.desired is not None:
         observation["desired"] = given.desired
@@ -134,7 +135,7 @@ def _names(policy: Any) -> list[str]:
     return [aim.metric for aim in aims(policy)]
 
 
-def _metrics(given: list[str], names: list[str]) -> dict[str, float | None]:
+def _metrics(given: list[str], names: list[str], others: list[str]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for text in given:
         name, equals, value = text.rpartition("=")
@@ -142,7 +143,7 @@ def _metrics(given: list[str], names: list[str]) -> dict[str, float | None]:
             name = names[0]
         if not name:
             raise ConfigError(f"--metric: {text!r} is not allowed; NAME=VALUE" + (_known(names)))
-        if names and name not in names:
+        if names and name not in (*names, *others):
             raise ConfigError(f"--metric: the policy reads no metric {name!r}" + _known(names))
         try:
             found[name] = float(value) if value else None

@@ -42,11 +42,11 @@ def instant(text: str) -> float:
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
-def of_csv(path: str, names: Sequence[str], *, one: bool = False) -> Series:
+def of_csv(path: str, names: Sequence[str], *, others: Sequence[str] = (), one: bool = False) -> Series:
     """A file with a head: a time (seconds or ISO 8601), metrics by name, and the servers that there were.
 
-    `names`: the metrics that policies read. `one`: each policy reads one; a file with one column of values has it then,
-    whatever its name.
+    `names`: the metrics that policies read; `others`: those that they read if they are there. `one`: each policy reads
+    one; a file with one column of values has it then, whatever its name.
     Empty cells are missing values. Raises FormatError with file and line.
     """
     from ..autoscaling import Sample
@@ -59,23 +59,28 @@ def of_csv(path: str, names: Sequence[str], *, one: bool = False) -> Series:
     if not rows or not any(rows[0]):
         raise FormatError(f"{path}:1: the head is missing: a time, metrics by name, and maybe servers")
     head = [cell.strip() for cell in rows[0]]
+    if twice := next((name for name in head if name and head.count(name) > 1), None):
+        raise FormatError(f"{path}:1: two columns are called {twice}")
     lower = [cell.lower() for cell in head]
     time = next((lower.index(name) for name in _TIMES if name in lower), None)
     if time is None:
         raise FormatError(f"{path}:1: no column of times; one of {', '.join(_TIMES)}")
     servers = next((i for i, name in enumerate(lower) if name in _SERVERS and head[i] not in names), None)
     columns = {head[i]: i for i in range(len(head)) if i not in (time, servers) and head[i]}
+    values = [name for name in columns if name not in others]
     notes = []
     wanted = {name: columns[name] for name in names if name in columns}
-    if one and names and len(columns) == 1:
-        (column, i) = next(iter(columns.items()))
-        wanted = dict.fromkeys(names, i)
-        if others := [name for name in names if name != column]:
-            notes.append(f"column {column} is taken as {' and as '.join(others)}")
+    if one and names and len(values) == 1:
+        column = values[0]
+        wanted = dict.fromkeys(names, columns[column])
+        if called := [name for name in names if name != column]:
+            notes.append(f"column {column} is taken as {' and as '.join(called)}")
     elif not names:
         wanted = columns
     if not wanted:
         raise FormatError(f"{path}:1: no column of {' or '.join(names)}; there are {', '.join(columns) or 'none'}")
+    if names:
+        wanted |= {name: head.index(name) for name in others if name in head}
     if lacking := [name for name in names if name not in wanted]:
         notes.append(f"{', '.join(lacking)}: not in the file, so missing throughout")
     samples: list[Sample] = []

@@ -119,6 +119,12 @@ def test_a_late_metric_is_over_the_servers_of_then() -> None:
         timeline(queue(), series(1.0), current=1, metric_delay=-1.0)
 
 
+def test_how_many_a_mean_is_over_follows_the_servers() -> None:
+    samples = [Sample(60.0 * i, {"queue": 10.0, "on": 4.0}) for i in range(3)]
+    run = timeline(queue(measured="on"), samples, current=4)
+    assert [(m.metrics["queue"], m.metrics["on"], m.desired) for m in run.moments] == [(10, 4, 8), (5, 8, 8), (5, 8, 8)]
+
+
 def test_projection() -> None:
     assert projected(queue(), {"queue": 10, "other": 3}, current=4, desired=8) == {"queue": 5.0}
     assert projected(queue(metric_type="total"), {"queue": 40}, current=4, desired=8) == {"queue": 5.0}

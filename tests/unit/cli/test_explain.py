@@ -79,6 +79,15 @@ def test_one_column_is_what_each_of_them_calls_it(capsys: pytest.CaptureFixture[
     assert "ProportionalScaling (2) would have done the same." in out
 
 
+def test_metrics_without_a_target_are_read_where_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text("t,queue,measured_on\n0,10,4\n60,10,2\n")
+    policy = DIRECT.replace('"queue",', '"queue", measured="measured_on",')
+    moments = as_json(capsys, policy, str(path), "--current", "4", "--recorded")["policies"][0]["moments"]
+    assert [m["desired"] for m in moments] == [8, 4]
+    assert moments[0]["metrics"] == {"queue": 10, "measured_on": 4}
+
+
 def test_cold_start_recorded_and_current(capsys: pytest.CaptureFixture[str], series: Path) -> None:
     warm = as_json(capsys, DIRECT, str(series), "--cold-start", "90s")["policies"][0]["moments"]
     assert [m["warming"] for m in warm[5:8]] == [0, 10, 0]
@@ -157,6 +166,7 @@ def test_kinds_of_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
         ("queue\n1\n", ":1: no column of times"),
         ("t,kv,ram\n0,1,2\n", ":1: no column of queue; there are kv, ram"),
         ("t,queue\n", "nothing below the head"),
+        ("t,queue,queue\n0,1,2\n", ":1: two columns are called queue"),
         ("t,queue\n0,1\n60\n", ":3: 1 cells; the head has 2"),
         ("t,queue\nx,1\n", ":2: t: 'x' is not allowed"),
         ("t,queue\n0,x\n", ":2: queue: 'x' is not allowed"),

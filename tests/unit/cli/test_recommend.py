@@ -76,6 +76,16 @@ def test_warming_and_desired_have_an_effect(capsys: pytest.CaptureFixture[str]) 
     assert found["trace"][1] == ["asked", 12]
 
 
+def test_metrics_beside_the_one_with_a_target(capsys: pytest.CaptureFixture[str]) -> None:
+    policy = 'ProportionalScaling(metric="queue", target=5, max_capacity=20, measured="on")'
+    assert asked(capsys, policy, "--metric", "queue=10", "--metric", "on=2", "--current", "4")["desired"] == 4
+    assert asked(capsys, policy, "--metric", "queue=10", "--current", "4")["desired"] == 8
+    guard = 'FlappingGuard(CloudRun(), [ScaleOutThreshold("ram", 0.8)])'
+    assert (
+        asked(capsys, guard, "--metric", "in_flight=1", "--metric", "ram=0.7", "--current", "4")["bound"] == "flapping"
+    )
+
+
 def test_warnings_and_strict(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [DIRECT.replace("target=50", "target=95"), "--metric", "97", "--current", "4", "--saturation", "90"]
     found = asked(capsys, *arguments)
