@@ -147,6 +147,12 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ConnectError" in explained(url, capsys, "--query", "queue", code=2)
 
 
+def test_fewer_decisions(prometheus: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--query", "sum(queue)", "--range", "238m", "--current", "3", "--step", "2m"]
+    (told,) = explained(prometheus, capsys, *options)["policies"]
+    assert [m["desired"] for m in told["moments"]] == [wanted(i) for i in range(1, MINUTES, 2)]
+
+
 def test_one_query_is_what_each_policy_calls_it(prometheus: str, capsys: pytest.CaptureFixture[str]) -> None:
     other = POLICY.replace('"queue"', '"depth"')
     found = explained(

@@ -11,7 +11,6 @@ from ._aims import Aim, aims
 from ._told import counts, told
 from .hpa import HorizontalPodAutoscaler
 from .keda import KedaScaledObject
-from .policy import Clock
 
 if TYPE_CHECKING:
     from .._core import Observation, Recommendation
@@ -28,7 +27,7 @@ class KedaAutoscaler:
     decides, on what the triggers say (after fallback and formula).
 
     `scaled_object`: the first. `tolerance` (0.1), `downscale_stabilization` (300.0): flags of the cluster's controller.
-    `clock` (None): the scaled object's. Observations are those of `KedaScaledObject`. Raises ConfigError.
+    The clock is the scaled object's. Observations are those of `KedaScaledObject`. Raises ConfigError.
     Source: see `KedaScaledObject` and `HorizontalPodAutoscaler`.
 
     >>> from aibalance.autoscaling.keda import Trigger
@@ -40,7 +39,6 @@ class KedaAutoscaler:
     scaled_object: KedaScaledObject
     tolerance: float = 0.1
     downscale_stabilization: float = 300.0
-    clock: Clock | None = None
     _hpa_inside: HorizontalPodAutoscaler = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -144,4 +142,4 @@ class KedaAutoscaler:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The configuration travels; the memory travels through state() and restore().
-        return KedaAutoscaler, (self.scaled_object, self.tolerance, self.downscale_stabilization, self.clock)
+        return KedaAutoscaler, (self.scaled_object, self.tolerance, self.downscale_stabilization)

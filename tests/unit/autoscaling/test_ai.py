@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aibalance import ConfigError, MetricError
+from aibalance import ConfigError, ManualClock, MetricError
 from aibalance.autoscaling import (
     AiScaling,
     ColdStart,
@@ -154,6 +154,7 @@ def test_workloads_never_share_servers() -> None:
     [
         ({"tolerance": 0.3}, 4),
         ({"growth_factor": 1.25}, 5),
+        ({"growth_step": 3}, 7),
         ({"max_replicas": 4}, 4),
         ({"min_replicas": 9}, 9),
     ],
@@ -161,6 +162,15 @@ def test_workloads_never_share_servers() -> None:
 def test_filters_are_passed_on(options: dict[str, Any], changed: int) -> None:
     assert asks(ai(QueueLength(5), **options), 4, queue=6.25 if "tolerance" in options else 10).desired == changed
     assert asks(ai(QueueLength(5)), 4, queue=10).desired == 8
+
+
+def test_a_clock_answers_when_nobody_says_the_time() -> None:
+    clock = ManualClock(0.0)
+    policy = ai(QueueLength(5), cooldown=60.0, clock=clock)
+    assert policy.recommend({"current": 4, "metrics": {"queue": 10}}).desired == 8
+    assert policy.recommend({"current": 8, "metrics": {"queue": 10}}).limited_by == "cooldown"
+    clock.advance(61.0)
+    assert policy.recommend({"current": 8, "metrics": {"queue": 10}}).desired == 16
 
 
 @pytest.mark.parametrize("options", [{"stabilization": 300.0}, {"cooldown": 300.0}, {"shrink_share": 0.25}])

@@ -58,6 +58,8 @@ def test_what_bound_it_and_when_it_would_move(capsys: pytest.CaptureFixture[str]
     found = asked(capsys, policy, "--metric", "cpu=75", "--current", "10", "--every", "60")
     assert (found["desired"], found["bound"]) == (10, "window")
     assert found["later"] == {"after_s": 120.0, "desired": 15}
+    rarely = asked(capsys, policy, "--metric", "cpu=75", "--current", "10", "--every", "50s")
+    assert rarely["later"] == {"after_s": 150.0, "desired": 15}
     assert "if it stays so: 15 after 2 min" in said(capsys, policy, "--metric", "cpu=75", "--current", "10")
     bound = asked(capsys, DIRECT, "--metric", "cpu=500", "--current", "10")
     assert (bound["desired"], bound["bound"], bound["limited_by"]) == (20, "max", "max_capacity")
