@@ -211,7 +211,8 @@ def _text(
     limit = f", bound by {bound}" if bound else ""
     if bound and answer.limited_by and answer.limited_by != bound:
         limit += f" ({answer.limited_by})"
-    parts = [f"{name}: {answer.desired} servers ({answer.action.replace('_', ' ')}{limit})\n{answer.reason}"]
+    servers = "1 server" if answer.desired == 1 else f"{answer.desired:,} servers"
+    parts = [f"{name}: {servers} ({answer.action.replace('_', ' ')}{limit})\n{answer.reason}"]
     if later is not None:
         at, next_answer = later
         parts[0] += f"\nif it stays so: {next_answer.desired} after {numbers.clock(at)}"

@@ -51,6 +51,7 @@ def test_a_decision_with_reason_trace_and_projection(capsys: pytest.CaptureFixtu
     text = said(capsys, DIRECT, "--metric", "75", "--current", "10")
     assert text.startswith("TargetTracking: 15 servers (scale out)\ncpu 75 is above the target 50: 10 to 15\n")
     assert "Trace\n" in text
+    assert said(capsys, DIRECT, "--metric", "1", "--current", "1").startswith("TargetTracking: 1 server (none)")
 
 
 def test_what_bound_it_and_when_it_would_move(capsys: pytest.CaptureFixture[str]) -> None:
