@@ -9,10 +9,23 @@
 from __future__ import annotations
 
 from .._core import Observation, Pods, Recommendation, round_percent_change
+from ._timeline import Moment, Sample, Timeline, binding, projected, timeline
+from .ai import (
+    AiScaling,
+    ColdStart,
+    Composite,
+    GpuMemory,
+    GpuUtilization,
+    KvCacheUsage,
+    QueueLength,
+    TokenVelocity,
+    Workload,
+)
 from .aibrix import AibrixApa
 from .aws import Combined, Step, StepScaling, TargetTracking, effective_warmup, warm_metric
 from .aws_schedules import PredictiveScaling, ScheduledAction, ScheduledScaling, SimpleScaling
 from .azure import AzureAutoscale, AzureRule
+from .checks import PolicyWarning, check
 from .filters import FlappingGuard, ScaleInControl, ScaleOutThreshold, StabilizationWindow, Tolerance
 from .gcp import CloudRun, GroupSignal, ManagedInstanceGroup, ScaleInLimit, ScalingSchedule
 from .hpa import (
@@ -26,6 +39,7 @@ from .hpa import (
     ScalingRules,
 )
 from .keda import KedaScaledObject
+from .keda_hpa import KedaAutoscaler
 from .knative import KnativePodAutoscaler
 from .policy import Clock, Policy
 from .predictive import ForecastScaling, OutageGuard
@@ -33,33 +47,44 @@ from .proportional import ProportionalScaling, QueueScaling
 from .ray_serve import RayServeAutoscaler, adjust_to_capacity, round_to_gangs, scale_by_factor
 
 __all__ = [
+    "AiScaling",
     "AibrixApa",
     "AzureAutoscale",
     "AzureRule",
     "Behavior",
     "Clock",
     "CloudRun",
+    "ColdStart",
     "Combined",
+    "Composite",
     "ExternalMetric",
     "FlappingGuard",
     "ForecastScaling",
+    "GpuMemory",
+    "GpuUtilization",
     "GroupSignal",
     "HorizontalPodAutoscaler",
+    "KedaAutoscaler",
     "KedaScaledObject",
     "KnativePodAutoscaler",
+    "KvCacheUsage",
     "ManagedInstanceGroup",
+    "Moment",
     "ObjectMetric",
     "Observation",
     "OutageGuard",
     "Pods",
     "PodsMetric",
     "Policy",
+    "PolicyWarning",
     "PredictiveScaling",
     "ProportionalScaling",
+    "QueueLength",
     "QueueScaling",
     "RayServeAutoscaler",
     "Recommendation",
     "ResourceMetric",
+    "Sample",
     "ScaleInControl",
     "ScaleInLimit",
     "ScaleOutThreshold",
@@ -73,11 +98,18 @@ __all__ = [
     "Step",
     "StepScaling",
     "TargetTracking",
+    "Timeline",
+    "TokenVelocity",
     "Tolerance",
+    "Workload",
     "adjust_to_capacity",
+    "binding",
+    "check",
     "effective_warmup",
+    "projected",
     "round_percent_change",
     "round_to_gangs",
     "scale_by_factor",
+    "timeline",
     "warm_metric",
 ]
