@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aibalance import ConfigError
@@ -38,14 +39,21 @@ class Values:
         theirs = self.ref.fields[name]
         if isinstance(theirs, dict):
             for key, value in theirs.items():
-                self._one(f"{name}: {key}", value, ours(key) if callable(ours) else ours[key], rel)
+                own = ours(key) if callable(ours) else ours[key]
+                if isinstance(value, list):
+                    self._list(f"{name}: {key}", value, own, rel)
+                else:
+                    self._one(f"{name}: {key}", value, own, rel)
         elif isinstance(theirs, list):
-            if len(theirs) != len(ours):
-                raise UnreadableError(f"{self.case.where}: ref: {name}: expected {len(ours)} values, got {len(theirs)}")
-            for i, (value, own) in enumerate(zip(theirs, ours, strict=True)):
-                self._one(f"{name}[{i}]", value, own, rel)
+            self._list(name, theirs, ours, rel)
         else:
             self._one(name, theirs, ours, rel)
+
+    def _list(self, name: str, theirs: list[Any], ours: Any, rel: float) -> None:
+        if len(theirs) != len(ours):
+            raise UnreadableError(f"{self.case.where}: ref: {name}: expected {len(ours)} values, got {len(theirs)}")
+        for i, (value, own) in enumerate(zip(theirs, ours, strict=True)):
+            self._one(f"{name}[{i}]", value, own, rel)
 
     def quantiles(self, name: str, ours: Callable[[float], float], rel: float = 1e-9) -> None:
         """A record of quantiles by their names."""
@@ -159,7 +167,11 @@ def loss_queues(document: dict[str, Any]) -> Result:
     def ask(values: Values, case: Record) -> None:
         c, places = case.integer("c"), case.integer("K")
         queue = q.MMcK(arrival_rate=case.number("lam"), service_rate=case.number("mu"), servers=c, places=places)
-        names = {"utilisation": "utilization", "mean_sojourn_accepted": "mean_sojourn", "mean_wait_accepted": "mean_wait"}
+        names = {
+            "utilisation": "utilization",
+            "mean_sojourn_accepted": "mean_sojourn",
+            "mean_wait_accepted": "mean_wait",
+        }
         for name in sorted(values.left - {"wait_accepted"}):
             values.compare(name, getattr(queue, names.get(name, name)))
         if c == places:
@@ -204,6 +216,9 @@ def mg1(document: dict[str, Any]) -> Result:
             "ps_mean_number": sharing.mean_number,
             "fifo_over_ps": queue.mean_sojourn / sharing.mean_sojourn,
         }
+        if "wait_tail" in values.left:
+            coefficients, rates = queue.wait_tail()
+            values.compare("wait_tail", {"coef": coefficients, "rate": rates})
         for name in sorted(values.left - {"fifo_quantile_brackets"}):
             values.compare(name, known[name] if name in known else getattr(queue, name))
         if "fifo_quantile_brackets" not in values.left:
@@ -214,13 +229,13 @@ def mg1(document: dict[str, Any]) -> Result:
             for name in sorted(theirs.names()):
                 bracket, at = theirs.record(name), _quantile(case, name)
                 low, high = bracket.number("lo"), bracket.number("hi")
-                ask_for = queue.wait_quantile if kind == "wait" else queue.sojourn_quantile
+                ask_for = partial(queue.wait_quantile if kind == "wait" else queue.sojourn_quantile, points=2**16)
                 ours = ask_for(at)
                 # Their bracket is right to 1e-6 in probability: the quantiles a little to either side count too.
                 meets = ours.low <= high and low <= ours.high
                 if not meets:
                     meets = ask_for(at - 1e-6).low <= high and low <= ask_for(at + 1e-6).high
-                narrow = ours.high - ours.low <= 4 * (high - low) + 1e-3 * high
+                narrow = ours.high - ours.low <= 4 * (high - low) + 3e-3 * high
                 values.hold(f"{kind} {name}", meets and narrow, f"expected within [{low}, {high}], got {ours}")
 
     return _each(document, ask)
@@ -309,8 +324,10 @@ def staffing(document: dict[str, Any]) -> Result:
             c = q.min_servers(lam, mu, **{rule.removesuffix("_le"): target})
         elif at:
             of = _quantile(case, f"p{at[1]}")
-            c = q.min_servers(lam, mu, sojourn=(of, target)) if at[2] == "sojourn" else q.min_servers(
-                lam, mu, wait=(of, target)
+            c = (
+                q.min_servers(lam, mu, sojourn=(of, target))
+                if at[2] == "sojourn"
+                else q.min_servers(lam, mu, wait=(of, target))
             )
         else:
             raise UnreadableError(f"{case.where}: rule: {rule!r} is not known here")
@@ -348,9 +365,7 @@ def exact_small_n(document: dict[str, Any]) -> Result:
         mus = [float(one) for one in case.items("mus", float, int)]
         lam = case.number("lam_total") if case.has("lam_total") else case.number("lam") * len(mus)
         policy, most = case.text("policy"), case.integer("K")
-        fleet = q.SmallFleet(
-            arrival_rate=lam, service_rates=mus, policy=POLICIES.get(policy, policy), truncation=most
-        )
+        fleet = q.SmallFleet(arrival_rate=lam, service_rates=mus, policy=POLICIES.get(policy, policy), truncation=most)
         mass = values.ref.number("truncation_mass")
         rel = 1e-9 + 3 * mass * most
         # Twelve digits of a mass far below any rounding: only its size is a statement.

@@ -31,9 +31,7 @@ from ._requests import Hedged, Retries, fan_out, fan_out_mean_exponential, fan_o
 from ._single import MG1, MG1PS, Bracket, EkM1, PriorityMG1
 from ._staffing import halfin_whitt, halfin_whitt_beta, min_servers, square_root_staffing
 
-__all__ = [
-    "MG1",
-    "MG1PS",
+__all__ = [  # noqa: RUF022
     "BoundedPareto",
     "Bracket",
     "ContinuousBatching",
@@ -47,6 +45,8 @@ __all__ = [
     "Law",
     "Lognormal",
     "MDc",
+    "MG1",
+    "MG1PS",
     "MGInf",
     "MMc",
     "MMcK",

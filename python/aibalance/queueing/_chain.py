@@ -47,7 +47,7 @@ class SmallFleet:
     truncation : the most jobs at one server; one more is lost (default: as many as it takes to make
         `truncation_mass` × truncation less than 1e-11).
 
-    The chain is solved by block elimination over the longest queue: all terms of one sign, so about 13 digits. Three
+    The chain is solved by block elimination over the number of jobs: all terms of one sign, so about 13 digits. Three
     servers up to some 45 jobs and two up to some 250 take seconds. With processor sharing the means are the same.
 
     >>> fleet = SmallFleet(arrival_rate=1.0, service_rates=[1.0, 1.0], policy="jsq")
@@ -101,8 +101,8 @@ class SmallFleet:
                 size = min(top, max(size + 4, size * 3 // 2))
             if found["truncation_mass"] * size > 1e-6:
                 raise ConfigError(
-                    f"arrival_rate: {lam!r} is too near the limit: with {size} jobs a server, the chance of a full queue "
-                    f"is still {found['truncation_mass']:.1g}; expected a lower load, or give truncation"
+                    f"arrival_rate: {lam!r} is too near the limit: with {size} jobs a server, the chance of a full "
+                    f"queue is still {found['truncation_mass']:.1g}; expected a lower load, or give truncation"
                 )
         for name, value in found.items():
             fixed(self, name, value)
@@ -128,13 +128,14 @@ class SmallFleet:
         n = len(rates)
         equal = len(set(rates)) == 1
         route = _router(self.policy, rates)
-        states: list[list[State]] = [[] for _ in range(most + 1)]
+        top = n * most
+        states: list[list[State]] = [[] for _ in range(top + 1)]
         for state in (
             itertools.combinations_with_replacement(range(most, -1, -1), n)
             if equal
             else itertools.product(range(most + 1), repeat=n)
         ):
-            states[max(state)].append(state)
+            states[sum(state)].append(state)
         place = {state: i for level in states for i, state in enumerate(level)}
         sends = {state: route(state) for level in states for state in level}
 
@@ -151,17 +152,17 @@ class SmallFleet:
                     out.append((key([q - (j == i) for j, q in enumerate(state)]), rates[i]))
             return out
 
-        # Down from the longest queue: what a level above sends back becomes part of the level itself.
+        # Down from all queues full, by the number of jobs: what a level above sends back becomes part of this one.
         local: list[Array] = []
         ups: list[Array] = []
         downs: list[Array] = []
         for level, members in enumerate(states):
             here = np.zeros((len(members), len(members)))
-            up = np.zeros((len(members), len(states[level + 1]) if level < most else 0))
+            up = np.zeros((len(members), len(states[level + 1]) if level < top else 0))
             down = np.zeros((len(members), len(states[level - 1]) if level else 0))
             for i, state in enumerate(members):
                 for target, rate in flows(state):
-                    at = max(target)
+                    at = sum(target)
                     (here if at == level else up if at > level else down)[i, place[target]] += rate
             for i in range(len(members)):
                 here[i, i] -= here[i].sum() + up[i].sum() + down[i].sum()
@@ -169,7 +170,7 @@ class SmallFleet:
             ups.append(up)
             downs.append(down)
         steps: list[Array] = []
-        for level in range(most, 0, -1):
+        for level in range(top, 0, -1):
             step = np.linalg.solve(-local[level].T, ups[level - 1].T).T
             steps.append(step)
             local[level - 1] = local[level - 1] + step @ downs[level]
@@ -178,11 +179,12 @@ class SmallFleet:
             vectors.append(np.maximum(vectors[-1] @ step, 0.0))
         total = math.fsum(float(v.sum()) for v in vectors)
 
-        numbers_, waits, ahead = 0.0, 0.0, np.zeros(most + 2)
+        numbers_, waits, mass, ahead = 0.0, 0.0, 0.0, np.zeros(most + 2)
         shares = [0.0] * n
         for members, vector in zip(states, vectors, strict=True):
             for state, chance in zip(members, (vector / total).tolist(), strict=True):
                 numbers_ += chance * sum(state)
+                mass += chance * (max(state) == most)
                 for i, share in sends[state]:
                     shares[i] += chance * share
                     ahead[state[i]] += chance * share
@@ -193,7 +195,7 @@ class SmallFleet:
             "p_wait": waits,
             "p_all_idle": 1 / total,
             "shares": tuple([1 / n] * n if equal else shares),
-            "truncation_mass": float(vectors[-1].sum() / total),
+            "truncation_mass": mass,
             # Chance to find at least k jobs ahead.
             "_ahead": np.cumsum(ahead[::-1])[::-1],
         }

@@ -16,7 +16,9 @@ def wrong(field: str, value: object, allowed: str) -> ConfigError:
 
 def overloaded(load: float, field: str = "arrival_rate") -> ConfigError:
     """The error about a queue that would grow for ever."""
-    return ConfigError(f"{field}: the load per server is {load:g}; a queue that does not grow for ever needs less than 1")
+    return ConfigError(
+        f"{field}: the load per server is {load:g}; a queue that does not grow for ever needs less than 1"
+    )
 
 
 def whole(field: str, value: Any, low: int, high: int) -> int:

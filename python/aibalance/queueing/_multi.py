@@ -431,4 +431,3 @@ class MGInf:
         """Mean number in the system at time `t` after it was empty; the number is Poisson then too."""
         t = number("t", t, 0)
         return self.mean_number * float(self._law.excess_cdf(t))
-

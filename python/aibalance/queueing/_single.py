@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._laws import Exponential, Law, number, probability
+from .._laws import Exponential, HyperExponential, Law, number, probability
 from .._special import Array
 from ._checks import law_of, numbers, overloaded, whole, wrong
 
@@ -98,6 +98,58 @@ class MG1:
     def mean_number(self) -> float:
         """Mean number waiting and in service."""
         return self.arrival_rate * self.mean_sojourn
+
+    def wait_tail(self) -> tuple[list[float], list[float]]:
+        """Coefficients c and rates r, slowest first, with P(wait > t) = Σ c e^(−r t); exact.
+
+        For service that is exponential or a mix of exponentials; any other law is a ConfigError. The rates are the
+        roots of λ Σ pᵢ/(μᵢ − r) = 1, one below each μᵢ (Kleinrock, Queueing Systems I, 1975, section 5.7).
+
+        >>> coefficients, rates = MG1(arrival_rate=0.5, service=1.0).wait_tail()
+        >>> round(coefficients[0], 9), round(rates[0], 9)
+        (0.5, 0.5)
+        """
+        law = self._law
+        if isinstance(law, Exponential):
+            phases = {1 / law.mean: 1.0}
+        elif isinstance(law, HyperExponential):
+            phases = {}
+            for p, m in zip(law.chances, law.means, strict=True):
+                if p > 0:
+                    phases[1 / m] = phases.get(1 / m, 0.0) + p
+        else:
+            raise wrong("service", law, "Exponential or HyperExponential: no other law has a closed form here")
+        if self.arrival_rate == 0:
+            return [], []
+        speeds = sorted(phases)
+        rates, below = [], 0.0
+        for mu in speeds:
+            rates.append(self._root(phases, below, mu))
+            below = mu
+        # The transform of the wait is Π (1 + s/μ)/(1 + s/r): partial fractions give the weight of each rate.
+        weights = []
+        for i, r in enumerate(rates):
+            weight = 1 - r / speeds[i]
+            for j, (other, mu) in enumerate(zip(rates, speeds, strict=True)):
+                if j != i:
+                    weight *= (1 - r / mu) / (1 - r / other)
+            weights.append(weight)
+        return weights, rates
+
+    def _root(self, phases: dict[float, float], low: float, high: float) -> float:
+        def above(r: float) -> bool:
+            return self.arrival_rate * sum(p / (mu - r) for mu, p in phases.items()) > 1
+
+        bottom, top = low, high
+        for _ in range(2000):
+            middle = 0.5 * (low + high)
+            if middle in (low, high):
+                break
+            if middle in (bottom, top) or not above(middle):
+                low = middle
+            else:
+                high = middle
+        return low
 
     def wait_quantile(self, q: float, /, *, points: int = 2**18) -> Bracket:
         """Bounds of the wait that a share `q` of requests does not exceed.
@@ -233,8 +285,8 @@ class EkM1:
     """E_k/M/1: gaps between arrivals are Erlang with `stages` (`math.inf`: constant, D/M/1), service is exponential.
 
     This is what each of `stages` equal servers sees behind round robin with Poisson arrivals; `arrival_rate` is that at
-    the one server. An arrival finds the server busy with chance σ, the root of σ = A*(μ(1−σ)). Kleinrock, Queueing
-    Systems I, 1975, section 6.4.
+    the one server. An arrival finds the server busy with chance sigma, the root of sigma = A*(μ(1−sigma)). Kleinrock,
+    Queueing Systems I, 1975, section 6.4.
 
     >>> round(EkM1(arrival_rate=0.9, stages=10).mean_sojourn, 3)
     5.66
@@ -244,7 +296,7 @@ class EkM1:
     service_rate: float = 1.0
     stages: int | float = 1
     p_wait: float = field(init=False)
-    """Chance to wait, σ."""
+    """Chance to wait, sigma."""
 
     def __post_init__(self) -> None:
         number("arrival_rate", self.arrival_rate, 0)
@@ -256,7 +308,7 @@ class EkM1:
         object.__setattr__(self, "p_wait", 1 - self._idle())
 
     def _idle(self) -> float:
-        """1 − σ, by bisection of y = 1 − A*(μy), which has one root above 0."""
+        """1 − sigma, by bisection of y = 1 − A*(μy), which has one root above 0."""
         rho, k = self.utilization, self.stages
         if rho == 0:
             return 1.0
@@ -266,7 +318,7 @@ class EkM1:
             return y + math.expm1(log)
 
         low, high = 0.0, 1.0
-        # Near 0 the difference is negative (its slope is 1 − 1/ρ), at 1 it is positive.
+        # Near 0 the difference is negative (its slope is 1 − 1/rho), at 1 it is positive.
         for _ in range(2000):
             middle = 0.5 * (low + high)
             if middle in (low, high):
@@ -312,8 +364,8 @@ class EkM1:
 class PriorityMG1:
     """M/G/1 with classes, the first served first; FIFO within a class.
 
-    `arrival_rates` and `services` (laws, or means of exponential laws) have one entry a class. Cobham, 1954, for service
-    that is not interrupted; preemptive resume as in Kleinrock, Queueing Systems II, 1976, section 3.
+    `arrival_rates` and `services` (laws, or means of exponential laws) have one entry a class. Cobham, 1954, for
+    service that is not interrupted; preemptive resume as in Kleinrock, Queueing Systems II, 1976, section 3.
 
     >>> queue = PriorityMG1(arrival_rates=[0.3, 0.4], services=[1.0, 1.0])
     >>> [round(wait, 6) for wait in queue.mean_waits]
