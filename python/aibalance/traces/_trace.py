@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import ConfigError, FormatError
+from .._errors import ConfigError, FormatError
 
 __all__ = ["FORMATS", "Trace", "read", "read_azure_llm", "read_mooncake"]
 
