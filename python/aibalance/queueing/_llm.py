@@ -18,7 +18,8 @@ class ContinuousBatching:
 
     Poisson arrivals at `arrival_rate` a second; output lengths are exponential with mean `mean_output_tokens` (the
     limit of geometric ones); at most `max_batch` sequences at once, the others wait FIFO. Prefill costs nothing. So the
-    number in the system is a birth-death process with deaths at rate B/((base_s + per_sequence_s·B) · mean_output_tokens).
+    number in the system is a birth-death process with deaths at rate
+    B/((base_s + per_sequence_s·B) · mean_output_tokens).
     Step times of this form: Agrawal et al., Vidur, MLSys 2024; Patel et al., Splitwise, ISCA 2024.
 
     `per_sequence_s` = 0 makes it M/M/c, `base_s` = 0 processor sharing.

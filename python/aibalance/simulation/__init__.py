@@ -10,6 +10,7 @@ model.
 
 from __future__ import annotations
 
+from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
 from ._compare import Comparison, compare
 from ._fluid import (
     DeadTime,
@@ -52,17 +53,20 @@ __all__ = [
     "BalancerSpec",
     "Comparison",
     "DeadTime",
+    "DiurnalTraffic",
     "Fleet",
     "FluidReport",
     "Headroom",
     "Interval",
     "Keys",
     "LoopStability",
+    "MmppTraffic",
     "PhaseReport",
     "PiecewiseTraffic",
     "PoissonTraffic",
     "PolicySpec",
     "Records",
+    "RenewalTraffic",
     "Report",
     "Scenario",
     "ServerType",

@@ -11,6 +11,7 @@ from typing import Any
 
 from .._errors import ConfigError, FormatError
 from . import _checks as check
+from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
 from ._drivers import build_picker, build_policy
 from ._scenario import BalancerSpec, Fleet, Keys, PolicySpec, Scenario, ServerType
 from ._traffic import (
@@ -32,6 +33,9 @@ _TRAFFIC = {
     "poisson": ("rate_rps",),
     "piecewise": ("points", "interpolation"),
     "spike": ("base_rps", *_SPIKE),
+    "renewal": ("law", "rate_rps", "cv", "shape"),
+    "mmpp": ("rates_rps", "mean_durations_s"),
+    "diurnal": ("mean_rps", "amplitude", "period_s", "peak_s"),
     "trace": ("file", "format", "time_scale", "rate_scale", "rotate", *_SPIKE),
 }
 _TOKENS = ("base_s", "prefill_s_per_token", "decode_s_per_token", "noise_cv")
@@ -203,6 +207,15 @@ def _traffic(table: dict[str, Any], folder: str) -> Traffic:
             _need("traffic", rest, "base_rps")
             assert spike is not None
             return SpikeTraffic(spike=spike, **rest)
+        case "renewal":
+            _need("traffic", rest, "law", "rate_rps")
+            return RenewalTraffic(**rest)
+        case "mmpp":
+            _need("traffic", rest, "rates_rps", "mean_durations_s")
+            return MmppTraffic(**rest)
+        case "diurnal":
+            _need("traffic", rest, "mean_rps")
+            return DiurnalTraffic(**rest)
     _need("traffic", rest, "file")
     file = check.text("traffic.file", rest.pop("file"))
     form = rest.pop("format", None)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .._errors import ConfigError
 from . import _checks as check
+from ._arrival_laws import DiurnalTraffic, LawTraffic
 from ._traffic import (
     PiecewiseTraffic,
     PoissonTraffic,
@@ -304,7 +305,8 @@ class Scenario:
     Parameters
     ----------
     name : as reports show it.
-    traffic : PoissonTraffic, PiecewiseTraffic, SpikeTraffic or TraceTraffic.
+    traffic : PoissonTraffic, PiecewiseTraffic, SpikeTraffic, DiurnalTraffic, RenewalTraffic, MmppTraffic or
+        TraceTraffic.
     service : Service or, for a trace, TokenService.
     fleet : Fleet.
     duration_s : how long traffic lasts; what is in the system then is finished. Costs end here.
@@ -429,6 +431,8 @@ class Scenario:
         match traffic:
             case PoissonTraffic():
                 out.update(kind="poisson", points=[(0.0, float(traffic.rate_rps))])
+            case DiurnalTraffic():
+                out.update(kind="piecewise", points=traffic._points(self.duration_s), linear=True)
             case PiecewiseTraffic():
                 out.update(kind="piecewise", points=list(traffic.points), linear=traffic.interpolation == "linear")
             case SpikeTraffic():
@@ -450,9 +454,12 @@ class Scenario:
             "fleet": self.fleet._core(equal_weights=equal_weights),
         }
 
-    def _columns(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Arrivals and work of a trace, in seconds."""
+    def _columns(self, seed: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Arrivals and work of a trace, or of a law and a seed, in seconds."""
         traffic = self.traffic
+        if isinstance(traffic, LawTraffic):
+            arrival = traffic._times(seed, float(self.duration_s))
+            return arrival, np.zeros(len(arrival))
         if not isinstance(traffic, TraceTraffic):
             return None, None
         arrival = np.ascontiguousarray(traffic.trace.arrival_s, dtype=np.float64) * traffic.time_scale

@@ -16,14 +16,14 @@ from ._generate import ServeGen, merge, mmpp, poisson, read_servegen, renewal, s
 from ._logs import ENVOY_DEFAULT, NGINX_COMBINED, Log, read_access_log, read_csv
 from ._trace import FORMATS, Trace, read, read_azure_llm, read_mooncake
 
-__all__ = [
+__all__ = [  # noqa: RUF022
+    "Candidate",
     "ENVOY_DEFAULT",
     "FORMATS",
-    "NGINX_COMBINED",
-    "Candidate",
     "Fit",
     "Log",
     "Mmpp2",
+    "NGINX_COMBINED",
     "ServeGen",
     "Trace",
     "fit",

@@ -192,7 +192,8 @@ def read_access_log(
     from `$request_time` or `$upstream_response_time` (seconds) or `%DURATION%` (milliseconds); `duration` names another
     variable, with the same units. Times with whole seconds only are spread evenly within their second.
 
-    Lines that do not fit are left out and counted in `log.skipped`; when more than half do not fit, it is a FormatError.
+    Lines that do not fit are left out and counted in `log.skipped`; when more than half do not fit, it is an
+    error.
     All other variables are `log.columns` by their names.
     """
     pattern, names = _compiled(log_format)
@@ -227,6 +228,7 @@ def read_access_log(
             f"{os.fspath(path)}: {skipped} of {skipped + len(at)} lines are not of log_format, first {first}"
         )
     times = np.array(at)
+    times -= math.floor(times.min())
     if coarse and timed is None:
         times = _within_seconds(times)
     order = np.argsort(times, kind="stable")
