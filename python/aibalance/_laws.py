@@ -40,6 +40,10 @@ class Law:
 
     `mean`, `second_moment` and `third_moment` are in the unit of time and its powers (`math.inf` where there is none);
     `cv` is standard deviation / mean and `scv` its square.
+
+    >>> law: Law = Exponential(2.0)
+    >>> float(law.cdf(0.0)), law.second_moment
+    (0.0, 8.0)
     """
 
     mean: float

@@ -89,7 +89,7 @@ def _front(a: float, x: Array) -> Array:
     """x^a e^-x / Γ(a); for large a by Loader's saddle point, so that no digits are lost."""
     if a < 10:
         return np.asarray(np.exp(a * np.log(x) - x - math.lgamma(a)))
-    return a * poisson_pmf(a, x)
+    return np.asarray(a * poisson_pmf(a, x))
 
 
 def stirling_error(n: Any) -> Any:

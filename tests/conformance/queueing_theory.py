@@ -321,7 +321,8 @@ def staffing(document: dict[str, Any]) -> Result:
         lam = a * mu
         at = re.fullmatch(r"p(\d+(?:_\d+)?)_(sojourn|wait)_le", rule)
         if rule in ("p_wait_le", "mean_wait_le", "mean_sojourn_le"):
-            c = q.min_servers(lam, mu, **{rule.removesuffix("_le"): target})
+            asked: dict[str, Any] = {rule.removesuffix("_le"): target}
+            c = q.min_servers(lam, mu, **asked)
         elif at:
             of = _quantile(case, f"p{at[1]}")
             c = (
@@ -414,7 +415,7 @@ def batching_ps(document: dict[str, Any]) -> Result:
     """Continuous batching as a birth-death process."""
 
     def ask(values: Values, case: Record) -> None:
-        given = {
+        given: dict[str, Any] = {
             "base_s": case.number("a"),
             "per_sequence_s": case.number("b"),
             "mean_output_tokens": case.number("mean_out_tokens"),

@@ -225,7 +225,7 @@ EXPORTED: dict[str, set[str]] = {
         "square_root_staffing",
     },
     "aibalance.traces": {
-        "Candidate",
+        "FittedLaw",
         "ENVOY_DEFAULT",
         "FORMATS",
         "Fit",

@@ -171,7 +171,7 @@ class SmallFleet:
             downs.append(down)
         steps: list[Array] = []
         for level in range(top, 0, -1):
-            step = np.linalg.solve(-local[level].T, ups[level - 1].T).T
+            step: Array = np.asarray(np.linalg.solve(-local[level].T, ups[level - 1].T).T, np.float64)
             steps.append(step)
             local[level - 1] = local[level - 1] + step @ downs[level]
         vectors = [np.ones(1)]

@@ -151,7 +151,7 @@ class Supermarket:
         # d^i beyond a float means a tail of 0.
         if i * math.log(d) > 600:
             return -math.inf
-        return (d**i - 1) // (d - 1) * math.log(self.load)
+        return float((d**i - 1) // (d - 1) * math.log(self.load))
 
     def _joins(self) -> list[float]:
         """Chance that a job finds at least i = 0, 1, … jobs in the queue that it joins, while it matters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -377,9 +377,10 @@ class PriorityMG1:
 
     def __post_init__(self) -> None:
         rates = tuple(numbers("arrival_rates", self.arrival_rates, 0))
-        if isinstance(self.services, str) or not hasattr(self.services, "__iter__"):
-            raise wrong("services", self.services, "a list of laws")
-        laws = tuple(law_of(f"services[{i}]", one) for i, one in enumerate(self.services))
+        given: Any = self.services
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise wrong("services", given, "a list of laws")
+        laws = tuple(law_of(f"services[{i}]", one) for i, one in enumerate(given))
         if len(laws) != len(rates):
             raise wrong("services", f"{len(laws)} laws", f"one for each of the {len(rates)} arrival rates")
         object.__setattr__(self, "arrival_rates", rates)

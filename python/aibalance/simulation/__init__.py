@@ -22,6 +22,7 @@ from ._fluid import (
     loop_stability,
     simulate_fluid,
 )
+from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
     METRICS,
@@ -65,6 +66,7 @@ __all__ = [
     "PiecewiseTraffic",
     "PoissonTraffic",
     "PolicySpec",
+    "RecordedService",
     "Records",
     "RenewalTraffic",
     "Report",

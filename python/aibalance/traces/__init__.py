@@ -11,16 +11,16 @@ A trace says how long texts are, not how long a server took: that is the scenari
 
 from __future__ import annotations
 
-from ._fit import Candidate, Fit, Mmpp2, fit
+from ._fit import Fit, FittedLaw, Mmpp2, fit
 from ._generate import ServeGen, merge, mmpp, poisson, read_servegen, renewal, scale
 from ._logs import ENVOY_DEFAULT, NGINX_COMBINED, Log, read_access_log, read_csv
 from ._trace import FORMATS, Trace, read, read_azure_llm, read_mooncake
 
 __all__ = [  # noqa: RUF022
-    "Candidate",
     "ENVOY_DEFAULT",
     "FORMATS",
     "Fit",
+    "FittedLaw",
     "Log",
     "Mmpp2",
     "NGINX_COMBINED",

@@ -75,7 +75,8 @@ def merge(*traces: Trace, name: str = "mixture") -> tuple[Trace, NDArray[np.int6
     """Several traces laid over each other, and for each request the number of the trace that it came from.
 
     Each keeps its own begin: all start together. Prefix blocks are kept apart by class only where all traces have them;
-    otherwise they are dropped.
+    otherwise they are dropped; so are service
+    times.
 
     >>> a, b = poisson(1.0, duration_s=100.0, seed=1), poisson(2.0, duration_s=100.0, seed=2)
     >>> both, source = merge(a, b)
@@ -87,6 +88,7 @@ def merge(*traces: Trace, name: str = "mixture") -> tuple[Trace, NDArray[np.int6
     source = np.repeat(np.arange(len(traces)), [len(one) for one in traces])
     arrival = np.concatenate([one.arrival_s for one in traces])
     order = np.argsort(arrival, kind="stable")
+    took: list[Any] = [one.service_s for one in traces]
     values = offsets = None
     if all(one.hash_values is not None for one in traces):
         lists, shift = [], 0
@@ -107,6 +109,7 @@ def merge(*traces: Trace, name: str = "mixture") -> tuple[Trace, NDArray[np.int6
             np.concatenate([one.output_tokens for one in traces])[order],
             values,
             offsets,
+            service_s=None if any(one is None for one in took) else np.concatenate(took)[order],
         ),
         source[order],
     )
@@ -137,6 +140,7 @@ def scale(trace: Trace, /, *, time: float = 1.0, tokens: float = 1.0) -> Trace:
         trace.hash_offsets,
         trace.reordered,
         trace.spread,
+        trace.service_s,
     )
 
 
@@ -146,6 +150,11 @@ class ServeGen:
 
     All arrays have one entry a client and window: `client`, `start_s`, `rate_rps`, `dist` ("Gamma" or "Weibull") and
     `shape` of the gaps. Xiang et al., ServeGen, arXiv 2505.09999, 2025.
+
+    >>> one = np.array([0]), np.array([0.0]), np.array([2.0]), np.array(["Gamma"]), np.array([1.0])
+    >>> clients = ServeGen("mine", *one, window_s=600.0)
+    >>> clients.rates(), 1000 < len(clients.generate(seed=1)) < 1400
+    ([(0.0, 2.0)], True)
     """
 
     name: str
@@ -211,6 +220,12 @@ def read_servegen(path: str | os.PathLike[str], /) -> ServeGen:
     ignored. The recorded scale (arg2) is not used, as it does not agree with the rate: gaps have mean 1/rate_rps.
 
     Raises FormatError naming file, line, field, value and what is allowed.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "clients.csv")
+    >>> _ = path.write_text("client,t_s,rate_rps,dist,arg1\\n0,0,2,Gamma,0.5\\n0,600,4,Weibull,0.9\\n")
+    >>> read_servegen(path)
+    <ServeGen 'clients': 1 clients, 2 windows>
     """
     columns = ("client", "t_s", "rate_rps", "dist", "arg1")
     header: list[int] | None = None
@@ -253,7 +268,7 @@ def read_servegen(path: str | os.PathLike[str], /) -> ServeGen:
     return ServeGen(_name(path), client.astype(np.int64), start, rate, dist, shape, window)
 
 
-def _rng(seed: int) -> np.random.Generator:
+def _rng(seed: Any) -> np.random.Generator:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ConfigError(f"seed: {seed!r} is not allowed; expected a whole number from 0 to 2^64 - 1")
     return np.random.default_rng(seed)

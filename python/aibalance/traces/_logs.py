@@ -27,6 +27,10 @@ class Log:
 
     `arrival_s` are seconds since the first request, sorted; `service_s` the time that each took, or None; `columns`
     holds further columns of texts, in the same order.
+
+    >>> log = Log("mine", np.array([0.0, 0.5]), np.array([0.1, 0.2]), {"status": ("200", "503")})
+    >>> log, len(log.trace())
+    (<Log 'mine': 2 requests in 0 s, with durations>, 2)
     """
 
     name: str
@@ -46,7 +50,7 @@ class Log:
     def trace(self) -> Trace:
         """As a `Trace`, without tokens."""
         none = np.zeros(len(self), np.int64)
-        return Trace(self.name, "log", self.arrival_s, none, none)
+        return Trace(self.name, "log", self.arrival_s, none, none, service_s=self.service_s)
 
 
 def read_csv(
@@ -59,9 +63,9 @@ def read_csv(
     output_tokens: str | None = None,
     time_unit: str = "s",
     duration_unit: str = "s",
-    delimiter: str = ",",
-) -> tuple[Trace, NDArray[np.float64] | None]:
-    """Read any CSV with a header: a trace, and the durations in seconds where `duration` names a column.
+    delimiter: Any = ",",
+) -> Trace:
+    """Read any CSV with a header: a trace, with `service_s` where `duration` names a column.
 
     Parameters
     ----------
@@ -74,6 +78,12 @@ def read_csv(
 
     Rows out of order are sorted, and counted in `trace.reordered`. Raises FormatError naming file, line, field, value
     and what is allowed.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "mine.csv")
+    >>> _ = path.write_text("when,took\\n1000,20\\n1500,35\\n")
+    >>> read_csv(path, time="when", duration="took", time_unit="ms", duration_unit="ms").service_s.tolist()
+    [0.02, 0.035]
     """
     for field, unit in (("time_unit", time_unit), ("duration_unit", duration_unit)):
         if unit not in UNITS:
@@ -117,8 +127,9 @@ def read_csv(
     reordered = int((data[:, 0] < np.maximum.accumulate(data[:, 0])).sum())
     data = data[np.argsort(data[:, 0], kind="stable")]
     tokens = data[:, 2:].astype(np.int64)
-    trace = Trace(_name(path), "csv", data[:, 0] - data[0, 0], tokens[:, 0], tokens[:, 1], reordered=reordered)
-    return trace, data[:, 1] if duration is not None else None
+    took = data[:, 1] if duration is not None else None
+    seconds = data[:, 0] - data[0, 0]
+    return Trace(_name(path), "csv", seconds, tokens[:, 0], tokens[:, 1], reordered=reordered, service_s=took)
 
 
 def _when(path: Any, line: int, column: str, text: str, unit: float) -> float:
@@ -195,6 +206,13 @@ def read_access_log(
     Lines that do not fit are left out and counted in `log.skipped`; when more than half do not fit, it is an
     error.
     All other variables are `log.columns` by their names.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "access.log")
+    >>> _ = path.write_text("100.5 200 0.5\\n101.5 503 0.25\\n")
+    >>> log = read_access_log(path, log_format="$msec $status $request_time")
+    >>> log.arrival_s.tolist(), log.columns["status"]
+    ([0.0, 1.25], ('200', '503'))
     """
     pattern, names = _compiled(log_format)
     stamp = next((one for one in ("msec", "time_iso8601", "time_local", "START_TIME") if one in names), None)
@@ -247,12 +265,12 @@ def _numbered(path: Any) -> Iterator[tuple[int, str]]:
             yield line, text.rstrip("\r\n")
 
 
-def _compiled(log_format: str) -> tuple[re.Pattern[str], dict[str, str]]:
+def _compiled(log_format: Any) -> tuple[re.Pattern[str], dict[str, str]]:
     """A pattern of the format, and the group of each variable."""
     if not isinstance(log_format, str) or not _VARIABLE.search(log_format):
         raise ConfigError(f"log_format: {log_format!r} is not allowed; expected nginx's or Envoy's format string")
     log_format = log_format.rstrip("\n")
-    out, names, last = "", {}, 0
+    out, names, last = "", dict[str, str](), 0
     for i, found in enumerate(_VARIABLE.finditer(log_format)):
         out += re.escape(log_format[last : found.start()])
         name = found[1] or found[2] or found[3]

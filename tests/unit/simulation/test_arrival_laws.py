@@ -15,6 +15,7 @@ from aibalance.simulation import (
     DiurnalTraffic,
     Fleet,
     MmppTraffic,
+    RecordedService,
     RenewalTraffic,
     Scenario,
     ServerType,
@@ -131,3 +132,47 @@ def test_from_a_file(tmp_path: Path, table: str, kind: type) -> None:
     )
     with pytest.raises(FormatError, match=r"traffic\.factor"):
         Scenario.load(path)
+
+
+def test_a_log_with_its_own_service_times(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("t,d\n0,100\n1,200\n2,300\n", encoding="utf-8")
+    path = tmp_path / "s.toml"
+    head = 'name = "x"\nduration_s = 3\nslo_s = 2\n[traffic]\nkind = "log"\nfile = "log.csv"\nrotate = false\n'
+    columns = 'format = "csv"\ntime = "t"\nduration = "d"\nduration_unit = "ms"\n'
+    rest = '[service]\nkind = "recorded"\n[fleet]\n[[fleet.types]]\nname = "a"\n'
+    path.write_text(head + columns + rest, encoding="utf-8")
+    report = simulate(Scenario.load(path), picker="RoundRobin", records=True)
+    assert report.records is not None
+    assert report.records.arrival.tolist() == pytest.approx([0.0, 1.0, 2.0])
+    assert report.records.service.tolist() == pytest.approx([0.1, 0.2, 0.3])
+    for broken, what in (
+        (head + 'format = "csv"\n' + rest, r"traffic\.time"),
+        (head + 'format = "csv"\ntime = "t"\n' + rest, "service times"),
+        (head + columns.replace("csv", "nginx", 1) + rest, r"traffic\.time"),
+        (head + columns + "rate_rps = 1\n" + rest, r"traffic\.rate_rps"),
+        (head + columns.replace("csv", "table", 1) + rest, r"traffic\.format"),
+        (head + columns + rest.replace('"recorded"', '"recorded"\nbase_s = 1'), r"service\.base_s"),
+    ):
+        path.write_text(broken, encoding="utf-8")
+        with pytest.raises(FormatError, match=what):
+            Scenario.load(path)
+    noisy = RecordedService(noise_cv=0.5)
+    assert noisy.describe() == "as recorded, noise of cv 0.5"
+    with pytest.raises(ConfigError, match="recorded"):
+        Scenario(**{**vars(scenario(RenewalTraffic(law="gamma", rate_rps=1, cv=1))), "service": noisy})
+
+
+def test_an_access_log_as_traffic(tmp_path: Path) -> None:
+    lines = [f"10{i}.500 200 0.{i + 1}00\n" for i in range(3)]
+    (tmp_path / "access.log").write_text("".join(lines), encoding="utf-8")
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'name = "x"\nduration_s = 2\nslo_s = 2\n[traffic]\nkind = "log"\nfile = "access.log"\nformat = "nginx"\n'
+        'rotate = false\nlog_format = "$msec $status $request_time"\n'
+        '[service]\nkind = "recorded"\nnoise_cv = 0\n[fleet]\n[[fleet.types]]\nname = "a"\n',
+        encoding="utf-8",
+    )
+    report = simulate(Scenario.load(path), picker="RoundRobin", records=True)
+    assert report.records is not None
+    assert report.records.arrival.tolist() == pytest.approx([0.0, 0.9, 1.8])
+    assert report.records.service.tolist() == pytest.approx([0.1, 0.2, 0.3])

@@ -43,7 +43,7 @@ def test_mmpp_has_its_rate_and_is_bursty() -> None:
         lambda: mmpp([0.0, 0.0], [1.0, 2.0], duration_s=1.0),
         lambda: mmpp([1.0, float("nan")], [1.0, 2.0], duration_s=1.0),
         lambda: mmpp([1.0, 2.0], [1.0, 0.0], duration_s=1.0),
-        lambda: mmpp("ab", [1.0, 2.0], duration_s=1.0),
+        lambda: mmpp("ab", [1.0, 2.0], duration_s=1.0),  # type: ignore[arg-type]
         lambda: poisson(0.0, duration_s=1.0),
         lambda: poisson(1e9, duration_s=1e9),
         lambda: poisson(1e-9, duration_s=1.0),
@@ -164,3 +164,16 @@ def test_servegen(tmp_path: Path) -> None:
     path.write_text("client,t_s\n", encoding="utf-8")
     with pytest.raises(FormatError, match="rate_rps"):
         read_servegen(path)
+
+
+def test_service_times_travel_along() -> None:
+    n = np.arange(3)
+    trace = Trace("t", "x", np.array([0.0, 1.0, 2.0]), n, n, service_s=np.array([0.5, 0.25, 1.0]))
+    both, _ = merge(trace, scale(trace, time=0.25))
+    assert both.service_s is not None
+    assert both.service_s.tolist() == [0.5, 0.5, 0.25, 1.0, 0.25, 1.0]
+    assert merge(trace, poisson(1.0, duration_s=50.0))[0].service_s is None
+    for bad in ([1.0], [1.0, -1.0, 0.0], [1.0, float("nan"), 0.0]):
+        with pytest.raises(ConfigError, match="service_s"):
+            Trace("t", "x", np.array([0.0, 1.0, 2.0]), n, n, service_s=np.array(bad))
+    assert fit(Trace("t", "x", np.arange(20.0), np.arange(20), np.arange(20), service_s=np.arange(20.0) + 1)).service

@@ -26,7 +26,7 @@ def file(tmp_path: Path, text: str, name: str = "a.log") -> Path:
 
 def test_csv_with_named_columns(tmp_path: Path) -> None:
     path = file(tmp_path, "\ufeffwho,at,took,in,out\nx,1500,20,7,1\n\ny,1000,10,5,2\nz,2000.5,0,0,0\n", "mine.csv")
-    trace, took = read_csv(
+    trace = read_csv(
         path, time="at", duration="took", input_tokens="in", output_tokens="out", time_unit="ms", duration_unit="ms"
     )
     assert trace.name == "mine"
@@ -34,10 +34,10 @@ def test_csv_with_named_columns(tmp_path: Path) -> None:
     assert trace.input_tokens.tolist() == [5, 7, 0]
     assert trace.output_tokens.tolist() == [2, 1, 0]
     assert trace.reordered == 1
-    assert took is not None
-    assert took.tolist() == pytest.approx([0.01, 0.02, 0.0])
-    plain, none = read_csv(path, time="at")
-    assert none is None
+    assert trace.service_s is not None
+    assert trace.service_s.tolist() == pytest.approx([0.01, 0.02, 0.0])
+    plain = read_csv(path, time="at")
+    assert plain.service_s is None
     assert plain.duration_s == pytest.approx(1000.5)
     assert plain.input_tokens.tolist() == [0, 0, 0]
 
@@ -47,7 +47,7 @@ def test_csv_with_iso_times_and_another_delimiter(tmp_path: Path) -> None:
     path.write_bytes(
         gzip.compress(b"t;n\n2025-01-31T12:00:00Z;1\n2025-01-31T12:00:01.5;2\n2025-01-31T14:00:03+02:00;3\n")
     )
-    trace, _ = read_csv(path, time="t", input_tokens="n", delimiter=";")
+    trace = read_csv(path, time="t", input_tokens="n", delimiter=";")
     assert trace.arrival_s.tolist() == pytest.approx([0.0, 1.5, 3.0])
     assert trace.input_tokens.tolist() == [1, 2, 3]
 
