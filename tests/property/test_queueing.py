@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_the_supermarket_never_beats_the_service(load: float, d: int, p: float) 
     assert fleet.sojourn_quantile(p) >= -math.log1p(-p) * (1 - 1e-9)
 
 
-@given(values=st.lists(st.floats(0, 1e6), min_size=0, max_size=40), service=st.lists(st.floats(0, 1e6), max_size=40))
+@given(values=st.lists(st.floats(0, 1e12), min_size=10, max_size=40), service=st.lists(st.floats(0, 1e12), max_size=40))
 def test_fit_fits_or_says_why_not(values: list[float], service: list[float]) -> None:
     try:
         found = fit(values, service=service or None)
@@ -86,10 +87,8 @@ def test_no_log_breaks_the_readers(text: str, form: str, tmp_path_factory: Any) 
         lambda: read_access_log(path),
         lambda: read_access_log(path, log_format=f"$msec{form}$status"),
     ):
-        try:
+        with contextlib.suppress(AibalanceError):
             assert len(read()) >= 1
-        except AibalanceError:
-            pass
 
 
 @given(times=st.lists(st.integers(0, 2**40), min_size=1, max_size=30))
