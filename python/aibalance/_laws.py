@@ -27,6 +27,11 @@ def number(field: str, value: Any, low: float, high: float = _MOST, *, above: bo
     return found
 
 
+def positive(field: str, value: Any) -> float:
+    """A rate, a time or a count above 0: from 1e-12 to 1e12, so that products and ratios stay numbers."""
+    return number(field, value, 1e-12)
+
+
 def probability(field: str, value: Any) -> float:
     """A chance strictly between 0 and 1."""
     found = number(field, value, 0, 1, above=True)
@@ -153,7 +158,7 @@ class Deterministic(Law):
     value: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", number("value", self.value, 0, above=True))
+        object.__setattr__(self, "value", positive("value", self.value))
 
     @property
     def mean(self) -> float:  # type: ignore[override]
@@ -190,7 +195,7 @@ class Exponential(Law):
     mean: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", number("mean", self.mean, 0, above=True))
+        object.__setattr__(self, "mean", positive("mean", self.mean))
 
     def moment(self, k: int, /) -> float:
         return math.factorial(k) * self.mean**k
@@ -273,7 +278,7 @@ class Lognormal(Law):
     sigma: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", number("mean", self.mean, 0, above=True))
+        object.__setattr__(self, "mean", positive("mean", self.mean))
         object.__setattr__(self, "sigma", number("sigma", self.sigma, 0, 10, above=True))
 
     @property
@@ -323,8 +328,8 @@ class Gamma(Law):
     shape: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", number("mean", self.mean, 0, above=True))
-        object.__setattr__(self, "shape", number("shape", self.shape, 1e-6, 1e6))
+        object.__setattr__(self, "mean", positive("mean", self.mean))
+        object.__setattr__(self, "shape", number("shape", self.shape, 1e-6, 1e5))
 
     @property
     def scale(self) -> float:
@@ -366,7 +371,7 @@ class Weibull(Law):
     shape: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", number("mean", self.mean, 0, above=True))
+        object.__setattr__(self, "mean", positive("mean", self.mean))
         object.__setattr__(self, "shape", number("shape", self.shape, 0.02, 1e4))
 
     @property
@@ -381,7 +386,8 @@ class Weibull(Law):
             return math.inf
 
     def _z(self, x: Any) -> Array:
-        return np.asarray((np.maximum(_array(x), 0) / self.scale) ** self.shape)
+        with np.errstate(over="ignore"):
+            return np.asarray((np.maximum(_array(x), 0) / self.scale) ** self.shape)
 
     def sf(self, x: Any, /) -> Any:
         return np.exp(-self._z(x))
@@ -416,7 +422,7 @@ class HyperExponential(Law):
 
     def __post_init__(self) -> None:
         p = tuple(number(f"chances[{i}]", one, 0, 1) for i, one in enumerate(_list("chances", self.chances)))
-        m = tuple(number(f"means[{i}]", one, 0, above=True) for i, one in enumerate(_list("means", self.means)))
+        m = tuple(positive(f"means[{i}]", one) for i, one in enumerate(_list("means", self.means)))
         if len(p) != len(m) or not math.isclose(sum(p), 1, abs_tol=1e-9):
             raise ConfigError(f"chances: {p!r} is not allowed; expected as many as means, that add up to 1")
         object.__setattr__(self, "chances", p)
@@ -429,7 +435,7 @@ class HyperExponential(Law):
         >>> round(HyperExponential.balanced(1.0, 4.0).scv, 9)
         4.0
         """
-        mean, scv = number("mean", mean, 0, above=True), number("scv", scv, 1)
+        mean, scv = positive("mean", mean), number("scv", scv, 1)
         p = 0.5 * (1 + math.sqrt((scv - 1) / (scv + 1)))
         return HyperExponential([p, 1 - p], [mean / (2 * p), mean / (2 * (1 - p))])
 
@@ -474,7 +480,7 @@ class BoundedPareto(Law):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", number("alpha", self.alpha, 1e-3, 1e3))
-        object.__setattr__(self, "low", number("low", self.low, 0, above=True))
+        object.__setattr__(self, "low", positive("low", self.low))
         object.__setattr__(self, "high", number("high", self.high, self.low, above=True))
 
     @property

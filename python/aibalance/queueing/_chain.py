@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import ConfigError
-from .._laws import invert, number, probability
+from .._laws import invert, number, positive, probability
 from .._special import Array, poisson_pmf
 from ._checks import choice, numbers, overloaded, whole, wrong
 
@@ -74,10 +74,12 @@ class SmallFleet:
     _ahead: Array = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        lam = number("arrival_rate", self.arrival_rate, 0, above=True)
+        lam = positive("arrival_rate", self.arrival_rate)
         rates = tuple(numbers("service_rates", self.service_rates, 0, above=True))
         if len(rates) > 3 or (len(rates) == 3 and len(set(rates)) > 1):
             raise wrong("service_rates", list(rates), "one or two servers, or three equal ones")
+        if max(rates) > 1e6 * min(rates) or lam < 1e-6 * sum(rates):
+            raise wrong("service_rates", list(rates), "rates, and an arrival rate, within a factor of 1e6")
         choice("policy", self.policy, POLICIES)
         if lam >= sum(rates):
             raise overloaded(lam / sum(rates))
@@ -171,13 +173,19 @@ class SmallFleet:
             downs.append(down)
         steps: list[Array] = []
         for level in range(top, 0, -1):
-            step: Array = np.asarray(np.linalg.solve(-local[level].T, ups[level - 1].T).T, np.float64)
+            try:
+                step: Array = np.asarray(np.linalg.solve(-local[level].T, ups[level - 1].T).T, np.float64)
+            except np.linalg.LinAlgError:
+                raise wrong("truncation", most, "less: a state is all but never reached") from None
             steps.append(step)
             local[level - 1] = local[level - 1] + step @ downs[level]
         vectors = [np.ones(1)]
         for step in reversed(steps):
-            vectors.append(np.maximum(vectors[-1] @ step, 0.0))
+            with np.errstate(over="ignore", invalid="ignore"):
+                vectors.append(np.maximum(vectors[-1] @ step, 0.0))
         total = math.fsum(float(v.sum()) for v in vectors)
+        if not math.isfinite(total):
+            raise wrong("policy", self.policy, "another one: under this one a server gets more than it can serve")
 
         numbers_, waits, mass, ahead = 0.0, 0.0, 0.0, np.zeros(most + 2)
         shares = [0.0] * n

@@ -42,7 +42,7 @@ def numbers(field: str, values: Any, low: float, high: float = 1e12, *, above: b
     if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
         raise wrong(field, values, "a list of at least one number")
     found = [
-        number(f"{field}[{i}]", one.item() if hasattr(one, "item") else one, low, high, above=above)
+        number(f"{field}[{i}]", one.item() if hasattr(one, "item") else one, 1e-12 if above else low, high)
         for i, one in enumerate(values)
     ]
     if not found:

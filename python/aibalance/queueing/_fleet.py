@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._laws import invert, number, probability
+from .._laws import invert, number, positive, probability
 from .._special import poisson_pmf
 from ._checks import numbers, overloaded, whole, wrong
 
@@ -95,7 +95,7 @@ def optimal_split(arrival_rate: float, service_rates: Sequence[float]) -> list[f
     >>> [round(share, 3) for share in optimal_split(3.5, [1.0, 4.0])]
     [0.143, 0.857]
     """
-    lam = number("arrival_rate", arrival_rate, 0, above=True)
+    lam = positive("arrival_rate", arrival_rate)
     rates = numbers("service_rates", service_rates, 0, above=True)
     if lam >= sum(rates):
         raise overloaded(lam / sum(rates))
@@ -218,7 +218,7 @@ class JoinIdleQueueLimit:
         number("load", self.load, 0)
         if self.load >= 1:
             raise overloaded(self.load, "load")
-        number("servers_per_dispatcher", self.servers_per_dispatcher, 0, above=True)
+        positive("servers_per_dispatcher", self.servers_per_dispatcher)
         odds = self.servers_per_dispatcher * (1 - self.load)
         object.__setattr__(self, "occupied", odds / (1 + odds))
 

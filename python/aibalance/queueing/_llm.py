@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._laws import number
+from .._laws import number, positive
 from .._special import Array
 from ._checks import overloaded, whole
 
@@ -39,10 +39,10 @@ class ContinuousBatching:
     """Chance of n = 0 … `max_batch` sequences in the system; each further one by the factor `utilization`."""
 
     def __post_init__(self) -> None:
-        number("arrival_rate", self.arrival_rate, 0, above=True)
+        positive("arrival_rate", self.arrival_rate)
         number("base_s", self.base_s, 0)
         number("per_sequence_s", self.per_sequence_s, 0, above=self.base_s == 0)
-        number("mean_output_tokens", self.mean_output_tokens, 0, above=True)
+        positive("mean_output_tokens", self.mean_output_tokens)
         whole("max_batch", self.max_batch, 1, 10_000_000)
         if self.utilization >= 1:
             raise overloaded(self.utilization)

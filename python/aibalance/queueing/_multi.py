@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._laws import Law, invert, number, probability
+from .._laws import Law, invert, number, positive, probability
 from .._special import Array, gamma_p, gamma_q, poisson_pmf
 from ._checks import law_of, overloaded, whole
 
@@ -68,7 +68,7 @@ class MMc:
 
     def __post_init__(self) -> None:
         number("arrival_rate", self.arrival_rate, 0)
-        number("service_rate", self.service_rate, 0, above=True)
+        positive("service_rate", self.service_rate)
         whole("servers", self.servers, 1, MAX_SERVERS)
         if self.utilization >= 1:
             raise overloaded(self.utilization)
@@ -182,8 +182,8 @@ class MMcK:
     """Chance of n = 0 … `places` requests in the system."""
 
     def __post_init__(self) -> None:
-        number("arrival_rate", self.arrival_rate, 0, above=True)
-        number("service_rate", self.service_rate, 0, above=True)
+        positive("arrival_rate", self.arrival_rate)
+        positive("service_rate", self.service_rate)
         whole("servers", self.servers, 1, MAX_SERVERS)
         whole("places", self.places, self.servers, MAX_SERVERS)
         n = np.arange(1, self.places + 1)
@@ -295,7 +295,7 @@ class MDc:
 
     def __post_init__(self) -> None:
         number("arrival_rate", self.arrival_rate, 0)
-        number("service_time", self.service_time, 0, above=True)
+        positive("service_time", self.service_time)
         whole("servers", self.servers, 1, 100_000)
         if self.utilization >= 1:
             raise overloaded(self.utilization)
@@ -332,6 +332,8 @@ def _mdc(a: float, c: int) -> tuple[float, float]:
     if c == 1:
         return rho, rho * rho / (2 * (1 - rho))
     decay = c * (rho - 1 - math.log(rho))
+    if decay < 1e-15:
+        raise overloaded(rho)
     steps = math.ceil(45 / decay) + 1
     width = math.ceil(min(45 / -math.log(rho), 14 * math.sqrt(steps * c) + 60)) + 2
     if steps * width <= 20_000_000:
@@ -374,7 +376,7 @@ class MGInf:
     """M/G/∞: nobody waits; the number in the system is Poisson with mean arrival rate × mean service time.
 
     `service` is a law, or a number for an exponential law of that mean; the stationary answers depend on its mean
-    alone. Takács, Introduction to the Theory of Queues, 1962.
+    alone. At most 1e6 in the mean. Takács, Introduction to the Theory of Queues, 1962.
 
     >>> from aibalance.queueing import Deterministic
     >>> room = MGInf(arrival_rate=3.0, service=Deterministic(10.0))
@@ -388,7 +390,7 @@ class MGInf:
     def __post_init__(self) -> None:
         number("arrival_rate", self.arrival_rate, 0)
         object.__setattr__(self, "service", law_of("service", self.service))
-        number("arrival_rate", self.mean_number, 0, 1e9)
+        number("arrival_rate × mean service time", self.mean_number, 0, 1e6)
 
     @property
     def _law(self) -> Law:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._laws import Exponential, Law, invert, number, probability
+from .._laws import Exponential, Law, invert, number, positive, probability
 from ._checks import law_of, whole
 
 
@@ -116,7 +116,7 @@ def fan_out_mean_exponential(n: int, mean: float = 1.0) -> float:
         harmonic = math.fsum(1 / i for i in range(1, n + 1))
     else:
         harmonic = math.log(n) + 0.57721566490153286061 + 1 / (2 * n) - 1 / (12 * n**2)
-    return number("mean", mean, 0, above=True) * harmonic
+    return positive("mean", mean) * harmonic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._laws import Exponential, HyperExponential, Law, number, probability
+from .._laws import Exponential, HyperExponential, Law, number, positive, probability
 from .._special import Array
 from ._checks import law_of, numbers, overloaded, whole, wrong
 
@@ -297,15 +297,17 @@ class EkM1:
     stages: int | float = 1
     p_wait: float = field(init=False)
     """Chance to wait, sigma."""
+    _free: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         number("arrival_rate", self.arrival_rate, 0)
-        number("service_rate", self.service_rate, 0, above=True)
+        positive("service_rate", self.service_rate)
         if self.stages != math.inf:
             whole("stages", self.stages, 1, 10**9)
         if self.utilization >= 1:
             raise overloaded(self.utilization)
-        object.__setattr__(self, "p_wait", 1 - self._idle())
+        object.__setattr__(self, "_free", self._idle())
+        object.__setattr__(self, "p_wait", 1 - self._free)
 
     def _idle(self) -> float:
         """1 − sigma, by bisection of y = 1 − A*(μy), which has one root above 0."""
@@ -333,7 +335,7 @@ class EkM1:
 
     @property
     def _rate(self) -> float:
-        return self.service_rate * (1 - self.p_wait)
+        return self.service_rate * self._free
 
     @property
     def mean_sojourn(self) -> float:

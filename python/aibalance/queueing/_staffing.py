@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from .._errors import ConfigError
-from .._laws import number, probability
+from .._laws import number, positive, probability
 from .._special import normal_cdf
 from ._checks import wrong
 from ._multi import MAX_SERVERS, MMc
@@ -39,16 +39,16 @@ def min_servers(
     3
     """
     lam = number("arrival_rate", arrival_rate, 0, 1e9)
-    mu = number("service_rate", service_rate, 0, above=True)
+    mu = positive("service_rate", service_rate)
     tests: list[Callable[[MMc], bool]] = []
     if p_wait is not None:
         most = number("p_wait", p_wait, 0, 1, above=True)
         tests.append(lambda queue: queue.p_wait <= most)
     if mean_wait is not None:
-        limit = number("mean_wait", mean_wait, 0, above=True)
+        limit = positive("mean_wait", mean_wait)
         tests.append(lambda queue: queue.mean_wait <= limit)
     if mean_sojourn is not None:
-        least = number("mean_sojourn", mean_sojourn, 0, above=True)
+        least = positive("mean_sojourn", mean_sojourn)
         if least <= 1 / mu:
             raise wrong("mean_sojourn", mean_sojourn, f"more than the mean service time, {1 / mu:g}")
         tests.append(lambda queue: queue.mean_sojourn <= least)

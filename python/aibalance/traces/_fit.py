@@ -227,7 +227,7 @@ def gamma_fit(data: Array) -> Gamma:
         if not 0 < new < 1e6 or abs(new - k) < 1e-12 * k:
             break
         k = new
-    return Gamma(mean, min(max(k, 1e-6), 1e6))
+    return Gamma(mean, min(max(k, 1e-6), 1e5))
 
 
 def _digamma(x: float) -> float:

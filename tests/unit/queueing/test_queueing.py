@@ -297,6 +297,10 @@ def test_numbers_that_cannot_be(make: Any, value: Any) -> None:
     [
         (lambda: q.MMc(arrival_rate=2.0, servers=2), "arrival_rate"),
         (lambda: q.MMc(arrival_rate=2.0, servers=0), "servers"),
+        (lambda: q.MDc(arrival_rate=1 - 1e-16 + 1, servers=2), "arrival_rate"),
+        (lambda: q.MDc(arrival_rate=2 - 4e-16, servers=2), "arrival_rate"),
+        (lambda: q.SmallFleet(arrival_rate=1.0, service_rates=[1e9, 1.0]), "service_rates"),
+        (lambda: q.MMc(arrival_rate=0.0, service_rate=1e-300), "service_rate"),
         (lambda: q.MMc(arrival_rate=2.0, servers=2.5), "servers"),  # type: ignore[arg-type]
         (lambda: q.MMcK(arrival_rate=2.0, servers=4, places=3), "places"),
         (lambda: q.erlang_c(2, 2.0), "load"),
