@@ -17,6 +17,7 @@ from . import (
     load,
     passive,
     proxies,
+    queueing_theory,
     routing,
     scaling_theory,
     sched,
@@ -169,6 +170,8 @@ def _theory(document: dict[str, Any]) -> Result:
     for fields, values, adapter in BALANCE:
         if all(fields <= case.names() and values <= case.record("ref").names() for case in found):
             return adapter(document)
+    if (queueing := queueing_theory.find(found)) is not None:
+        return queueing(document)
     return Result(unsupported=len(found))
 
 

@@ -66,7 +66,7 @@ PACKAGE: dict[str, tuple[set[str], set[str]]] = {
 }
 
 # The numeric edge: who may import numpy, and only there.
-NUMERIC = {"simulation", "traces", "report", "cli"}
+NUMERIC = {"simulation", "traces", "queueing", "_arrivals", "_laws", "_special", "report", "cli"}
 
 
 def relative(path: Path) -> str:

@@ -10,6 +10,7 @@ model.
 
 from __future__ import annotations
 
+from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
 from ._compare import Comparison, compare
 from ._fluid import (
     DeadTime,
@@ -21,6 +22,7 @@ from ._fluid import (
     loop_stability,
     simulate_fluid,
 )
+from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
     METRICS,
@@ -52,17 +54,21 @@ __all__ = [
     "BalancerSpec",
     "Comparison",
     "DeadTime",
+    "DiurnalTraffic",
     "Fleet",
     "FluidReport",
     "Headroom",
     "Interval",
     "Keys",
     "LoopStability",
+    "MmppTraffic",
     "PhaseReport",
     "PiecewiseTraffic",
     "PoissonTraffic",
     "PolicySpec",
+    "RecordedService",
     "Records",
+    "RenewalTraffic",
     "Report",
     "Scenario",
     "ServerType",

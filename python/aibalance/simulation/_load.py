@@ -11,7 +11,9 @@ from typing import Any
 
 from .._errors import ConfigError, FormatError
 from . import _checks as check
+from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
 from ._drivers import build_picker, build_policy
+from ._recorded import LOG, RecordedService, read_log
 from ._scenario import BalancerSpec, Fleet, Keys, PolicySpec, Scenario, ServerType
 from ._traffic import (
     LAWS,
@@ -32,6 +34,10 @@ _TRAFFIC = {
     "poisson": ("rate_rps",),
     "piecewise": ("points", "interpolation"),
     "spike": ("base_rps", *_SPIKE),
+    "renewal": ("law", "rate_rps", "cv", "shape"),
+    "mmpp": ("rates_rps", "mean_durations_s"),
+    "diurnal": ("mean_rps", "amplitude", "period_s", "peak_s"),
+    "log": (*LOG, "time_scale", "rate_scale", "rotate", *_SPIKE),
     "trace": ("file", "format", "time_scale", "rate_scale", "rotate", *_SPIKE),
 }
 _TOKENS = ("base_s", "prefill_s_per_token", "decode_s_per_token", "noise_cv")
@@ -203,24 +209,43 @@ def _traffic(table: dict[str, Any], folder: str) -> Traffic:
             _need("traffic", rest, "base_rps")
             assert spike is not None
             return SpikeTraffic(spike=spike, **rest)
+        case "renewal":
+            _need("traffic", rest, "law", "rate_rps")
+            return RenewalTraffic(**rest)
+        case "mmpp":
+            _need("traffic", rest, "rates_rps", "mean_durations_s")
+            return MmppTraffic(**rest)
+        case "diurnal":
+            _need("traffic", rest, "mean_rps")
+            return DiurnalTraffic(**rest)
+    if kind == "log":
+        _need("traffic", rest, "file", "format")
+        return TraceTraffic(trace=read_log(rest, folder), spike=spike, **_rotated(rest))
     _need("traffic", rest, "file")
     file = check.text("traffic.file", rest.pop("file"))
     form = rest.pop("format", None)
-    if "rotate" in rest and not isinstance(rest["rotate"], bool):
-        raise check.wrong("traffic.rotate", rest["rotate"], "true or false")
     from .. import traces
 
     trace = traces.read(os.path.join(folder, file), format=form)
-    return TraceTraffic(trace=trace, spike=spike, **rest)
+    return TraceTraffic(trace=trace, spike=spike, **_rotated(rest))
 
 
-def _service(table: dict[str, Any]) -> Service | TokenService:
+def _rotated(table: dict[str, Any]) -> dict[str, Any]:
+    if "rotate" in table and not isinstance(table["rotate"], bool):
+        raise check.wrong("traffic.rotate", table["rotate"], "true or false")
+    return table
+
+
+def _service(table: dict[str, Any]) -> Service | TokenService | RecordedService:
     _need("service", table, "kind")
     kind = table["kind"]
     rest = {key: value for key, value in table.items() if key != "kind"}
     if kind == "tokens":
         return _tokens("service", rest)
-    check.choice("service.kind", kind, (*LAWS, "tokens"))
+    if kind == "recorded":
+        _known("service", rest, ("noise_cv",))
+        return RecordedService(**rest)
+    check.choice("service.kind", kind, (*LAWS, "tokens", "recorded"))
     return Service(kind, **rest)
 
 

@@ -160,7 +160,7 @@ def run(
     progress: Callable[[float], object] | None = None,
 ) -> Report:
     """One run of one candidate."""
-    arrival, work = scenario._columns()
+    arrival, work = scenario._columns(seed)
     of = scenario if scaling.fleet is scenario.fleet else scenario.replace(fleet=scaling.fleet)
     found = _core._simulate(
         of._core(equal_weights=by.equal_weights, cost_is_work=by.cost_is_work),

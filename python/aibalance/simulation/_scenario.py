@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from .._errors import ConfigError
 from . import _checks as check
+from ._arrival_laws import DiurnalTraffic, LawTraffic
+from ._recorded import RecordedService
 from ._traffic import (
     PiecewiseTraffic,
     PoissonTraffic,
@@ -304,8 +306,9 @@ class Scenario:
     Parameters
     ----------
     name : as reports show it.
-    traffic : PoissonTraffic, PiecewiseTraffic, SpikeTraffic or TraceTraffic.
-    service : Service or, for a trace, TokenService.
+    traffic : PoissonTraffic, PiecewiseTraffic, SpikeTraffic, DiurnalTraffic, RenewalTraffic, MmppTraffic or
+        TraceTraffic.
+    service : Service or, for a trace, TokenService or RecordedService.
     fleet : Fleet.
     duration_s : how long traffic lasts; what is in the system then is finished. Costs end here.
     slo_s : the latency objective.
@@ -327,7 +330,7 @@ class Scenario:
 
     name: str
     traffic: Traffic
-    service: Service | TokenService
+    service: Service | TokenService | RecordedService
     fleet: Fleet
     duration_s: float
     slo_s: float
@@ -353,13 +356,21 @@ class Scenario:
             raise check.wrong("discard_s", self.discard_s, f"less than duration_s, {self.duration_s:g}")
         check.whole("seed", self.seed, 0, 2**64 - 1)
         check.whole("replications", self.replications, 1, 10_000)
-        for name, kinds in (("traffic", Traffic), ("service", Service | TokenService), ("fleet", Fleet)):
+        for name, kinds in (
+            ("traffic", Traffic),
+            ("service", Service | TokenService | RecordedService),
+            ("fleet", Fleet),
+        ):
             if not isinstance(getattr(self, name), kinds):
                 raise check.wrong(name, getattr(self, name), str(kinds))
         if isinstance(self.service, TokenService) and not isinstance(self.traffic, TraceTraffic):
             raise check.wrong(
                 "service.kind", "tokens", "another kind, or traffic of kind trace: only a trace has tokens"
             )
+        if isinstance(self.service, RecordedService):
+            if not isinstance(self.traffic, TraceTraffic):
+                raise check.wrong("service.kind", "recorded", "another kind, or traffic with recorded service times")
+            self.service.work_s(self.traffic.trace)
         if self.spike is not None and self.spike.start_s >= self.duration_s:
             raise check.wrong("traffic.start_s", self.spike.start_s, f"less than duration_s, {self.duration_s:g}")
         for name in ("balancers", "policies"):
@@ -429,6 +440,8 @@ class Scenario:
         match traffic:
             case PoissonTraffic():
                 out.update(kind="poisson", points=[(0.0, float(traffic.rate_rps))])
+            case DiurnalTraffic():
+                out.update(kind="piecewise", points=traffic._points(self.duration_s), linear=True)
             case PiecewiseTraffic():
                 out.update(kind="piecewise", points=list(traffic.points), linear=traffic.interpolation == "linear")
             case SpikeTraffic():
@@ -450,12 +463,15 @@ class Scenario:
             "fleet": self.fleet._core(equal_weights=equal_weights),
         }
 
-    def _columns(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Arrivals and work of a trace, in seconds."""
+    def _columns(self, seed: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Arrivals and work of a trace, or of a law and a seed, in seconds."""
         traffic = self.traffic
+        if isinstance(traffic, LawTraffic):
+            arrival = traffic._times(seed, float(self.duration_s))
+            return arrival, np.zeros(len(arrival))
         if not isinstance(traffic, TraceTraffic):
             return None, None
         arrival = np.ascontiguousarray(traffic.trace.arrival_s, dtype=np.float64) * traffic.time_scale
-        if isinstance(self.service, TokenService):
+        if isinstance(self.service, TokenService | RecordedService):
             return arrival, self.service.work_s(traffic.trace)
         return arrival, np.zeros(len(arrival))

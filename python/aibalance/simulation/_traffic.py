@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._errors import ConfigError
 from . import _checks as check
+from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
 
 
 class TraceLike(Protocol):
@@ -190,7 +191,9 @@ class TraceTraffic:
         return ", ".join(parts)
 
 
-Traffic = PoissonTraffic | PiecewiseTraffic | SpikeTraffic | TraceTraffic
+Traffic = (
+    PoissonTraffic | PiecewiseTraffic | SpikeTraffic | TraceTraffic | RenewalTraffic | MmppTraffic | DiurnalTraffic
+)
 
 
 def _spike_text(spike: Spike) -> str:

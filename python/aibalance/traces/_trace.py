@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import ConfigError, FormatError
+from .._errors import ConfigError, FormatError
 
 __all__ = ["FORMATS", "Trace", "read", "read_azure_llm", "read_mooncake"]
 
@@ -60,6 +60,7 @@ class Trace:
         `hash_values[hash_offsets[i]:hash_offsets[i + 1]]`; `trace.blocks(i)` cuts them out. Equal ids, equal prefix.
     reordered : how many requests stood before an earlier one in the file (they were sorted, ties in file order).
     spread : whether groups of equal timestamps were spread over the clock's tick (see `read_mooncake`).
+    service_s : float64, seconds that each request took, as the log says, or None.
 
     Raises
     ------
@@ -81,6 +82,7 @@ class Trace:
     hash_offsets: NDArray[np.int64] | None = None
     reordered: int = 0
     spread: bool = False
+    service_s: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         fixed = object.__setattr__
@@ -104,6 +106,13 @@ class Trace:
         falls = np.flatnonzero(np.diff(times) < 0)
         if falls.size:
             raise ConfigError(f"arrival_s: falls at index {falls[0] + 1}; must never fall")
+        if self.service_s is not None:
+            fixed(self, "service_s", _column("service_s", self.service_s, np.float64))
+            took: Any = self.service_s
+            if len(took) != n:
+                raise ConfigError(f"service_s: {len(took)} entries, but arrival_s has {n}")
+            if not (np.isfinite(took) & (took >= 0)).all():
+                raise ConfigError("service_s: expected finite seconds, at least 0")
         if (self.hash_values is None) != (self.hash_offsets is None):
             raise ConfigError("hash_values and hash_offsets: give both or neither")
         if self.hash_values is not None:
@@ -164,6 +173,12 @@ def read(path: str | os.PathLike[str], /, *, format: str | None = None, spread: 
     default, True for Mooncake and False for Azure.
 
     Raises FormatError naming the file, and where one is at fault the line, the field, the value and what is allowed.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "b.csv")
+    >>> _ = path.write_text('TIMESTAMP,ContextTokens,GeneratedTokens\\n2023-11-16 18:17:03,10,2\\n')
+    >>> read(path).format
+    'azure-llm'
     """
     if format is not None and format not in FORMATS:
         raise ConfigError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
@@ -182,6 +197,12 @@ def read_azure_llm(path: str | os.PathLike[str], /, *, spread: bool = False) -> 
     in file order, unless `spread` (see `read_mooncake`).
 
     Raises FormatError naming file, line, field, value and what is allowed; an empty trace is an error too.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "a.csv")
+    >>> _ = path.write_text('TIMESTAMP,ContextTokens,GeneratedTokens\\n2023-11-16 18:17:03.98,10,2\\n')
+    >>> read_azure_llm(path).input_tokens.tolist()
+    [10]
     """
     rows = csv.reader(_lines(path), strict=True)
     columns: list[int] | None = None
@@ -229,6 +250,12 @@ def read_mooncake(path: str | os.PathLike[str], /, *, spread: bool = True) -> Tr
     pause stays together. The last group uses that tick. `spread=False` keeps the times as they are in the file.
 
     Raises FormatError naming file, line, field, value and what is allowed; an empty trace is an error too.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "m.jsonl")
+    >>> _ = path.write_text('{"timestamp": 0, "input_length": 9, "output_length": 2, "hash_ids": [1, 2]}\\n')
+    >>> read_mooncake(path).blocks(0).tolist()
+    [1, 2]
     """
     times: list[float] = []
     tokens: list[tuple[int, int]] = []
