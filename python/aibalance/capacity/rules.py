@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from .._core import CapacityRules
 from .._errors import ConfigError
+from ._checks import count as _count
+from ._checks import number as _number
 
 __all__ = [
     "Backend",
@@ -24,20 +26,6 @@ __all__ = [
     "check_backends",
     "rebalance_ceiling",
 ]
-
-_MOST = 2**31 - 1
-
-
-def _count(field: str, value: object, low: int = 0, high: int = _MOST) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{field}: {value!r} is not allowed; a whole number from {low} to {high}")
-    return value
-
-
-def _number(field: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigError(f"{field}: {value!r} is not allowed; a number from {low:g} to {high:g}")
-    return float(value)
 
 
 class Split(NamedTuple):
@@ -283,8 +271,7 @@ class Backend:
     capacity_scaler: float = 1.0
 
     def __post_init__(self) -> None:
-        if _number("max_rate_per_instance", self.max_rate_per_instance, 0, 1e15) == 0:
-            raise ConfigError("max_rate_per_instance: 0 is not allowed; a number above 0")
+        _number("max_rate_per_instance", self.max_rate_per_instance, above=True)
         scaler = _number("capacity_scaler", self.capacity_scaler, 0, 1)
         if 0 < scaler < 0.1:
             raise ConfigError(f"capacity_scaler: {scaler!r} is not allowed; 0, or a number from 0.1 to 1")
