@@ -20,6 +20,7 @@ use crate::core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+pub(crate) use kept::{from as plain_from, instant as moment, to as plain_to};
 pub(crate) use observation::PyObservation;
 pub(crate) use proportional::ProportionalEngine;
 pub(crate) use recommendation::PyRecommendation;

@@ -127,6 +127,12 @@ EXPORTED: dict[str, set[str]] = {
         "scale_by_factor",
     },
     "aibalance.capacity": {
+        "AutoScalingGroup",
+        "GroupAction",
+        "GroupInstance",
+        "InstanceEvent",
+        "Offer",
+        "SpotInterruption",
         "Backend",
         "CostModel",
         "InstanceRefresh",
