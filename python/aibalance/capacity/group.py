@@ -1,6 +1,7 @@
 """A group of instances that lives: it is told what happens, and says what to do.
 
-Source: EC2 Auto Scaling user guide (last public Markdown edition, 2023-06). What it leaves open is in `docs/capacity.md`.
+Source: EC2 Auto Scaling user guide (last public Markdown edition, 2023-06). What it leaves open is in
+`docs/capacity.md`.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class GroupAction:
     `kind`: of instances "launch", "launch_into_pool", "take_from_pool", "start", "launch_hook", "load", "warm",
     "put_in_service", "stop_sending", "resume_sending", "restart", "reload", "drain", "terminate_hook", "stop",
     "hibernate", "terminate"; of the group "set_desired", "checkpoint" (`value` percent), "refresh_ended" (`value`
-    instances). `instance`: its id, None for the group. `at`: seconds, when it was due. `reason`: a word or two for people.
-    `type`, `zone`, `market`, `price`, `template`: what the instance is.
+    instances). `instance`: its id, None for the group. `at`: seconds, when it was due. `reason`: a word or two for
+    people. `type`, `zone`, `market`, `price`, `template`: what the instance is.
 
     >>> GroupAction("terminate", "i-1", 60.0, "scale in").instance
     'i-1'
@@ -130,10 +131,10 @@ class GroupAction:
 class GroupInstance:
     """An instance as the group knows it. Instants are seconds.
 
-    `phase`: "launching", "starting" (from the pool, or anew), "launch_hook", "loading", "warming", "in_service", "resting"
-    (on the way into the pool), "waiting" (in it), "draining", "terminate_hook", "stopping" or "terminating".
-    `pooled`: whether it belongs to the warm pool. `sending`: whether it gets requests. `at_risk`: whether an interruption
-    was announced. `replaces`: the id of the one that it stands for until that one goes.
+    `phase`: "launching", "starting" (from the pool, or anew), "launch_hook", "loading", "warming", "in_service",
+    "resting" (on the way into the pool), "waiting" (in it), "draining", "terminate_hook", "stopping" or "terminating".
+    `pooled`: whether it belongs to the warm pool. `sending`: whether it gets requests. `at_risk`: whether an
+    interruption was announced. `replaces`: the id of the one that it stands for until that one goes.
 
     >>> group = AutoScalingGroup(offers=[Offer(type="g5", zone="a", price=1.0)], min_size=1, max_size=2, launch_time=60)
     >>> _ = group.step(0.0)
@@ -161,10 +162,11 @@ class GroupInstance:
 class InstanceEvent:
     """Something that happened to an instance, or is asked for it.
 
-    `kind`: a stage is over ("launched", "loaded", "warmed", "drained", "stopped", "terminated"), or it never began to work
-    ("failed"); a hook's answer ("continue", "abandon", "heartbeat"); what a health check asks for ("restart", "replace",
-    "reload", "scale_up", "stop_sending", "resume_sending"); "rebalance_recommendation" of the cloud; "protect" and
-    "unprotect" from scaling in. One that does not fit where the instance is changes nothing. Raises ConfigError.
+    `kind`: a stage is over ("launched", "loaded", "warmed", "drained", "stopped", "terminated"), or it never began to
+    work ("failed"); a hook's answer ("continue", "abandon", "heartbeat"); what a health check asks for ("restart",
+    "replace", "reload", "scale_up", "stop_sending", "resume_sending"); "rebalance_recommendation" of the cloud;
+    "protect" and "unprotect" from scaling in. One that does not fit where the instance is changes nothing. Raises
+    ConfigError.
 
     >>> InstanceEvent("i-1", "launched").kind
     'launched'
@@ -183,7 +185,8 @@ class SpotInterruption:
     """The cloud takes an instance away: `notice` seconds are left.
 
     `cloud` ("aws", "gcp" or "azure") says how long that is if `notice` does not: 120 seconds on AWS, 30 elsewhere.
-    Raises ConfigError. Source: EC2 user guide, Spot interruption notices; Compute Engine and Azure by secondary sources.
+    Raises ConfigError. Source: EC2 user guide, Spot interruption notices; Compute Engine and Azure by secondary
+    sources.
 
     >>> SpotInterruption("i-1").notice, SpotInterruption("i-1", cloud="gcp").notice
     (120.0, 30.0)
@@ -248,23 +251,24 @@ def _offers(offers: Any) -> tuple[Offer, ...]:
 class AutoScalingGroup:
     """A group of instances as a deterministic state machine: launch, load, warm, in service, drain, stop, terminate.
 
-    It does nothing itself: each call says what is to be done at `now` (seconds of any clock), as actions in order. A stage
-    lasts a stated time, or, with None, until an event; what takes longer than `stage_timeout` is given up and replaced.
-    Time is worked through in order, so it does not matter how often one asks; `next_change` says when it is worth it.
+    It does nothing itself: each call says what is to be done at `now` (seconds of any clock), as actions in order. A
+    stage lasts a stated time, or, with None, until an event; what takes longer than `stage_timeout` is given up and
+    replaced. Time is worked through in order, so it does not matter how often one asks; `next_change` says when it is
+    worth it.
 
     `offers`: what can be had, each type once in a zone and market. `min_size` (0), `max_size`, `desired` (None: the
     minimum): instances, up to 10000. `mixed` (None): a MixedInstancesPolicy; None buys on demand by priority.
     `warm_pool` (None): a WarmPool, not with spot. `launch_hook`, `terminate_hook` (None): a LifecycleHook each.
-    `launch_time`, `start_time` (None): seconds until a new, a stopped instance is up. `load_time`, `warmup` (0.0): of the
-    model, of test requests. `drain_time` (300.0): the most that draining takes. `stop_time`, `terminate_time` (0.0).
-    `stage_timeout` (3600.0): 1 to 604800. `termination_policies` (("default",)): who goes first; "default",
+    `launch_time`, `start_time` (None): seconds until a new, a stopped instance is up. `load_time`, `warmup` (0.0): of
+    the model, of test requests. `drain_time` (300.0): the most that draining takes. `stop_time`, `terminate_time`
+    (0.0). `stage_timeout` (3600.0): 1 to 604800. `termination_policies` (("default",)): who goes first; "default",
     "allocation_strategy", "oldest_launch_template", "oldest_launch_configuration", "closest_to_next_instance_hour",
-    "newest_instance", "oldest_instance"; "default" is the last one. `protect_new` (False): new instances are protected from
-    scaling in. `zone_distribution` ("balanced_best_effort") or "balanced_only". `zone_rebalance` (True): zones are
-    evened out, one started before one goes. `capacity_rebalance` (False): who may be interrupted is replaced beforehand.
-    `health_grace` (0.0): seconds in service before health counts. `launch_retry` (60.0): seconds for which an offer that
-    failed is left alone. `template` (1): the version that instances are started from; `launch_configuration` (False):
-    whether that is one of the older kind.
+    "newest_instance", "oldest_instance"; "default" is the last one. `protect_new` (False): new instances are protected
+    from scaling in. `zone_distribution` ("balanced_best_effort") or "balanced_only". `zone_rebalance` (True): zones are
+    evened out, one started before one goes. `capacity_rebalance` (False): who may be interrupted is replaced
+    beforehand. `health_grace` (0.0): seconds in service before health counts. `launch_retry` (60.0): seconds for which
+    an offer that failed is left alone. `template` (1): the version that instances are started from;
+    `launch_configuration` (False): whether that is one of the older kind.
     Raises ConfigError. Pickling keeps the memory. Source: see the module.
 
     >>> group = AutoScalingGroup(
@@ -377,8 +381,8 @@ class AutoScalingGroup:
     ) -> list[GroupAction]:
         """Replaces all instances in batches, by `template` if it is given.
 
-        The group's own `load_time` and `warmup` count: a refresh with a `warmup` is refused. Raises ConfigError for that,
-        and while another refresh is in progress.
+        The group's own `load_time` and `warmup` count: a refresh with a `warmup` is refused. Raises ConfigError for
+        that, and while another refresh is in progress.
         """
         from .rules import InstanceRefresh
 

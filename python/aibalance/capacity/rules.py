@@ -55,9 +55,9 @@ class MixedInstancesPolicy:
 
     `on_demand_base` (0): instances that are on demand whatever the size. `on_demand_percent_above_base` (100): of the
     rest, 0 to 100. `spot_pools` (2): pools that the strategy lowest_price uses in each zone, 1 to 20.
-    `spot_strategy` ("lowest_price"): which spot offers are taken; "capacity_optimized", "capacity_optimized_prioritized",
-    "price_capacity_optimized" or "diversified". `on_demand_strategy` ("prioritized") or "lowest_price".
-    `on_demand_fallback` (False): spot that cannot be had is bought on demand; AWS leaves it missing.
+    `spot_strategy` ("lowest_price"): which spot offers are taken; "capacity_optimized",
+    "capacity_optimized_prioritized", "price_capacity_optimized" or "diversified". `on_demand_strategy` ("prioritized")
+    or "lowest_price". `on_demand_fallback` (False): spot that cannot be had is bought on demand; AWS leaves it missing.
     Raises ConfigError. Exact: the parts add up to the whole.
 
     >>> MixedInstancesPolicy(on_demand_percent_above_base=20).split(6)
@@ -85,7 +85,8 @@ class MixedInstancesPolicy:
         return Split(*CapacityRules.split(desired, self.on_demand_base, self.on_demand_percent_above_base))
 
     def allocate(self, desired: int, offers: Sequence[Offer], /) -> dict[Offer, int]:
-        """How many instances of each offer an empty group of this size takes; offers that it takes none of are left out.
+        """How many instances of each offer an empty group of this size takes; offers that it takes none of are left
+        out.
 
         Zones are filled evenly, each by the strategies. The counts add up to less than `desired` where offers are not
         deep enough. Raises ConfigError.
@@ -132,8 +133,8 @@ class WarmPool:
 
     `min_size` (0): the fewest that wait. `max_prepared` (None): the total of group and pool; None is the
     group's maximum. `reuse_on_scale_in` (False): instances go back into the pool instead of being replaced there.
-    `state` ("stopped"): how they wait; a "stopped" one boots, loads and warms up when it is taken, a "hibernated" one boots
-    and warms up, a "running" one is ready and costs what it costs.
+    `state` ("stopped"): how they wait; a "stopped" one boots, loads and warms up when it is taken, a "hibernated" one
+    boots and warms up, a "running" one is ready and costs what it costs.
     Raises ConfigError.
 
     >>> WarmPool().size(max_capacity=10, desired=6)
@@ -200,8 +201,8 @@ class InstanceRefresh:
     200, at most 100 more than `min_healthy`; None terminates before it launches.
     `checkpoints` (()): rising percentages, 1 to 100, after which it waits `checkpoint_delay` (3600.0) seconds; it ends
     at the last. `warmup` (None): seconds that a new instance takes; see `effective_warmup`. These are of a group only:
-    `skip_matching` (False): whoever has the template already stays. `auto_rollback` (False): a refresh that fails goes back
-    to the template before it. `scale_in_protected` ("wait"): what of protected instances; "ignore" or "refresh".
+    `skip_matching` (False): whoever has the template already stays. `auto_rollback` (False): a refresh that fails goes
+    back to the template before it. `scale_in_protected` ("wait"): what of protected instances; "ignore" or "refresh".
     `stuck_after` (3600.0): seconds without progress after which it has failed, 1 to 1209600.
     Raises ConfigError.
 
