@@ -133,6 +133,8 @@ EXPORTED: dict[str, set[str]] = {
         "InstanceEvent",
         "Offer",
         "SpotInterruption",
+        "deletion_costs",
+        "rank_removals",
         "Backend",
         "CostModel",
         "InstanceRefresh",

@@ -20,6 +20,7 @@ from .group import (
     Offer,
     SpotInterruption,
 )
+from .removal import deletion_costs, rank_removals
 from .rules import (
     Backend,
     InstanceRefresh,
@@ -55,5 +56,7 @@ __all__ = [
     "WarmPool",
     "billed_seconds",
     "check_backends",
+    "deletion_costs",
+    "rank_removals",
     "rebalance_ceiling",
 ]

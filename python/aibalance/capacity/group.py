@@ -229,12 +229,13 @@ def _event(event: Any) -> dict[str, Any] | None:
     return {"instance": instance, "kind": action}
 
 
-def _one(field: str, value: Any, kind: type) -> list[dict[str, Any]] | None:
+def _one(field: str, value: Any, kind: type[Any]) -> list[dict[str, Any]] | None:
     if value is None:
         return None
     if not isinstance(value, kind):
         raise _wrong(field, value, f"a {kind.__name__} or None")
-    return [asdict(value)]
+    plain: dict[str, Any] = asdict(value)
+    return [plain]
 
 
 def _offers(offers: Any) -> tuple[Offer, ...]:

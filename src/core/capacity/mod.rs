@@ -10,5 +10,6 @@ pub mod group;
 pub mod mixed;
 pub mod offers;
 pub mod refresh;
+pub mod removal;
 pub mod termination;
 pub mod warm_pool;
