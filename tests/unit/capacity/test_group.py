@@ -70,7 +70,7 @@ def everything(**options: Any) -> list[GroupAction]:
     group = make(**options)
     found = group.step(0.0)
     found += group.step(400.0)
-    found += event(group, "i-1", "failed", 500.0) + event(group, "i-2", "replace", 500.0)
+    found += event(group, "i-1", "replace", 500.0)
     found += group.set_desired(5, now=1000.0)
     found += group.step(1200.0)
     found += event(group, "i-4", "failed", 1201.0)
