@@ -43,7 +43,8 @@ def rank_removals(
         raise _wrong("order", order, "a sequence of criteria")
     if isinstance(instances, (str, Mapping)) or not isinstance(instances, Iterable):
         raise _wrong("instances", instances, "mappings, one an instance")
-    found = [dict(i) if isinstance(i, Mapping) else i for i in instances]
+    given: Iterable[Any] = instances
+    found = [dict(i) if isinstance(i, Mapping) else i for i in given]
     return tuple(_rank_removals(found, list(order), now))
 
 

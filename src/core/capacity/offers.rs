@@ -247,7 +247,7 @@ mod tests {
         let offers = [offer(0.5, Some(40), 0.04, 2), offer(0.4, Some(9), 0.3, 1), offer(0.6, Some(20), 0.08, 3)];
         let used: Vec<_> = offers.iter().map(|offer| Used { offer, running: 1 }).collect();
         let first = |strategy: Strategy| {
-            let mut order = vec![0, 1, 2];
+            let mut order = [0, 1, 2];
             order.sort_by(|&i: &usize, &j: &usize| give_up(strategy, &used[i], &used[j], &used));
             order[0]
         };

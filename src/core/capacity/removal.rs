@@ -44,11 +44,10 @@ impl Removable {
     /// Reads one from named values.
     pub fn read(at: &str, value: &Plain) -> Result<Removable, ConfigError> {
         let c = Config::new(at, value)?;
-        if let Plain::Map(fields) = value {
-            if let Some((name, _)) = fields.iter().find(|(n, _)| !KEYS.contains(&n.as_str())) {
-                let allowed = format!("a field that is known: {}", KEYS.join(", "));
-                return Err(ConfigError::new(at, format!("{name:?}"), allowed));
-            }
+        let fields = if let Plain::Map(fields) = value { fields.as_slice() } else { &[] };
+        if let Some((name, _)) = fields.iter().find(|(n, _)| !KEYS.contains(&n.as_str())) {
+            let allowed = format!("a field that is known: {}", KEYS.join(", "));
+            return Err(ConfigError::new(at, format!("{name:?}"), allowed));
         }
         let amount = |name: &str, missing: f64| {
             let fits = |c: &Config<'_>, n: &str| c.number(n, "a finite number of 0 or more", |x| x >= 0.0);

@@ -210,14 +210,9 @@ impl GroupConfig {
         let termination = c.maps("termination_policies")?;
         let termination =
             termination.iter().map(|t| t.choice("policy", &Termination::NAMES)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(at) = termination.iter().position(|t| *t == Termination::Default) {
-            if at + 1 < termination.len() {
-                return Err(ConfigError::new(
-                    "termination_policies",
-                    "default before others",
-                    "default as the last one",
-                ));
-            }
+        let default = termination.iter().position(|t| *t == Termination::Default);
+        if default.is_some_and(|at| at + 1 < termination.len()) {
+            return Err(ConfigError::new("termination_policies", "default before others", "default as the last one"));
         }
         let config = GroupConfig {
             bounds,

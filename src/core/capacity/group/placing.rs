@@ -3,6 +3,7 @@
 use super::{Cause, Group, Instance, Phase};
 use crate::core::capacity::mixed;
 use crate::core::capacity::offers::{Market, Offer, Used, choose};
+use std::collections::HashMap;
 
 impl Group {
     /// The zones of the offers, in the order in which they were given.
@@ -14,6 +15,15 @@ impl Group {
             }
         }
         zones
+    }
+
+    /// How many count in each zone.
+    pub(super) fn by_zone(&self) -> HashMap<&str, i64> {
+        let mut counts = HashMap::new();
+        for i in self.active() {
+            *counts.entry(i.zone.as_str()).or_default() += 1;
+        }
+        counts
     }
 
     pub(super) fn in_zone(&self, zone: &str, pooled: bool) -> i64 {

@@ -250,9 +250,10 @@ impl Group {
         let kept = refresh::instances_at(self.desired, r.plan.min_healthy);
         for turn in 0..room.max(0) {
             let first = idle && turn == 0;
+            let stood_for = self.stood_for();
             let free: Vec<&Instance> = self
                 .active()
-                .filter(|i| self.outdated(r, i) && !self.stood_for(i.number) && !self.extra(i))
+                .filter(|i| self.outdated(r, i) && !stood_for.contains(&i.number) && !self.extra(i))
                 .filter(|i| !i.protected || r.plan.guarded == Guarded::Refresh)
                 .collect();
             // Whoever is not in service yet costs nothing to replace.

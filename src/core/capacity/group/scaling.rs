@@ -4,6 +4,7 @@ use super::{Cause, Group, Instance, Phase};
 use crate::core::capacity::offers::Market;
 use crate::core::capacity::termination::{self, Leaver};
 use crate::core::capacity::{mixed, warm_pool};
+use std::collections::HashSet;
 
 impl Group {
     /// Whoever stood for another is there: the other goes.
@@ -31,8 +32,9 @@ impl Group {
         if !self.config.capacity_rebalance {
             return;
         }
-        let at_risk: Vec<u64> =
-            self.active().filter(|i| i.at_risk && !self.stood_for(i.number)).map(|i| i.number).collect();
+        let stood_for = self.stood_for();
+        let at_risk = self.active().filter(|i| i.at_risk && !stood_for.contains(&i.number));
+        let at_risk: Vec<u64> = at_risk.map(|i| i.number).collect();
         for number in at_risk {
             if self.size() >= self.limit() {
                 return;
@@ -52,8 +54,9 @@ impl Group {
         }
     }
 
-    pub(super) fn stood_for(&self, number: u64) -> bool {
-        self.active().any(|i| i.replaces.is_some_and(|(old, _)| old == number))
+    /// Whoever has somebody that stands for it.
+    pub(super) fn stood_for(&self) -> HashSet<u64> {
+        self.active().filter_map(|i| i.replaces.map(|(old, _)| old)).collect()
     }
 
     /// Starts what is missing and takes out what is too much.
@@ -84,7 +87,9 @@ impl Group {
     /// One more, from the pool if it has one that is ready.
     fn add(&mut self, wanted: i64) -> bool {
         let waiting = self.instances.iter().filter(|i| i.pooled && i.phase == Phase::Waiting);
-        let warm = waiting.min_by_key(|i| (self.in_zone(&i.zone, false), i.number)).map(|i| i.number);
+        let counts = self.by_zone();
+        let many = |zone: &str| counts.get(zone).copied().unwrap_or(0);
+        let warm = waiting.min_by_key(|i| (many(&i.zone), i.number)).map(|i| i.number);
         match warm {
             Some(number) => {
                 self.draw(number, "scale out");
@@ -121,12 +126,18 @@ impl Group {
 
     /// Of these the one that goes: of the zone with the most, by the termination policies.
     pub(super) fn by_policy(&self, some: &[&Instance]) -> Option<u64> {
-        let fullest = some.iter().map(|i| self.in_zone(&i.zone, false)).max()?;
+        let counts = self.by_zone();
+        let many = |zone: &str| counts.get(zone).copied().unwrap_or(0);
         // Of equal zones the first.
         let zones = self.zones();
         let place = |zone: &str| zones.iter().position(|z| z == zone).unwrap_or(usize::MAX);
-        let full = some.iter().filter(|i| self.in_zone(&i.zone, false) == fullest);
-        let zone = full.min_by_key(|i| place(&i.zone)).map(|i| i.zone.clone())?;
+        let mut full: Vec<&str> = Vec::new();
+        for i in some {
+            if !full.contains(&i.zone.as_str()) {
+                full.push(&i.zone);
+            }
+        }
+        let zone = full.into_iter().min_by_key(|z| (std::cmp::Reverse(many(z)), place(z)))?.to_owned();
         let here: Vec<&&Instance> = some.iter().filter(|i| i.zone == zone).collect();
         // Whoever may be interrupted goes before anybody else.
         let risk = here.iter().any(|i| i.at_risk);
@@ -159,11 +170,15 @@ impl Group {
         }
         let zones = self.zones();
         let mut counts: Vec<i64> = zones.iter().map(|z| self.in_zone(z, false)).collect();
-        let mut moved: Vec<u64> = Vec::new();
+        let mut moved: HashSet<u64> = HashSet::new();
         while self.size() < self.limit() {
             let order = |at: &usize| counts.get(*at).copied().unwrap_or(0);
             let mut places: Vec<usize> = (0..zones.len()).collect();
             places.sort_by_key(order);
+            let (Some(least), Some(most)) = (places.first().map(order), places.last().map(order)) else { return };
+            if most - least <= 1 {
+                return;
+            }
             let found = places.iter().rev().find_map(|&from| {
                 let some: Vec<&Instance> = self
                     .active()
@@ -183,7 +198,7 @@ impl Group {
                 offer.map(|(to, offer)| (from, to, number, offer))
             });
             let Some((from, to, number, offer)) = found else { return };
-            moved.push(number);
+            moved.insert(number);
             for (at, change) in [(from, -1), (to, 1)] {
                 if let Some(n) = counts.get_mut(at) {
                     *n += change;

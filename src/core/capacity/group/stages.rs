@@ -25,10 +25,8 @@ impl Group {
             }
             other => Some(now.plus(times.of(other).unwrap_or(times.timeout))),
         };
-        if phase.leaving() && phase != Phase::Terminating {
-            if let Some(end) = i.must_end {
-                i.until = i.until.map(|u| u.min(end));
-            }
+        if let Some(end) = i.must_end.filter(|_| phase.leaving() && phase != Phase::Terminating) {
+            i.until = i.until.map(|u| u.min(end));
         }
         let (kind, reason) = match phase {
             // Said by whoever starts it.
