@@ -11,6 +11,7 @@ mod plain;
 mod proportional;
 mod read;
 mod recommendation;
+mod removal;
 mod state;
 
 use crate::core::autoscaling::{Combined, CombinedConfig, Policy, StepScaling, TargetTracking, rounding};
@@ -18,9 +19,10 @@ use crate::core::error::ConfigError;
 use crate::core::sync::{Mutex, MutexGuard};
 use crate::core::time::Nanos;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 pub(crate) use hpa::HpaEngine;
+pub(crate) use kept::{from as plain_from, instant as moment, to as plain_to};
 pub(crate) use observation::PyObservation;
 pub(crate) use proportional::ProportionalEngine;
 pub(crate) use recommendation::PyRecommendation;
@@ -74,7 +76,7 @@ impl ScalingEngine {
     fn recommend(&self, observation: &Bound<'_, PyAny>, now: &Bound<'_, PyAny>) -> PyResult<PyRecommendation> {
         let now = instant("now", now)?;
         let rec = observation::with_observation(observation, |obs| self.lock().recommend(obs, now))??;
-        Ok(PyRecommendation::new(rec))
+        PyRecommendation::new(rec).ranked(observation, now)
     }
 
     /// Takes up one sample of a metric.
@@ -136,15 +138,11 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyObservation>()?;
     m.add_class::<PyRecommendation>()?;
     m.add_function(wrap_pyfunction!(round_percent_change, m)?)?;
+    m.add_function(wrap_pyfunction!(removal::_rank_removals, m)?)?;
     clouds::register(m)?;
     hpa::register(m)?;
     keda::register(m)?;
     knative::register(m)?;
     proportional::register(m)?;
     Ok(())
-}
-
-/// An empty tuple, for what these policies do not rank.
-fn nothing(py: Python<'_>) -> Bound<'_, PyTuple> {
-    PyTuple::empty(py)
 }

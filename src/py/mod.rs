@@ -17,6 +17,7 @@ mod fastcall;
 mod fluid;
 mod forecasting;
 mod fork;
+mod group;
 mod health;
 mod keys;
 mod passive;
@@ -60,6 +61,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     concurrency::register(m)?;
     autoscaling::register(m)?;
     capacity::register(m)?;
+    group::register(m)?;
     routing::register(m)?;
     health::register(m)?;
     simulation::register(m)?;

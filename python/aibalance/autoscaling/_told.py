@@ -19,8 +19,12 @@ def told(
     serial: int,
     now: float,
     missing: bool = False,
+    observation: Any = None,
 ) -> Recommendation:
-    """A recommendation that tells these things; `asked` is what had been asked for before."""
+    """A recommendation that tells these things; `asked` is what had been asked for before.
+
+    `observation`: if it has instances, those to remove first are named.
+    """
     same = "insufficient_data" if missing else "none"
     action = "scale_out" if desired > asked else "scale_in" if desired < asked else same
     fields = {
@@ -36,7 +40,7 @@ def told(
         "at": round(now * 1e9),
     }
     made: Recommendation = Recommendation._rebuild(fields)  # type: ignore[attr-defined,unused-ignore]
-    return made
+    return made if observation is None else made._ranked(observation, now)
 
 
 def counts(observation: Any) -> tuple[int, int, Mapping[str, Any]]:

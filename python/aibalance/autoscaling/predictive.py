@@ -268,6 +268,7 @@ class ForecastScaling(_Wrapping):
             serial=self._past.serial,
             now=at,
             missing=need is None and inner is None,
+            observation=observation,
         )
 
     def rejected(self, recommendation: Recommendation) -> None:
@@ -428,6 +429,7 @@ class OutageGuard(_Wrapping):
             serial=self._doubt.serial,
             now=at,
             missing=True,
+            observation=observation,
         )
 
     def rejected(self, recommendation: Recommendation) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 from .._core import _availability, _capacity_chance, _cheapest_mix, _pooled_capacity
 from .._errors import ConfigError, FormatError
-from .rules import _count as _whole
+from ._checks import count as _whole
+from ._checks import number as _number
+from ._checks import wrong as _wrong
 
 __all__ = [
     "CapacityChance",
@@ -25,19 +27,11 @@ __all__ = [
 ]
 
 
-def _wrong(field: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(f"{field}: {value!r} is not allowed; {allowed}")
-
-
-def _number(field: str, value: Any, *, low: float = 0.0, high: float = 1e15, above: bool = False) -> float:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-    if not fits or (above and value == low):
-        raise _wrong(field, value, f"a number {'above' if above else 'from'} {low:g}, up to {high:g}")
-    return float(value)
+_SERVERS = 100_000
 
 
 def _count(field: str, value: Any, *, low: int = 0) -> int:
-    return _whole(field, value, low, 100_000)
+    return _whole(field, value, low, _SERVERS)
 
 
 def billed_seconds(run: float, /, *, minimum: float = 0.0, granularity: float = 1.0) -> float:
@@ -300,7 +294,10 @@ class PriceList:
             _check_row(where, row, {"on_demand"}, {"spot"})
             instances[cloud, region, kind] = row
         egress = {}
-        for cloud, row in data.get("egress", {}).items():
+        leaving = data.get("egress", {})
+        if not isinstance(leaving, dict):
+            raise FormatError("egress: expected tables")
+        for cloud, row in leaving.items():
             _check_row(f"egress.{cloud}", row, {"per_gb"}, set())
             egress[cloud] = row
         unknown = set(data) - {"instances", "egress"}
@@ -342,9 +339,12 @@ def _rows(tables: Any) -> list[tuple[str, str, str, Any]]:
         raise FormatError("instances: expected tables")
     found = []
     for cloud, regions in tables.items():
-        for region, kinds in regions.items() if isinstance(regions, dict) else ():
-            for kind, row in kinds.items() if isinstance(kinds, dict) else ():
-                found.append((cloud, region, kind, row))
+        if not isinstance(regions, dict):
+            raise FormatError(f"instances.{cloud}: expected tables, one a region")
+        for region, kinds in regions.items():
+            if not isinstance(kinds, dict):
+                raise FormatError(f"instances.{cloud}.{region}: expected tables, one a type")
+            found += [(cloud, region, kind, row) for kind, row in kinds.items()]
     return found
 
 
@@ -359,7 +359,7 @@ def _check_row(where: str, row: Any, needed: set[str], allowed: set[str]) -> Non
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
                 raise FormatError(f"{where}.{name}: {value!r} is not a price of 0 or more")
         elif name == "date":
-            if not isinstance(value, datetime.date):
+            if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
                 raise FormatError(f"{where}.date: {value!r} is not a date such as 2025-06-01")
         elif name != "source":
             raise FormatError(f"{where}.{name}: not a field that is known")

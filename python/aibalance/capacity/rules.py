@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .._core import CapacityRules
 from .._errors import ConfigError
+from ._checks import count as _count
+from ._checks import flag as _flag
+from ._checks import number as _number
+from ._checks import one_of as _one_of
+
+if TYPE_CHECKING:
+    from .group import Offer
+
+SpotStrategy = Literal[
+    "lowest_price", "capacity_optimized", "capacity_optimized_prioritized", "price_capacity_optimized", "diversified"
+]
+SPOT_STRATEGIES: tuple[str, ...] = SpotStrategy.__args__  # type: ignore[attr-defined]
 
 __all__ = [
     "Backend",
@@ -24,20 +36,6 @@ __all__ = [
     "check_backends",
     "rebalance_ceiling",
 ]
-
-_MOST = 2**31 - 1
-
-
-def _count(field: str, value: object, low: int = 0, high: int = _MOST) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{field}: {value!r} is not allowed; a whole number from {low} to {high}")
-    return value
-
-
-def _number(field: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigError(f"{field}: {value!r} is not allowed; a number from {low:g} to {high:g}")
-    return float(value)
 
 
 class Split(NamedTuple):
@@ -56,7 +54,10 @@ class MixedInstancesPolicy:
     """On-demand and spot in one group: a base, then a share of the rest, rounded up.
 
     `on_demand_base` (0): instances that are on demand whatever the size. `on_demand_percent_above_base` (100): of the
-    rest, 0 to 100. `spot_pools` (2): pools that the strategy lowest-price uses in each zone, 1 to 20.
+    rest, 0 to 100. `spot_pools` (2): pools that the strategy lowest_price uses in each zone, 1 to 20.
+    `spot_strategy` ("lowest_price"): which spot offers are taken; "capacity_optimized",
+    "capacity_optimized_prioritized", "price_capacity_optimized" or "diversified". `on_demand_strategy` ("prioritized")
+    or "lowest_price". `on_demand_fallback` (False): spot that cannot be had is bought on demand; AWS leaves it missing.
     Raises ConfigError. Exact: the parts add up to the whole.
 
     >>> MixedInstancesPolicy(on_demand_percent_above_base=20).split(6)
@@ -66,16 +67,44 @@ class MixedInstancesPolicy:
     on_demand_base: int = 0
     on_demand_percent_above_base: int = 100
     spot_pools: int = 2
+    spot_strategy: SpotStrategy = "lowest_price"
+    on_demand_strategy: Literal["prioritized", "lowest_price"] = "prioritized"
+    on_demand_fallback: bool = False
 
     def __post_init__(self) -> None:
         _count("on_demand_base", self.on_demand_base)
         _count("on_demand_percent_above_base", self.on_demand_percent_above_base, 0, 100)
         _count("spot_pools", self.spot_pools, 1, 20)
+        _one_of("spot_strategy", self.spot_strategy, SPOT_STRATEGIES)
+        _one_of("on_demand_strategy", self.on_demand_strategy, ("prioritized", "lowest_price"))
+        _flag("on_demand_fallback", self.on_demand_fallback)
 
     def split(self, desired: int, /) -> Split:
         """How a capacity is bought."""
         _count("desired", desired)
         return Split(*CapacityRules.split(desired, self.on_demand_base, self.on_demand_percent_above_base))
+
+    def allocate(self, desired: int, offers: Sequence[Offer], /) -> dict[Offer, int]:
+        """How many instances of each offer an empty group of this size takes; offers that it takes none of are left
+        out.
+
+        Zones are filled evenly, each by the strategies. The counts add up to less than `desired` where offers are not
+        deep enough. Raises ConfigError.
+
+        >>> from aibalance.capacity import Offer
+        >>> offers = [Offer(type="g5", zone=z, market="spot", price=p) for z, p in (("a", 0.4), ("b", 0.5))]
+        >>> policy = MixedInstancesPolicy(on_demand_percent_above_base=0)
+        >>> [(offer.zone, n) for offer, n in policy.allocate(5, offers).items()]
+        [('a', 3), ('b', 2)]
+        """
+        from .group import AutoScalingGroup
+
+        _count("desired", desired, 0, 10_000)
+        group = AutoScalingGroup(offers=offers, min_size=desired, max_size=desired, mixed=self)
+        group.step(0.0)
+        taken = [(i.type, i.zone, i.market) for i in group.instances()]
+        counts = {offer: taken.count((offer.type, offer.zone, offer.market)) for offer in offers}
+        return {offer: n for offer, n in counts.items() if n}
 
     def pools(self, *, instance_types: int, zones: int) -> tuple[int, int]:
         """How many spot pools there are, a type in a zone each, and how many of them lowest-price uses.
@@ -104,6 +133,8 @@ class WarmPool:
 
     `min_size` (0): the fewest that wait. `max_prepared` (None): the total of group and pool; None is the
     group's maximum. `reuse_on_scale_in` (False): instances go back into the pool instead of being replaced there.
+    `state` ("stopped"): how they wait; a "stopped" one boots, loads and warms up when it is taken, a "hibernated" one
+    boots and warms up, a "running" one is ready and costs what it costs.
     Raises ConfigError.
 
     >>> WarmPool().size(max_capacity=10, desired=6)
@@ -113,13 +144,14 @@ class WarmPool:
     min_size: int = 0
     max_prepared: int | None = None
     reuse_on_scale_in: bool = False
+    state: Literal["stopped", "hibernated", "running"] = "stopped"
 
     def __post_init__(self) -> None:
         _count("min_size", self.min_size)
         if self.max_prepared is not None:
             _count("max_prepared", self.max_prepared)
-        if not isinstance(self.reuse_on_scale_in, bool):
-            raise ConfigError(f"reuse_on_scale_in: {self.reuse_on_scale_in!r} is not allowed; True or False")
+        _flag("reuse_on_scale_in", self.reuse_on_scale_in)
+        _one_of("state", self.state, ("stopped", "hibernated", "running"))
 
     def size(self, *, max_capacity: int, desired: int) -> int:
         """How many belong in the pool: `max(min_size, prepared - desired)`."""
@@ -168,7 +200,10 @@ class InstanceRefresh:
     `min_healthy` (90): percent that stay, 0 to 100. `max_healthy` (None): percent that there may be for a while, 100 to
     200, at most 100 more than `min_healthy`; None terminates before it launches.
     `checkpoints` (()): rising percentages, 1 to 100, after which it waits `checkpoint_delay` (3600.0) seconds; it ends
-    at the last. `warmup` (None): seconds that a new instance takes; see `effective_warmup`.
+    at the last. `warmup` (None): seconds that a new instance takes; see `effective_warmup`. These are of a group only:
+    `skip_matching` (False): whoever has the template already stays. `auto_rollback` (False): a refresh that fails goes
+    back to the template before it. `scale_in_protected` ("wait"): what of protected instances; "ignore" or "refresh".
+    `stuck_after` (3600.0): seconds without progress after which it has failed, 1 to 1209600.
     Raises ConfigError.
 
     >>> refresh = InstanceRefresh(min_healthy=80, checkpoints=(20, 50), checkpoint_delay=900, warmup=600)
@@ -181,6 +216,10 @@ class InstanceRefresh:
     checkpoints: Sequence[int] = ()
     checkpoint_delay: float = 3600.0
     warmup: float | None = None
+    skip_matching: bool = False
+    auto_rollback: bool = False
+    scale_in_protected: Literal["wait", "ignore", "refresh"] = "wait"
+    stuck_after: float = 3600.0
 
     def __post_init__(self) -> None:
         _count("min_healthy", self.min_healthy, 0, 100)
@@ -192,6 +231,10 @@ class InstanceRefresh:
         _number("checkpoint_delay", self.checkpoint_delay, 0, 172_800)
         if self.warmup is not None:
             _number("warmup", self.warmup, 0, 31_536_000)
+        _flag("skip_matching", self.skip_matching)
+        _flag("auto_rollback", self.auto_rollback)
+        _one_of("scale_in_protected", self.scale_in_protected, ("wait", "ignore", "refresh"))
+        _number("stuck_after", self.stuck_after, 1, 1_209_600)
 
     def batch(self, desired: int, /) -> int:
         """How many instances of so many are replaced at once; at least one.
@@ -283,8 +326,7 @@ class Backend:
     capacity_scaler: float = 1.0
 
     def __post_init__(self) -> None:
-        if _number("max_rate_per_instance", self.max_rate_per_instance, 0, 1e15) == 0:
-            raise ConfigError("max_rate_per_instance: 0 is not allowed; a number above 0")
+        _number("max_rate_per_instance", self.max_rate_per_instance, above=True)
         scaler = _number("capacity_scaler", self.capacity_scaler, 0, 1)
         if 0 < scaler < 0.1:
             raise ConfigError(f"capacity_scaler: {scaler!r} is not allowed; 0, or a number from 0.1 to 1")

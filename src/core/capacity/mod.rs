@@ -6,6 +6,10 @@
 
 pub mod blend;
 pub mod cost;
+pub mod group;
 pub mod mixed;
+pub mod offers;
 pub mod refresh;
+pub mod removal;
+pub mod termination;
 pub mod warm_pool;

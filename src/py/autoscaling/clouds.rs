@@ -56,7 +56,7 @@ impl CloudEngine {
             obs.check()?;
             self.lock().recommend(&Seen { obs, given: &given, now })
         })??;
-        Ok(PyRecommendation::told(told))
+        PyRecommendation::told(told).ranked(observation, now)
     }
 
     /// What an observation says, for who wraps a policy.

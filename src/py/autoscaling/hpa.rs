@@ -89,7 +89,7 @@ impl HpaEngine {
             }
             Ok(policy.recommend(&seen, |key| reading(c, key), now))
         })?;
-        Ok(PyRecommendation::told(decision))
+        PyRecommendation::told(decision).ranked(observation, now)
     }
 
     /// Refused: this policy decides on observations alone.

@@ -126,7 +126,7 @@ impl KedaEngine {
     fn recommend(&self, observation: &Bound<'_, PyAny>, now: &Bound<'_, PyAny>) -> PyResult<PyRecommendation> {
         let now = instant("now", now)?;
         let told = with_observation(observation, |obs| self.lock().recommend(obs, now))??;
-        Ok(PyRecommendation::told(told))
+        PyRecommendation::told(told).ranked(observation, now)
     }
 
     fn decide(
@@ -138,7 +138,7 @@ impl KedaEngine {
     ) -> PyResult<PyRecommendation> {
         let now = instant("now", now)?;
         let told = with_observation(observation, |obs| self.lock().decide(active, error, obs, now))??;
-        Ok(PyRecommendation::told(told))
+        PyRecommendation::told(told).ranked(observation, now)
     }
 
     fn record(&self, name: &str, value: &Bound<'_, PyAny>, at: &Bound<'_, PyAny>) -> PyResult<()> {

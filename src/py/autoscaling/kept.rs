@@ -12,13 +12,13 @@ const DEEPEST: usize = 8;
 
 /// An instant in seconds, to the microsecond: a float of today's seconds holds no more, and edges that are exact in a
 /// system's own clock stay exact.
-pub(super) fn instant(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Nanos> {
+pub(crate) fn instant(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Nanos> {
     let Nanos(n) = super::instant(field, value)?;
     Ok(Nanos(n.saturating_add(500) / 1000 * 1000))
 }
 
 /// As a Python value. Lists, not tuples, so that JSON gives back what it was given.
-pub(super) fn to<'py>(py: Python<'py>, value: &Plain) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn to<'py>(py: Python<'py>, value: &Plain) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Plain::List(items) => {
             let items: Vec<_> = items.iter().map(|i| to(py, i)).collect::<PyResult<_>>()?;
@@ -36,7 +36,7 @@ pub(super) fn to<'py>(py: Python<'py>, value: &Plain) -> PyResult<Bound<'py, PyA
 }
 
 /// Back from a Python value.
-pub(super) fn from(at: &str, value: &Bound<'_, PyAny>) -> PyResult<Plain> {
+pub(crate) fn from(at: &str, value: &Bound<'_, PyAny>) -> PyResult<Plain> {
     read(at, value, 0)
 }
 

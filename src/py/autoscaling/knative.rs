@@ -109,7 +109,7 @@ impl KnativeEngine {
     fn recommend(&self, observation: &Bound<'_, PyAny>, now: &Bound<'_, PyAny>) -> PyResult<PyRecommendation> {
         let now = instant("now", now)?;
         let told = with_observation(observation, |obs| self.lock().recommend(obs, now))??;
-        Ok(PyRecommendation::told(told))
+        PyRecommendation::told(told).ranked(observation, now)
     }
 
     #[pyo3(signature = (name, value, at, proxied=None))]

@@ -1,9 +1,11 @@
 //! Observations: the class, and the plain mapping that may stand for it.
 
 use super::read::{real, shown, whole};
+use super::removal;
 use crate::core::autoscaling::hpa::calculator::Reading;
 use crate::core::autoscaling::hpa::quantity;
 use crate::core::autoscaling::{MAX_CAPACITY, Observation, metric_error};
+use crate::core::capacity::removal::Removable;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
@@ -17,6 +19,7 @@ use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple};
 /// `metrics`: values by name; None is a missing value, a name left out leaves it to what was recorded. Kubernetes'
 /// policies also take quantities as text ("1500m") and lists of values, which are added up; the AWS policies do not.
 /// `pods`: the instances, for policies that look at each: a `Pods`.
+/// `instances`: mappings as `aibalance.capacity.rank_removals` takes them; they fill `Recommendation.remove`.
 /// The AWS policies read neither `status` nor `pods`. Counts are whole numbers from 0 to 2^31 - 1.
 /// Raises MetricError for anything else. A plain mapping with these keys does as well wherever this is taken.
 ///
@@ -31,6 +34,21 @@ pub(crate) struct PyObservation {
     warming: i64,
     metrics: Vec<(String, Given)>,
     pods: Option<Py<PyAny>>,
+    /// The instances as they were given, and as they were read.
+    instances: Option<(Py<PyAny>, Vec<Removable>)>,
+}
+
+/// Calls `f` with the instances of an observation, if it has some. A mapping was checked before.
+pub(super) fn removable<T>(value: &Bound<'_, PyAny>, f: impl FnOnce(&[Removable]) -> T) -> PyResult<Option<T>> {
+    if let Ok(seen) = value.cast::<PyObservation>() {
+        return Ok(seen.get().instances.as_ref().map(|(_, all)| f(all)));
+    }
+    let key = pyo3::intern!(value.py(), "instances");
+    let found = match value.cast::<PyDict>() {
+        Ok(dict) => dict.get_item(key)?,
+        Err(_) => value.cast::<PyMapping>().ok().and_then(|m| m.get_item(key).ok()),
+    };
+    found.filter(|v| !v.is_none()).map(|v| Ok(f(&removal::instances(&v)?))).transpose()
 }
 
 /// The value of a metric as it was given.
@@ -224,8 +242,11 @@ fn loose<'py>(value: &Bound<'py, PyAny>) -> PyResult<Loose<'py>> {
             Some("warming") => warming = count("warming", v)?,
             Some("metrics") => named = metrics(v)?,
             Some("pods") => pods = Some(v.clone()).filter(|v| !v.is_none()),
+            Some("instances") if v.is_none() => {}
+            // Read here to refuse what cannot be before anything is remembered.
+            Some("instances") => drop(removal::instances(v)?),
             _ => {
-                let allowed = "the keys are current, desired, status, warming, metrics and pods";
+                let allowed = "the keys are current, desired, status, warming, metrics, pods and instances";
                 return Err(refuse("observation", k, allowed));
             }
         }
@@ -273,8 +294,8 @@ pub(super) fn with_cluster<'py, T>(
 #[pymethods]
 impl PyObservation {
     #[new]
-    #[pyo3(signature = (current, *, desired=None, status=None, warming=None, metrics=None, pods=None),
-           text_signature = "(current, *, desired=None, status=None, warming=0, metrics={}, pods=None)")]
+    #[pyo3(signature = (current, *, desired=None, status=None, warming=None, metrics=None, pods=None, instances=None),
+           text_signature = "(current, *, desired=None, status=None, warming=0, metrics={}, pods=None, instances=None)")]
     fn new(
         current: &Bound<'_, PyAny>,
         desired: Option<&Bound<'_, PyAny>>,
@@ -282,6 +303,7 @@ impl PyObservation {
         warming: Option<&Bound<'_, PyAny>>,
         metrics: Option<&Bound<'_, PyAny>>,
         pods: Option<Py<PyAny>>,
+        instances: Option<Bound<'_, PyAny>>,
     ) -> PyResult<PyObservation> {
         let mut named = Vec::new();
         for (name, value) in metrics.map_or_else(|| Ok(Vec::new()), self::metrics)? {
@@ -294,6 +316,7 @@ impl PyObservation {
             warming: warming.map_or(Ok(0), |v| count("warming", v))?,
             metrics: named,
             pods,
+            instances: instances.map(|v| Ok::<_, PyErr>((v.clone().unbind(), removal::instances(&v)?))).transpose()?,
         })
     }
 
@@ -337,6 +360,12 @@ impl PyObservation {
         self.pods.as_ref().map(|p| p.clone_ref(py))
     }
 
+    /// One mapping an instance, if given.
+    #[getter]
+    fn instances(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.instances.as_ref().map(|(given, _)| given.clone_ref(py))
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let mut text = format!("Observation({}", self.current);
         for (name, value) in [("desired", self.desired), ("status", self.status)] {
@@ -353,6 +382,9 @@ impl PyObservation {
         if let Some(pods) = &self.pods {
             text.push_str(&format!(", pods={}", pods.bind(py).repr()?));
         }
+        if let Some((given, _)) = &self.instances {
+            text.push_str(&format!(", instances={}", given.bind(py).repr()?));
+        }
         text.push(')');
         Ok(text)
     }
@@ -367,7 +399,8 @@ impl PyObservation {
                 (Some(a), Some(b)) => a.bind(py).eq(b.bind(py))?,
                 (None, None) => true,
                 _ => false,
-            };
+            }
+            && self.instances.as_ref().map(|i| &i.1) == other.instances.as_ref().map(|i| &i.1);
         Ok(same.into_pyobject(py)?.to_owned().into_any().unbind())
     }
 
@@ -378,12 +411,16 @@ impl PyObservation {
         named.set_item("warming", self.warming)?;
         named.set_item("metrics", self.metrics(py)?)?;
         named.set_item("pods", self.pods(py))?;
+        named.set_item("instances", self.instances(py))?;
         Ok((PyTuple::new(py, [self.current])?, named))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(pods) = &self.pods {
             visit.call(pods)?;
+        }
+        if let Some((given, _)) = &self.instances {
+            visit.call(given)?;
         }
         Ok(())
     }

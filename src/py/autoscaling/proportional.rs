@@ -90,7 +90,7 @@ impl ProportionalEngine {
     fn recommend(&self, observation: &Bound<'_, PyAny>, now: &Bound<'_, PyAny>) -> PyResult<PyRecommendation> {
         let now = super::instant("now", now)?;
         let told = with_observation(observation, |obs| self.lock().recommend(obs, now))??;
-        Ok(PyRecommendation::told(told))
+        PyRecommendation::told(told).ranked(observation, now)
     }
 
     /// This policy keeps no samples: it decides on what each observation says.

@@ -1,8 +1,9 @@
 //! Recommendations as Python sees them. Words and dictionaries are made when they are asked for.
 
-use super::nothing;
+use super::observation::removable;
 use super::plain;
 use super::read::shown;
+use super::removal;
 use crate::core::autoscaling::recommendation::Rule;
 use crate::core::autoscaling::told::{Outcome, Written};
 use crate::core::autoscaling::{Action, Limit, Recommendation, Signal, StageValue};
@@ -20,6 +21,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 #[pyclass(frozen, eq, module = "aibalance.autoscaling", name = "Recommendation")]
 pub(crate) struct PyRecommendation {
     inner: Inner,
+    remove: Vec<String>,
 }
 
 /// The AWS policies' own kind, or the outcome of any other system.
@@ -30,11 +32,20 @@ enum Inner {
 
 impl PyRecommendation {
     pub(super) fn new(inner: Recommendation) -> PyRecommendation {
-        PyRecommendation { inner: Inner::Aws(Box::new(inner)) }
+        PyRecommendation { inner: Inner::Aws(Box::new(inner)), remove: Vec::new() }
     }
 
     pub(super) fn told(outcome: impl Outcome + 'static) -> PyRecommendation {
-        PyRecommendation { inner: Inner::Other(Box::new(outcome)) }
+        PyRecommendation { inner: Inner::Other(Box::new(outcome)), remove: Vec::new() }
+    }
+
+    /// With the instances that it would take away first, if the observation has instances.
+    pub(super) fn ranked(mut self, observation: &Bound<'_, PyAny>, now: Nanos) -> PyResult<PyRecommendation> {
+        let desired = self.desired();
+        if let Some(first) = removable(observation, |instances| removal::first(instances, desired, now))? {
+            self.remove = first;
+        }
+        Ok(self)
     }
 
     /// That of an AWS policy.
@@ -56,11 +67,12 @@ impl PyRecommendation {
 
 impl PartialEq for PyRecommendation {
     fn eq(&self, other: &PyRecommendation) -> bool {
-        match (&self.inner, &other.inner) {
+        let same = match (&self.inner, &other.inner) {
             (Inner::Aws(a), Inner::Aws(b)) => a == b,
             (Inner::Other(a), Inner::Other(b)) => Written::of(&**a) == Written::of(&**b),
             _ => false,
-        }
+        };
+        same && self.remove == other.remove
     }
 }
 
@@ -165,10 +177,10 @@ impl PyRecommendation {
         PyList::new(py, stages)
     }
 
-    /// The endpoints to remove first. The AWS policies leave that to the group: empty.
+    /// The instances to remove first, so many that `desired` are left, if the observation had `instances`: else empty.
     #[getter]
-    fn remove<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
-        nothing(py)
+    fn remove<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.remove)
     }
 
     /// What the policy's own system would show: the alarm's state, the metric, the raw need or the step, in-flight
@@ -205,16 +217,31 @@ impl PyRecommendation {
             Inner::Aws(r) => pack(slf.py(), r)?,
             Inner::Other(o) => pack_told(slf.py(), &**o)?,
         };
+        fields.set_item("remove", &slf.get().remove)?;
         Ok((rebuild, (fields,)))
     }
 
     /// Makes one again from what `__reduce__` wrote.
     #[staticmethod]
     fn _rebuild(fields: &Bound<'_, PyDict>) -> PyResult<PyRecommendation> {
-        if fields.contains("told")? {
-            return Ok(PyRecommendation::told(unpack_told(fields)?));
+        let mut made = if fields.contains("told")? {
+            PyRecommendation::told(unpack_told(fields)?)
+        } else {
+            PyRecommendation::new(unpack(fields)?)
+        };
+        if fields.contains("remove")? {
+            made.remove = get(fields, "remove")?;
         }
-        Ok(PyRecommendation::new(unpack(fields)?))
+        Ok(made)
+    }
+
+    /// This one with the instances that it would take away first, for who puts policies together.
+    fn _ranked(&self, observation: &Bound<'_, PyAny>, now: f64) -> PyResult<PyRecommendation> {
+        let made = match &self.inner {
+            Inner::Aws(r) => PyRecommendation::new((**r).clone()),
+            Inner::Other(o) => PyRecommendation::told(Written::of(&**o)),
+        };
+        made.ranked(observation, Nanos::from_secs_f64(now))
     }
 }
 

@@ -106,6 +106,10 @@ def test_prices(tmp_path: Path) -> None:
         ("[other]", "other"),
         ("[", "TOML|Expected|Invalid|Unclosed|invalid"),
         ("instances = 3", "expected tables"),
+        ("[instances]\naws = 3", "instances.aws: expected tables"),
+        ("[instances.aws]\neast = 3", "instances.aws.east: expected tables"),
+        ("egress = 3", "egress: expected tables"),
+        ('[instances.a.b."c"]\non_demand = 1\ndate = 2026-01-01T00:00:00\nsource = "x"', "not a date"),
     ],
 )
 def test_lists_that_cannot_be(tmp_path: Path, text: str, where: str) -> None:
