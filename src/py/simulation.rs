@@ -98,6 +98,8 @@ impl Balancer for PyBalancer {
             Outcome::Success => "success",
             Outcome::Rejected => "rejected",
             Outcome::TimedOut => "timeout",
+            Outcome::Failed => "failure",
+            Outcome::Cancelled => "cancelled",
         };
         let args = (lease, outcome, seconds(latency), seconds(now));
         self.call(|object| object.call_method1(intern!(object.py(), "release"), args).map(drop))
@@ -284,6 +286,7 @@ fn config(args: &Args, traffic: Traffic, seed: u64, records: bool) -> Result<Sim
         seed,
         timeline_steps: args.timeline_steps,
         records,
+        detail: None,
     })
 }
 

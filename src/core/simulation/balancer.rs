@@ -36,6 +36,10 @@ pub enum Outcome {
     Rejected,
     /// The client gave up while it waited or was served.
     TimedOut,
+    /// Its server died.
+    Failed,
+    /// It is no longer needed: another attempt was answered, or the balancer is asked again.
+    Cancelled,
 }
 
 /// Decides which server gets a request. The engine calls it in the order of virtual time.
@@ -50,4 +54,14 @@ pub trait Balancer {
     fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError>;
     /// The request of this grant has ended. `latency` is the time since its arrival.
     fn release(&mut self, grant: Grant, latency: Nanos, outcome: Outcome, now: Nanos) -> Result<(), SimulationError>;
+
+    /// Whether [`Balancer::observe`] is understood, and is all that it goes by.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// The server has this many requests, whoever sent them.
+    fn observe(&mut self, _server: u32, _requests: u32, _now: Nanos) -> Result<(), SimulationError> {
+        Err(SimulationError::Balancer("it cannot be told how many requests a server has".into()))
+    }
 }
