@@ -6,11 +6,23 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection
+from dataclasses import MISSING
 from functools import partial
 from typing import Any
 
 from .._errors import ConfigError, FormatError
 from . import _checks as check
+from ._detail import (
+    Antagonists,
+    ClosedTraffic,
+    Dispatchers,
+    Failures,
+    Hedging,
+    LLMService,
+    Network,
+    RequestClass,
+    Retries,
+)
 from ._drivers import build_picker, build_policy
 from ._scenario import BalancerSpec, Fleet, Keys, PolicySpec, Scenario, ServerType
 from ._traffic import (
@@ -25,13 +37,30 @@ from ._traffic import (
     Traffic,
 )
 
-_TOP = ("name", "description", "duration_s", "slo_s", "timeout_s", "discard_s", "seed", "replications")
-_TABLES = ("traffic", "service", "tokens", "fleet", "keys", "balancers", "policies")
+_TOP = ("name", "description", "duration_s", "slo_s", "timeout_s", "discard_s", "seed", "replications", "work_per")
+_TABLES = (
+    "traffic",
+    "service",
+    "tokens",
+    "fleet",
+    "keys",
+    "balancers",
+    "policies",
+    "classes",
+    "retries",
+    "hedging",
+    "network",
+    "failures",
+    "antagonists",
+    "dispatchers",
+)
+_PARTS = (Retries, Hedging, Network, Failures, Antagonists, Dispatchers)
 _SPIKE = ("factor", "start_s", "ramp_s", "hold_s", "ramp_down_s")
 _TRAFFIC = {
     "poisson": ("rate_rps",),
     "piecewise": ("points", "interpolation"),
     "spike": ("base_rps", *_SPIKE),
+    "closed": ("users", "think"),
     "trace": ("file", "format", "time_scale", "rate_scale", "rotate", *_SPIKE),
 }
 _TOKENS = ("base_s", "prefill_s_per_token", "decode_s_per_token", "noise_cv")
@@ -48,6 +77,11 @@ _FLEET = (
     "metric_period_s",
     "launch",
     "types",
+    "discipline",
+    "sharing_limit",
+    "slow_start_s",
+    "warm_speed",
+    "warm_s",
 )
 _TYPE = ("name", "speed", "weight", "concurrency", "price_per_hour", "share", "max")
 _BALANCER = ("name", "picker", "options", "weights", "cost")
@@ -160,6 +194,8 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
         keys=_keys(_sub(table, "keys")) if "keys" in table else None,
         balancers=_each("balancers", table.get("balancers", []), _BALANCER, _balancer),
         policies=_each("policies", table.get("policies", []), _POLICY, _policy),
+        classes=_each("classes", table.get("classes", []), _fields(RequestClass), _class),
+        **{part.__name__.lower(): _part(part, table) for part in _PARTS if part.__name__.lower() in table},
     )
     # Options are the business of the classes: build each once, so that a mistake is told now and with its line.
     for i, balancer in enumerate(found.balancers):
@@ -173,6 +209,25 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
     return found
 
 
+def _fields(part: type) -> tuple[str, ...]:
+    return tuple(part.__dataclass_fields__)
+
+
+def _part(part: type, table: dict[str, Any]) -> Any:
+    """A table whose keys are the fields of a class."""
+    name = part.__name__.lower()
+    found = _sub(table, name)
+    _known(name, found, _fields(part))
+    needed = (one.name for one in part.__dataclass_fields__.values() if one.default is MISSING)
+    _need(name, found, *needed)
+    return part(**found)
+
+
+def _class(table: dict[str, Any]) -> RequestClass:
+    _need("classes", table, "name")
+    return RequestClass(**table)
+
+
 def _at(where: str, make: Callable[[], Any]) -> Any:
     """What `make` gives; what it says about `balancers.x` is about `where.x`."""
     try:
@@ -182,7 +237,7 @@ def _at(where: str, make: Callable[[], Any]) -> Any:
         raise ConfigError(str(error).replace(f"{plain}.", f"{where}.", 1)) from error
 
 
-def _traffic(table: dict[str, Any], folder: str) -> Traffic:
+def _traffic(table: dict[str, Any], folder: str) -> Traffic | ClosedTraffic:
     _need("traffic", table, "kind")
     kind = check.choice("traffic.kind", table["kind"], _TRAFFIC)
     _known("traffic", table, ("kind", *_TRAFFIC[kind]))
@@ -199,6 +254,9 @@ def _traffic(table: dict[str, Any], folder: str) -> Traffic:
         case "piecewise":
             _need("traffic", rest, "points")
             return PiecewiseTraffic(**rest)
+        case "closed":
+            _need("traffic", rest, "users", "think")
+            return ClosedTraffic(**rest)
         case "spike":
             _need("traffic", rest, "base_rps")
             assert spike is not None
@@ -214,13 +272,16 @@ def _traffic(table: dict[str, Any], folder: str) -> Traffic:
     return TraceTraffic(trace=trace, spike=spike, **rest)
 
 
-def _service(table: dict[str, Any]) -> Service | TokenService:
+def _service(table: dict[str, Any]) -> Service | TokenService | LLMService:
     _need("service", table, "kind")
     kind = table["kind"]
     rest = {key: value for key, value in table.items() if key != "kind"}
     if kind == "tokens":
         return _tokens("service", rest)
-    check.choice("service.kind", kind, (*LAWS, "tokens"))
+    if kind == "llm":
+        _known("service", rest, _fields(LLMService))
+        return LLMService(**rest)
+    check.choice("service.kind", kind, (*LAWS, "tokens", "llm"))
     return Service(kind, **rest)
 
 
