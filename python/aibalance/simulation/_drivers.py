@@ -79,7 +79,10 @@ class PoolDriver:
 
     def release(self, lease: Any, outcome: str, latency: float, now: float) -> None:
         self._to(now)
-        lease.release(outcome, latency=latency)
+        if outcome == "cancelled":
+            lease.cancel()
+        else:
+            lease.release(outcome, latency=latency)
 
     def _name(self, server: int) -> str:
         for name, known in self._ids.items():

@@ -219,7 +219,8 @@ def run(
         histogram=(whole["low_s"], whole["high_s"], whole["counts"]),
         records=None if columns is None else Records(**columns),
         classes={name: _phase(one) for name, one in classes},
-        details=detail,
+        # What did not occur has no mean.
+        details={name: value for name, value in detail.items() if not math.isnan(value)},
     )
 
 
