@@ -121,9 +121,10 @@ pub struct Engine {
     pub(super) launched: Vec<u32>,
     pub(super) cost: f64,
     pub(super) decisions: u64,
-    /// The sum of all times in the system, and of all times in service: what integrals over time must agree with.
+    /// The sum of times in the system of a detailed run: what the integral over time must agree with.
     pub(super) spent: u128,
-    served: u128,
+    /// Sums of latencies and of waits of requests that are not measured.
+    early: (u128, u128),
     /// Servers that became ready and are unknown to a detailed run.
     pub(super) woken: Vec<u32>,
     detail: Option<Box<Detail>>,
@@ -216,7 +217,7 @@ impl Engine {
             cost: 0.0,
             decisions: 0,
             spent: 0,
-            served: 0,
+            early: (0, 0),
             woken: Vec::new(),
             detail: None,
             config,
@@ -268,10 +269,13 @@ impl Engine {
         while !self.run(1 << 20)? {}
         let horizon = self.horizon.ok_or(SimulationError::Broken("the end of the traffic"))?;
         // Little's law, for the whole run and to the nanosecond, and the same for the servers' slots.
-        if self.totals.in_system != self.spent {
+        let [calm, spike] = &self.phases;
+        let plain = calm.latency_sum + spike.latency_sum + self.early.0;
+        let waits = calm.wait_sum + spike.wait_sum + self.early.1;
+        if self.totals.in_system != if self.detail.is_some() { self.spent } else { plain } {
             return Err(SimulationError::Broken("Little's law: requests in the system and their times do not agree"));
         }
-        if self.detail.is_none() && self.totals.busy != self.served {
+        if self.detail.is_none() && self.totals.busy + waits != plain {
             return Err(SimulationError::Broken("utilisation: busy slots and times in service do not agree"));
         }
         let detail = self.detail.map(|detail| detail.finish()).transpose()?;
@@ -515,9 +519,6 @@ impl Engine {
         let wait = job.started - job.arrival;
         let grant = Grant { server: job.server, ticket: job.ticket };
         self.balancer.release(grant, Nanos(latency), outcome, Nanos(self.now))?;
-        self.spent += u128::from(latency);
-        // What never began has waited all its time.
-        self.served += u128::from(latency - wait);
         self.record(job.serial, job.arrival, wait, latency, Some(job.server), outcome, self.slo);
         Ok(())
     }
@@ -541,6 +542,9 @@ impl Engine {
             let [calm, spike] = &mut self.phases;
             let phase = if arrival >= self.spike.0 && arrival < self.spike.1 { spike } else { calm };
             phase.record(latency, wait, outcome, slo);
+        } else {
+            self.early.0 += u128::from(latency);
+            self.early.1 += u128::from(wait);
         }
     }
 
