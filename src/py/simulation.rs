@@ -15,7 +15,8 @@ use crate::core::simulation::report::PhaseResults;
 use crate::core::simulation::testing::{Rule, TestBalancer};
 use crate::core::simulation::{
     Balancer, Engine, FleetConfig, FleetView, Grant, LaunchOrder, Law, Outcome, PoolBalancer, RateProfile, Records,
-    Results, Scaler, ServerSpec, ServerType, SimulationConfig, SimulationError, Spike, Trace, Traffic, Work, streams,
+    Results, Scaler, ServerReport, ServerSpec, ServerType, SimulationConfig, SimulationError, Spike, Trace, Traffic,
+    Work, streams,
 };
 use crate::core::time::Nanos;
 use numpy::{PyArray1, PyReadonlyArray1};
@@ -105,6 +106,11 @@ impl Balancer for PyBalancer {
         };
         let args = (lease, outcome, seconds(latency), seconds(now));
         self.call(|object| object.call_method1(intern!(object.py(), "release"), args).map(drop))
+    }
+
+    fn report(&mut self, server: u32, of: &ServerReport, _: bool, now: Nanos) -> Result<(), SimulationError> {
+        let args = (server, of.in_flight, of.latency, of.utilization, of.qps, seconds(now));
+        self.call(|object| object.call_method1(intern!(object.py(), "report"), args).map(drop))
     }
 }
 

@@ -3,8 +3,8 @@
 use super::simulation::{ServiceArgs, phase, work};
 use crate::core::error::ConfigError;
 use crate::core::simulation::detail::{
-    Antagonists, BatchModel, Class, DetailConfig, DetailResults, Discipline, Failures, Hedge, Lengths, Pull, Retry,
-    Tokens, Users, WarmUp,
+    Antagonists, BatchModel, Class, DetailConfig, DetailResults, Discipline, Failures, Hedge, Lengths, Pull, Reports,
+    Retry, Tokens, Users, WarmUp,
 };
 use crate::core::simulation::{Assign, Balancer, Dispatchers, Law, View, Work};
 use crate::core::time::Nanos;
@@ -54,6 +54,7 @@ pub(super) struct DetailArgs {
     failures: Option<(f64, f64, f64)>,
     antagonists: Option<(f64, f64, f64, f64)>,
     warm_up: Option<(f64, f64)>,
+    reports: Option<(Option<f64>, bool)>,
 }
 
 /// Several balancers.
@@ -168,6 +169,7 @@ pub(super) fn detail(of: &DetailArgs, tokens: Option<&TokenArgs<'_>>) -> Result<
         failures: of.failures.map(|(up_s, down_s, detect)| Failures { up_s, down_s, detect: span(detect) }),
         antagonists: of.antagonists.map(|(share, speed, on_s, off_s)| Antagonists { share, speed, on_s, off_s }),
         warm_up: of.warm_up.map(|(speed, lasts)| WarmUp { speed, lasts: span(lasts) }),
+        reports: of.reports.map(|(every, probes)| Reports { every: every.map(span), probes }),
     })
 }
 

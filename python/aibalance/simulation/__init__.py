@@ -19,6 +19,7 @@ from ._detail import (
     Hedging,
     LLMService,
     Network,
+    Reports,
     RequestClass,
     Retries,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "PolicySpec",
     "Records",
     "Report",
+    "Reports",
     "RequestClass",
     "Retries",
     "Scenario",

@@ -385,6 +385,35 @@ class Dispatchers:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reports:
+    """What servers tell balancers of themselves, as `pool.observe` takes it.
+
+    Parameters
+    ----------
+    every_s : every server tells every balancer so often its requests in flight, an estimate of latency, utilization and
+        answers a second (default None, not at all).
+    probes : pickers that probe (Prequal) probe some servers with each request, at once (default True); a picker of your
+        own does not.
+
+    The estimate is the median of the eight of a server's last 32 answers whose requests met about as many others as are
+    there now.
+
+    Source: Wydrowski et al., Prequal, NSDI 2024.
+    """
+
+    every_s: float | None = None
+    probes: bool = True
+
+    def __post_init__(self) -> None:
+        if self.every_s is not None:
+            check.number("reports.every_s", self.every_s, 1e-6, 1e9, unit="seconds")
+        if not isinstance(self.probes, bool):
+            raise check.wrong("reports.probes", self.probes, "true or false")
+        if self.every_s is None and not self.probes:
+            raise check.wrong("reports.probes", False, "probes, every_s, or no reports at all")
+
+
 def shared_queue(options: Mapping[str, Any]) -> tuple[int | None, float | None]:
     """The options of a SharedQueue: `limit` (requests that may wait) and `longest_wait_s`."""
     for key in options:
@@ -416,7 +445,15 @@ def core(scenario: Any, pull: tuple[int | None, float | None] | None) -> dict[st
     fleet, service, traffic = scenario.fleet, scenario.service, scenario.traffic
     batch = isinstance(service, LLMService)
     closed = isinstance(traffic, ClosedTraffic)
-    extras = (scenario.retries, scenario.hedging, scenario.network, scenario.failures, scenario.antagonists, pull)
+    extras = (
+        scenario.retries,
+        scenario.hedging,
+        scenario.network,
+        scenario.failures,
+        scenario.antagonists,
+        scenario.reports,
+        pull,
+    )
     plain = fleet.discipline == "fifo" and fleet.warm_speed is None and not scenario.classes and not batch
     if plain and not closed and all(one is None for one in extras):
         return None
@@ -462,5 +499,6 @@ def core(scenario: Any, pull: tuple[int | None, float | None] | None) -> dict[st
             float(neighbours.mean_on_s),
             float(neighbours.mean_off_s),
         ),
+        "reports": None if scenario.reports is None else (scenario.reports.every_s, scenario.reports.probes),
         "warm_up": None if fleet.warm_speed is None else (float(fleet.warm_speed), float(fleet.warm_s)),
     }

@@ -1,7 +1,8 @@
 """Between the engine and what decides: pickers over a Pool on a ManualClock, policies over a mapping.
 
 The engine calls a balancer as `add(server, kind, weight, max_inflight, now)`, `drain(server, now)`, `remove(server,
-now)`, `acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`, and a scaler as
+now)`, `acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`,
+`report(server, in_flight, latency, utilization, qps, now)`, and a scaler as
 `scaler(now, seen) -> int | None`. Times are seconds.
 """
 
@@ -84,6 +85,12 @@ class PoolDriver:
         else:
             lease.release(outcome, latency=latency)
 
+    def report(
+        self, server: int, in_flight: float, latency: float | None, utilization: float, qps: float, now: float
+    ) -> None:
+        self._to(now)
+        self._pool.observe(self._name(server), inflight=in_flight, latency=latency, utilization=utilization, qps=qps)
+
     def _name(self, server: int) -> str:
         for name, known in self._ids.items():
             if known == server:
@@ -151,6 +158,8 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
                 raise check.wrong(
                     "hedging", scenario.hedging, f"none with {SHARED_QUEUE}: nothing is sent to two servers"
                 )
+            if scenario.reports is not None:
+                raise check.wrong("reports", scenario.reports, f"none with {SHARED_QUEUE}: nobody listens")
             if scenario.dispatchers is not None:
                 raise check.wrong("dispatchers", scenario.dispatchers, f"none with {SHARED_QUEUE}: nobody pushes")
             return Balancer(name or spec.name, SHARED_QUEUE, lambda seed: "test:round_robin", pull=picker)

@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection
-from dataclasses import MISSING
+from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from ._detail import (
     Hedging,
     LLMService,
     Network,
+    Reports,
     RequestClass,
     Retries,
 )
@@ -53,8 +54,9 @@ _TABLES = (
     "failures",
     "antagonists",
     "dispatchers",
+    "reports",
 )
-_PARTS = (Retries, Hedging, Network, Failures, Antagonists, Dispatchers)
+_PARTS = (Retries, Hedging, Network, Failures, Antagonists, Dispatchers, Reports)
 _SPIKE = ("factor", "start_s", "ramp_s", "hold_s", "ramp_down_s")
 _TRAFFIC = {
     "poisson": ("rate_rps",),
@@ -209,16 +211,16 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
     return found
 
 
-def _fields(part: type) -> tuple[str, ...]:
-    return tuple(part.__dataclass_fields__)
+def _fields(part: type[Any]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(part))
 
 
-def _part(part: type, table: dict[str, Any]) -> Any:
+def _part(part: type[Any], table: dict[str, Any]) -> Any:
     """A table whose keys are the fields of a class."""
     name = part.__name__.lower()
     found = _sub(table, name)
     _known(name, found, _fields(part))
-    needed = (one.name for one in part.__dataclass_fields__.values() if one.default is MISSING)
+    needed = (one.name for one in fields(part) if one.default is MISSING)
     _need(name, found, *needed)
     return part(**found)
 

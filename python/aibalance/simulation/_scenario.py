@@ -23,6 +23,7 @@ from ._detail import (
     Hedging,
     LLMService,
     Network,
+    Reports,
     RequestClass,
     Retries,
 )
@@ -368,6 +369,7 @@ class Scenario:
         draws its own, as if slowness were the server's and not the request's.
     network, failures, antagonists : Network, Failures, Antagonists.
     dispatchers : Dispatchers; without it one balancer that knows all.
+    reports : Reports, for pickers that probe or read what servers report.
 
     Raises ConfigError naming the field, the value and what is allowed.
 
@@ -400,6 +402,7 @@ class Scenario:
     failures: Failures | None = None
     antagonists: Antagonists | None = None
     dispatchers: Dispatchers | None = None
+    reports: Reports | None = None
 
     def __post_init__(self) -> None:
         check.text("name", self.name)
@@ -440,6 +443,7 @@ class Scenario:
             ("failures", Failures),
             ("antagonists", Antagonists),
             ("dispatchers", Dispatchers),
+            ("reports", Reports),
         ):
             given = getattr(self, name)
             if given is not None and not isinstance(given, kind):

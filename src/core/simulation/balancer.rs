@@ -42,6 +42,20 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServerReport {
+    /// Requests in service and queued there.
+    pub in_flight: f64,
+    /// Its estimate of the latency of a request that came now, in seconds: the median of the recent ones that met about as
+    /// many requests (Prequal). `None` when there were none.
+    pub latency: Option<f64>,
+    /// Busy slots over slots since the last report.
+    pub utilization: f64,
+    /// Answers a second since the last report.
+    pub qps: f64,
+}
+
 /// Decides which server gets a request. The engine calls it in the order of virtual time.
 pub trait Balancer {
     /// The server is ready for work.
@@ -63,5 +77,21 @@ pub trait Balancer {
     /// The server has this many requests, whoever sent them.
     fn observe(&mut self, _server: u32, _requests: u32, _now: Nanos) -> Result<(), SimulationError> {
         Err(SimulationError::Balancer("it cannot be told how many requests a server has".into()))
+    }
+
+    /// How many servers it would have probed for each request.
+    fn probes(&self) -> f64 {
+        0.0
+    }
+
+    /// What a server says of itself: the answer to a probe for the request that was acquired last, or a report to all.
+    fn report(
+        &mut self,
+        _server: u32,
+        _report: &ServerReport,
+        _probe: bool,
+        _now: Nanos,
+    ) -> Result<(), SimulationError> {
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Several balancers in front of one fleet, and what each of them knows.
 
-use super::{Balancer, Grant, Outcome, ServerSpec, SimulationError, streams};
+use super::{Balancer, Grant, Outcome, ServerReport, ServerSpec, SimulationError, streams};
 use crate::core::error::ConfigError;
 use crate::core::rng::{Rng, stream};
 use crate::core::time::Nanos;
@@ -39,6 +39,8 @@ pub struct Dispatchers {
     assign: Assign,
     rng: Rng,
     next: usize,
+    /// Who got the last request.
+    last: usize,
     /// Requests at each server, whoever sent them.
     counts: Vec<u32>,
     live: Vec<bool>,
@@ -93,6 +95,7 @@ impl Dispatchers {
             assign,
             rng: Rng::new(stream(seed, streams::DISPATCH)),
             next: 0,
+            last: 0,
             counts: Vec::new(),
             live: Vec::new(),
             enlisted: Vec::new(),
@@ -191,6 +194,7 @@ impl Balancer for Dispatchers {
                 turn
             }
         };
+        self.last = whom;
         let forgets = self.forgets();
         let one = self.inner.get_mut(whom).ok_or(SimulationError::Broken("a balancer"))?;
         let Some(grant) = one.acquire(key, cost, now)? else { return Ok(None) };
@@ -231,6 +235,16 @@ impl Balancer for Dispatchers {
             self.enlist(grant.server, now)?;
         }
         Ok(())
+    }
+
+    fn probes(&self) -> f64 {
+        self.inner.first().map_or(0.0, |one| one.probes())
+    }
+
+    fn report(&mut self, server: u32, report: &ServerReport, probe: bool, now: Nanos) -> Result<(), SimulationError> {
+        let last = self.last;
+        let mut to = self.inner.iter_mut().enumerate().filter(|(i, _)| !probe || *i == last);
+        to.try_for_each(|(_, one)| one.report(server, report, probe, now))
     }
 }
 

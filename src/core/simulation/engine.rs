@@ -250,6 +250,9 @@ impl Engine {
 
     /// Handles up to `events` events; true when the run is over.
     pub fn run(&mut self, events: u64) -> Result<bool, SimulationError> {
+        if self.detail.is_some() {
+            return self.run_detailed(events);
+        }
         for _ in 0..events {
             if !self.step()? {
                 return Ok(true);
@@ -300,9 +303,6 @@ impl Engine {
 
     #[inline]
     fn step(&mut self) -> Result<bool, SimulationError> {
-        if self.detail.is_some() {
-            return self.step_detailed();
-        }
         let completion = self.completions.peek().map_or(NEVER, |event| (event.0 >> 64) as u64);
         let timeout = self.timeouts.front().map_or(NEVER, |entry| entry.0);
         let control = self.control.peek().map_or(NEVER, |event| event.0.0);
@@ -323,12 +323,17 @@ impl Engine {
         Ok(true)
     }
 
-    #[cold]
-    fn step_detailed(&mut self) -> Result<bool, SimulationError> {
-        let Some(mut detail) = self.detail.take() else { return Ok(false) };
-        let more = detail.step(self);
+    fn run_detailed(&mut self, events: u64) -> Result<bool, SimulationError> {
+        let Some(mut detail) = self.detail.take() else { return Ok(true) };
+        let mut over = false;
+        for _ in 0..events {
+            if !detail.step(self)? {
+                over = true;
+                break;
+            }
+        }
         self.detail = Some(detail);
-        more
+        Ok(over)
     }
 
     pub(super) fn next_control(&self) -> u64 {

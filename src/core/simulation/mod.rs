@@ -24,7 +24,7 @@ pub mod testing;
 mod tests;
 
 pub use arrivals::{RateProfile, Spike, Trace, Traffic};
-pub use balancer::{Balancer, Grant, Outcome, ServerSpec};
+pub use balancer::{Balancer, Grant, Outcome, ServerReport, ServerSpec};
 pub use config::SimulationConfig;
 pub use detail::{DetailConfig, DetailResults, Discipline};
 pub use dispatchers::{Assign, Dispatchers, View};
@@ -81,6 +81,8 @@ pub mod streams {
     pub const FAULTS: u64 = 8;
     /// Which of several balancers gets a request.
     pub const DISPATCH: u64 = 9;
+    /// Which servers are probed.
+    pub const PROBES: u64 = 10;
 }
 
 /// The longest time that a simulation handles, in seconds: thirty years.

@@ -1,12 +1,12 @@
 //! The product's own pickers as balancers: the same pool and policy code as in production, with virtual time.
 
-use super::{Balancer, Grant, Outcome, ServerSpec, SimulationError};
+use super::{Balancer, Grant, Outcome, ServerReport, ServerSpec, SimulationError};
 use crate::core::endpoints::Endpoint;
 use crate::core::endpoints::counters::{MAX_COST, UNITS};
 use crate::core::error::ConfigError;
 use crate::core::hash;
 use crate::core::health::slow_start::SlowStart;
-use crate::core::pickers::{Key, Policy};
+use crate::core::pickers::{Key, Policy, Prequal};
 use crate::core::pool::{self, Options, Picker, Pool, State};
 use crate::core::sync::Exclusive;
 use crate::core::time::Nanos;
@@ -222,6 +222,27 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
         };
         let latency = learns.then(|| latency.0 as f64 / 1e9);
         self.pool.settle_on(cell, grant.ticket >> SLOT_BITS, outcome, latency, None, now);
+        Ok(())
+    }
+
+    fn probes(&self) -> f64 {
+        let policy: &dyn std::any::Any = self.picker.policy();
+        policy.downcast_ref::<Prequal>().map_or(0.0, |policy| policy.probe_rate)
+    }
+
+    fn report(&mut self, server: u32, report: &ServerReport, probe: bool, now: Nanos) -> Result<(), SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
+        let said = pool::Report {
+            inflight: Some(report.in_flight),
+            latency: report.latency,
+            utilization: (!probe).then_some(report.utilization),
+            qps: (!probe).then_some(report.qps),
+            ..pool::Report::default()
+        };
+        self.pool.observe(self.name(server)?, said, now).map_err(|_| SimulationError::Broken("a report"))?;
+        self.refresh();
         Ok(())
     }
 

@@ -160,6 +160,15 @@ pub struct Antagonists {
     pub off_s: f64,
 }
 
+/// What servers tell balancers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// Every server tells every balancer so often; not at all when `None`.
+    pub every: Option<Nanos>,
+    /// Balancers that probe get their answers, with each request and at once.
+    pub probes: bool,
+}
+
 /// A server that has just become ready is slow at first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WarmUp {
@@ -196,6 +205,8 @@ pub struct DetailConfig {
     pub antagonists: Option<Antagonists>,
     /// Warm-up.
     pub warm_up: Option<WarmUp>,
+    /// Reports and probes.
+    pub reports: Option<Reports>,
 }
 
 impl Default for DetailConfig {
@@ -213,6 +224,7 @@ impl Default for DetailConfig {
             failures: None,
             antagonists: None,
             warm_up: None,
+            reports: None,
         }
     }
 }
@@ -317,6 +329,9 @@ impl DetailConfig {
             check_range("antagonists.speed", one.speed, 1e-3, 1e3, "expected 0.001 to 1000")?;
             span("antagonists.mean_on_s", one.on_s)?;
             check_range("antagonists.mean_off_s", one.off_s, 0.0, MAX_SECONDS, "expected 0 to 1e9 seconds")?;
+        }
+        if self.reports.is_some_and(|reports| reports.every == Some(Nanos::ZERO)) {
+            return Err(ConfigError::new("reports.every_s", 0, "expected more than 0 seconds"));
         }
         if let Some(one) = &self.warm_up {
             check_range("fleet.warm_speed", one.speed, 1e-3, 1.0, "expected 0.001 to 1")?;

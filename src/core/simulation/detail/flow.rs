@@ -41,6 +41,8 @@ pub(crate) struct Detail {
     /// Delays, backoff and think times.
     wait_rng: Rng,
     pub(super) fault_rng: Rng,
+    /// Whom to probe.
+    pub(super) probe_rng: Rng,
     pub(super) pool: Line,
     pub(super) pooled: Vec<u32>,
     pub(super) asking: VecDeque<u32>,
@@ -85,6 +87,7 @@ impl Detail {
             class_rng: Rng::new(stream(seed, streams::CLASSES)),
             wait_rng: Rng::new(stream(seed, streams::WAITS)),
             fault_rng: Rng::new(stream(seed, streams::FAULTS)),
+            probe_rng: Rng::new(stream(seed, streams::PROBES)),
             pool: Line::default(),
             pooled: vec![0; 256],
             asking: VecDeque::new(),
@@ -102,6 +105,7 @@ impl Detail {
             detail.think(base, user);
         }
         detail.welcome(base)?;
+        detail.plan_reports(base);
         Ok(detail)
     }
 
@@ -185,6 +189,7 @@ impl Detail {
             What::Restore(server) => self.restore(base, server),
             What::Neighbour { server, on } => self.neighbour(base, server, on),
             What::Warm { server, step } => self.warm(base, server, step),
+            What::Report => self.report_all(base),
             _ => Ok(()),
         }
     }
@@ -342,6 +347,7 @@ impl Detail {
         server.held += 1;
         let id = self.open(base, at, grant.server, Some(grant.ticket), hedge)?;
         self.request(at)?.last_server = grant.server;
+        self.probe(base)?;
         if let Some(timeout) = self.config.retry.and_then(|retry| retry.attempt_timeout) {
             self.at(base.now.saturating_add(timeout.0), What::Expire(id));
         }
@@ -390,6 +396,8 @@ impl Detail {
             mark: 0.0,
             work,
             hedge,
+            reached: base.now,
+            met: 0,
         };
         let place = match self.free_attempts.pop() {
             Some(place) => {
@@ -430,7 +438,9 @@ impl Detail {
         if too_long || full {
             return self.fail(base, id, Outcome::Rejected);
         }
-        self.attempt(id)?.stage = Stage::Waiting;
+        let met = place.present();
+        let here = self.attempt(id)?;
+        (here.stage, here.met, here.reached) = (Stage::Waiting, met, base.now);
         self.place_in_line(&request, attempt.server, id)?;
         self.refill(base, attempt.server)
     }

@@ -10,6 +10,7 @@ mod faults;
 mod flow;
 mod report;
 mod serve;
+mod signals;
 mod station;
 mod table;
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod tests;
 
 pub use batch::BatchModel;
 pub use config::{
-    Antagonists, Class, DetailConfig, Discipline, Failures, Hedge, Lengths, Pull, Retry, Tokens, Users, WarmUp,
+    Antagonists, Class, DetailConfig, Discipline, Failures, Hedge, Lengths, Pull, Reports, Retry, Tokens, Users, WarmUp,
 };
 pub(crate) use flow::Detail;
 pub use report::{ClassResults, DetailResults};

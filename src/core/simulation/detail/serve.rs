@@ -8,7 +8,7 @@ use super::batch::{Batch, Sequence};
 use super::config::{Discipline, Tokens};
 use super::flow::{Detail, Done};
 use super::station::Station;
-use super::table::{NEVER, NONE, Place, Request, Stage, What, Work};
+use super::table::{NEVER, NONE, Place, Request, Signals, Stage, What, Work};
 use crate::core::rng::mix64;
 
 impl Detail {
@@ -211,6 +211,7 @@ impl Detail {
                 batch.serving().min(batch.limit)
             }
         };
+        place.note_busy(base.now);
         base.busy = (base.busy + busy).saturating_sub(place.busy);
         place.busy = busy;
         if next != place.scheduled {
@@ -264,6 +265,7 @@ impl Detail {
             let started = self.attempt(id)?.started;
             self.service.0 += u128::from(now.saturating_sub(started));
             self.service.1 += 1;
+            self.note_answer(server, id, now)?;
             // The server is done with it, so it must not be looked for there.
             self.attempt(id)?.stage = Stage::Answering;
         }
@@ -329,6 +331,7 @@ impl Detail {
                 warmth: 1.0,
                 busy: 0,
                 asks: false,
+                signals: Signals { since: base.now, at: base.now, ..Signals::default() },
             };
             let need = server as usize + 1;
             if self.places.len() < need {

@@ -4,6 +4,7 @@ use super::AttemptId;
 use super::batch::Batch;
 use super::station::Station;
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 pub(crate) const NEVER: u64 = u64::MAX;
 /// No server, no user.
@@ -71,6 +72,21 @@ pub(crate) struct Attempt {
     pub(crate) mark: f64,
     pub(crate) work: f64,
     pub(crate) hedge: bool,
+    /// When it reached its server, and how many requests were there.
+    pub(crate) reached: u64,
+    pub(crate) met: u32,
+}
+
+/// What a server knows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// How many requests the last ones met, and how long they took in nanoseconds.
+    pub(crate) recent: VecDeque<(u32, u64)>,
+    /// Answers and busy slot nanoseconds since the last report.
+    pub(crate) answers: u64,
+    pub(crate) busy: u128,
+    pub(crate) since: u64,
+    pub(crate) at: u64,
 }
 
 /// How a server serves.
@@ -96,6 +112,7 @@ pub(crate) struct Place {
     pub(crate) busy: u32,
     /// It stands in the queue of workers that wait for work.
     pub(crate) asks: bool,
+    pub(crate) signals: Signals,
 }
 
 impl Place {
@@ -109,6 +126,15 @@ impl Place {
             && match &self.work {
                 Work::Station(station) => station.room(),
                 Work::Batch(batch) => batch.serving() + batch.line.len() < batch.limit,
+            }
+    }
+
+    /// Requests in service and waiting here.
+    pub(crate) fn present(&self) -> u32 {
+        self.waiting()
+            + match &self.work {
+                Work::Station(station) => station.serving,
+                Work::Batch(batch) => batch.serving(),
             }
     }
 
@@ -136,6 +162,7 @@ pub(crate) enum What {
     Restore(u32),
     Neighbour { server: u32, on: bool },
     Warm { server: u32, step: u32 },
+    Report,
 }
 
 impl What {
@@ -143,7 +170,12 @@ impl What {
         match self {
             What::Server { .. } | What::Answer(_) => 0,
             What::Deadline(_) | What::Expire(_) => 1,
-            What::Crash(_) | What::Detect(_) | What::Restore(_) | What::Neighbour { .. } | What::Warm { .. } => 2,
+            What::Crash(_)
+            | What::Detect(_)
+            | What::Restore(_)
+            | What::Neighbour { .. }
+            | What::Warm { .. }
+            | What::Report => 2,
             What::Reach(_) | What::Hedge(_) | What::Retry(_) | What::Think(_) => 3,
         }
     }
