@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from aibalance.simulation import (
     LLMService,
     Network,
     PoissonTraffic,
+    Reports,
     RequestClass,
     Retries,
     Scenario,
@@ -36,6 +38,7 @@ from aibalance.simulation import (
 from aibalance.traces import Trace
 
 EXPONENTIAL = Service("exponential", mean_s=1)
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -506,3 +509,45 @@ name = "H100"
     path.write_text(text.replace("mean = 100", "mean_s = 100"))
     with pytest.raises(FormatError, match=r"line 10: service\.output_tokens"):
         Scenario.load(path)
+
+
+def test_reports_and_probes_reach_those_who_read_them() -> None:
+    def mean(picker: str, **options: Any) -> float:
+        slow = Antagonists(share=0.5, speed=0.3, mean_on_s=5, mean_off_s=5)
+        of = scenario(antagonists=slow, dispatchers=Dispatchers(count=5), duration_s=100, **options)
+        return simulate(of, picker=picker).all.mean_s
+
+    without = {name: mean(name) for name in ("Prequal", "ClientSideWeightedRoundRobin", "RoundRobin")}
+    probes, every = Reports(), Reports(every_s=1, probes=False)
+    assert mean("Prequal", reports=probes) != without["Prequal"]
+    assert mean("Prequal", reports=every) not in (without["Prequal"], mean("Prequal", reports=probes))
+    assert mean("ClientSideWeightedRoundRobin", reports=every) != without["ClientSideWeightedRoundRobin"]
+    assert mean("RoundRobin", reports=Reports(every_s=1)) == without["RoundRobin"]
+    for wrong in ({"every_s": 0}, {"probes": False}, {"probes": 1}):
+        with pytest.raises(ConfigError, match=r"reports\."):
+            Reports(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_picker_of_your_own_gets_reports() -> None:
+    def mine(pool: Any) -> Any:
+        return aibalance.LeastRequest(pool)
+
+    of = scenario(dispatchers=Dispatchers(count=2), duration_s=100.0)
+    told = simulate(of.replace(reports=Reports(every_s=0.5)), picker=mine)
+    assert told.all.mean_s != simulate(of, picker=mine).all.mean_s
+
+
+LOADS = tuple(0.75 * (10 / 9) ** k for k in range(9))
+"""The nine steps of the paper, 0.75 to 1.74 of the allocation."""
+
+
+@pytest.mark.parametrize("load", LOADS if os.environ.get("AIBALANCE_FULL") == "1" else (LOADS[3], LOADS[8]))
+def test_prequal_beats_least_request_and_round_robin_beside_antagonists(load: float) -> None:
+    of = Scenario.load(EXAMPLES / "antagonists.toml")
+    if os.environ.get("AIBALANCE_FULL") != "1":
+        of = of.replace(duration_s=6.0, discard_s=1.5)
+    of = of.replace(traffic=PoissonTraffic(rate_rps=load * 5000))
+    prequal, least, turns = (simulate(of, picker=one).all.p99_9_s for one in of.balancers)
+    assert prequal < least < turns or (prequal < least and turns == 5.0)
+    if load > 1:
+        assert prequal < 0.8 * least
