@@ -34,6 +34,11 @@ struct ClassArgs {
     slo_s: Option<f64>,
 }
 
+/// Attempts, backoff, budget, burst, attempt timeout.
+type RetryArgs = (u32, f64, Option<f64>, f64, Option<f64>);
+/// After seconds, after a quantile, budget, burst, cancel.
+type HedgeArgs = (Option<f64>, Option<f64>, Option<f64>, f64, bool);
+
 /// What `aibalance.simulation` gives for a detailed run.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -45,8 +50,8 @@ pub(super) struct DetailArgs {
     output: Option<ServiceArgs>,
     prefix: u64,
     pull: Option<(Option<u32>, Option<f64>)>,
-    retry: Option<(u32, f64, Option<f64>, f64, Option<f64>)>,
-    hedge: Option<(Option<f64>, Option<f64>, Option<f64>, f64, bool)>,
+    retry: Option<RetryArgs>,
+    hedge: Option<HedgeArgs>,
     fresh_work: bool,
     network: Option<ServiceArgs>,
     users: Option<(u32, ServiceArgs)>,
@@ -80,7 +85,7 @@ fn law(service: &ServiceArgs, field: &str) -> Result<Law, ConfigError> {
     match work(service) {
         Ok(Work::Drawn(law)) => Ok(law),
         Ok(Work::Given { .. }) => Err(ConfigError::new(field, "given", "expected a law")),
-        Err(e) => Err(ConfigError::new(&e.field.replacen("service", field, 1), e.value, e.allowed)),
+        Err(e) => Err(ConfigError::new(e.field.replacen("service", field, 1), e.value, e.allowed)),
     }
 }
 
