@@ -50,6 +50,7 @@ fn config(servers: u32, seconds: u64, timeout: Option<Nanos>) -> SimulationConfi
         seed: 1,
         timeline_steps: 240,
         records: false,
+        detail: None,
     }
 }
 

@@ -2130,6 +2130,7 @@ def _simulate(
     progress: Callable[[float], object] | None,
     arrival_s: npt.NDArray[np.float64] | None,
     work_s: npt.NDArray[np.float64] | None,
+    tokens: tuple[npt.NDArray[np.int64], ...] | None = None,
 ) -> dict[str, Any]: ...
 def _simulate_fluid(
     rates: npt.NDArray[np.float64],

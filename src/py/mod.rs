@@ -25,6 +25,7 @@ mod pickers;
 mod pool;
 mod routing;
 mod simulation;
+mod simulation_detail;
 mod stats;
 mod token_bucket;
 

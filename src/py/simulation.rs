@@ -8,12 +8,15 @@ use super::pickers::{
     LeastTime, Maglev, MementoHash, ModuloHash, MultiProbeHash, PeakEwma, Prequal, Rendezvous, RingHash, RoundRobin,
     SourceHash, WeightedRandom,
 };
+use super::simulation_detail::{self, DetailArgs, DispatcherArgs, TokenArgs, detail};
 use crate::core::error::ConfigError;
+use crate::core::health::slow_start::{Ramp, SlowStart};
 use crate::core::simulation::report::PhaseResults;
 use crate::core::simulation::testing::{Rule, TestBalancer};
 use crate::core::simulation::{
     Balancer, Engine, FleetConfig, FleetView, Grant, LaunchOrder, Law, Outcome, PoolBalancer, RateProfile, Records,
-    Results, Scaler, ServerSpec, ServerType, SimulationConfig, SimulationError, Spike, Trace, Traffic, Work, streams,
+    Results, Scaler, ServerReport, ServerSpec, ServerType, SimulationConfig, SimulationError, Spike, Trace, Traffic,
+    Work, streams,
 };
 use crate::core::time::Nanos;
 use numpy::{PyArray1, PyReadonlyArray1};
@@ -98,9 +101,16 @@ impl Balancer for PyBalancer {
             Outcome::Success => "success",
             Outcome::Rejected => "rejected",
             Outcome::TimedOut => "timeout",
+            Outcome::Failed => "failure",
+            Outcome::Cancelled => "cancelled",
         };
         let args = (lease, outcome, seconds(latency), seconds(now));
         self.call(|object| object.call_method1(intern!(object.py(), "release"), args).map(drop))
+    }
+
+    fn report(&mut self, server: u32, of: &ServerReport, _: bool, now: Nanos) -> Result<(), SimulationError> {
+        let args = (server, of.in_flight, of.latency, of.utilization, of.qps, seconds(now));
+        self.call(|object| object.call_method1(intern!(object.py(), "report"), args).map(drop))
     }
 }
 
@@ -171,9 +181,9 @@ struct TrafficArgs {
 
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct ServiceArgs {
-    kind: String,
-    a: Vec<f64>,
+pub(super) struct ServiceArgs {
+    pub(super) kind: String,
+    pub(super) a: Vec<f64>,
     b: Vec<f64>,
 }
 
@@ -191,13 +201,16 @@ struct Args {
     traffic: TrafficArgs,
     service: ServiceArgs,
     fleet: FleetArgs,
+    detail: Option<DetailArgs>,
+    dispatchers: Option<DispatcherArgs>,
+    slow_start_s: Option<f64>,
 }
 
 fn one(values: &[f64], name: &str) -> Result<f64, ConfigError> {
     values.first().copied().ok_or_else(|| ConfigError::new(name, "nothing", "expected a number"))
 }
 
-fn work(service: &ServiceArgs) -> Result<Work, ConfigError> {
+pub(super) fn work(service: &ServiceArgs) -> Result<Work, ConfigError> {
     let (a, b) = (&service.a, &service.b);
     let kind = service.kind.as_str();
     if kind == "given" {
@@ -244,7 +257,13 @@ fn traffic(args: &Args, arrival_s: &[f64], work_s: &[f64]) -> Result<Traffic, Co
     })
 }
 
-fn config(args: &Args, traffic: Traffic, seed: u64, records: bool) -> Result<SimulationConfig, ConfigError> {
+fn config(
+    args: &Args,
+    traffic: Traffic,
+    tokens: Option<&TokenArgs<'_>>,
+    seed: u64,
+    records: bool,
+) -> Result<SimulationConfig, ConfigError> {
     let launch = match args.fleet.launch.as_str() {
         "share" => LaunchOrder::Share,
         "order" => LaunchOrder::Order,
@@ -284,21 +303,31 @@ fn config(args: &Args, traffic: Traffic, seed: u64, records: bool) -> Result<Sim
         seed,
         timeline_steps: args.timeline_steps,
         records,
+        detail: args.detail.as_ref().map(|of| detail(of, tokens)).transpose()?,
     })
 }
 
 /// The policy of a picker of class `C` as a balancer that never attaches; None when `given` is of another class.
-fn native<C: PickerClass>(given: &Bound<'_, PyAny>, seed: u64) -> PyResult<Option<Box<dyn Balancer + Send>>> {
+fn native<C: PickerClass>(
+    given: &Bound<'_, PyAny>,
+    seed: u64,
+    slow_start: Option<SlowStart>,
+) -> PyResult<Option<Box<dyn Balancer + Send>>> {
     let Ok(picker) = given.cast_exact::<C>() else { return Ok(None) };
     let policy = picker.get().door().picker.policy().clone();
-    Ok(Some(Box::new(PoolBalancer::new(policy, seed)?)))
+    Ok(Some(Box::new(PoolBalancer::with(policy, seed, slow_start)?)))
 }
 
 /// The balancer of a run, and whether it runs without Python.
 ///
 /// A picker of one of our classes lends its policy: the run gives it a pool of its own. A class that is not listed here
 /// still works, through Python, as any object that drives a pool does.
-fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(Box<dyn Balancer + Send>, bool)> {
+fn balancer(
+    given: &Bound<'_, PyAny>,
+    seed: u64,
+    slow_start: Option<SlowStart>,
+    raised: &Raised,
+) -> PyResult<(Box<dyn Balancer + Send>, bool)> {
     let own = crate::core::rng::stream(seed, streams::BALANCER);
     let known = [
         native::<RoundRobin>,
@@ -323,7 +352,7 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
         native::<MultiProbeHash>,
     ];
     for make in known {
-        if let Some(found) = make(given, own)? {
+        if let Some(found) = make(given, own, slow_start)? {
             return Ok((found, true));
         }
     }
@@ -341,12 +370,13 @@ fn balancer(given: &Bound<'_, PyAny>, seed: u64, raised: &Raised) -> PyResult<(B
     Ok((Box::new(PyBalancer { object, leases: Vec::new(), free: Vec::new(), raised: raised.clone() }), false))
 }
 
-fn phase<'py>(py: Python<'py>, results: &PhaseResults) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn phase<'py>(py: Python<'py>, results: &PhaseResults) -> PyResult<Bound<'py, PyDict>> {
     let out = PyDict::new(py);
     out.set_item("requests", results.requests)?;
     out.set_item("served", results.served)?;
     out.set_item("rejected", results.rejected)?;
     out.set_item("timed_out", results.timed_out)?;
+    out.set_item("failed", results.failed)?;
     out.set_item("within_slo", results.within_slo)?;
     out.set_item("mean_s", results.mean_s())?;
     out.set_item("wait_mean_s", results.wait_mean_s())?;
@@ -399,6 +429,7 @@ fn to_python(py: Python<'_>, results: Results) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("in_system_mean", results.in_system_mean)?;
     out.set_item("decisions", results.decisions)?;
     out.set_item("end_s", results.end_s)?;
+    out.set_item("detail", results.detail.as_ref().map(|of| simulation_detail::to_python(py, of)).transpose()?)?;
     Ok(out)
 }
 
@@ -420,7 +451,7 @@ fn surface(py: Python<'_>, stopped: SimulationError, cell: &Raised) -> PyErr {
 /// One run. `args` holds plain values, see `aibalance.simulation`; `balancer` is an object with `add`, `drain`, `remove`,
 /// `acquire` and `release`; `scaler` a callable or None; `progress` a callable of the fraction done, or None.
 #[pyfunction]
-#[pyo3(signature = (args, balancer, scaler, *, seed, records, progress, arrival_s, work_s))]
+#[pyo3(signature = (args, balancer, scaler, *, seed, records, progress, arrival_s, work_s, tokens=None))]
 #[allow(clippy::too_many_arguments)]
 fn _simulate<'py>(
     py: Python<'py>,
@@ -432,14 +463,30 @@ fn _simulate<'py>(
     progress: Option<Py<PyAny>>,
     arrival_s: Option<PyReadonlyArray1<'py, f64>>,
     work_s: Option<PyReadonlyArray1<'py, f64>>,
+    tokens: Option<TokenArgs<'py>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let column = |given: &Option<PyReadonlyArray1<'py, f64>>| {
         given.as_ref().map_or_else(Vec::new, |array| array.as_array().iter().copied().collect())
     };
     let traffic = traffic(&args, &column(&arrival_s), &column(&work_s))?;
-    let config = config(&args, traffic, seed, records)?;
+    let config = config(&args, traffic, tokens.as_ref(), seed, records)?;
     let raised: Raised = Arc::default();
-    let (balancer, native) = self::balancer(balancer, seed, &raised)?;
+    let slow_start = args.slow_start_s.map(|window| SlowStart {
+        window: Nanos::from_secs_f64(window),
+        ramp: Ramp::Envoy { aggression: 1.0, min_weight: 0.1 },
+    });
+    let (balancer, native) = match &args.dispatchers {
+        None => self::balancer(balancer, seed, slow_start, &raised)?,
+        Some(of) => {
+            let (mut all, mut native) = (Vec::new(), true);
+            for (i, one) in (0u64..).zip(balancer.try_iter()?) {
+                let (one, plain) = self::balancer(&one?, seed.wrapping_add(i << 32), slow_start, &raised)?;
+                all.push(one);
+                native &= plain;
+            }
+            (Box::new(simulation_detail::dispatchers(of, all, seed)?) as Box<dyn Balancer + Send>, native)
+        }
+    };
     let native = native && scaler.is_none();
     let scaler = scaler.map(|object| Box::new(PyScaler { object, raised: raised.clone() }) as Box<dyn Scaler + Send>);
     let mut engine = Engine::new(config, balancer, scaler).map_err(|e| surface(py, e, &raised))?;

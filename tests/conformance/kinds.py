@@ -21,6 +21,7 @@ from . import (
     routing,
     scaling_theory,
     sched,
+    simulated_theory,
     theory,
 )
 from .model import Result
@@ -37,6 +38,13 @@ BALANCE: list[tuple[set[str], set[str], Replay]] = [
     ({"n", "M"}, {"needless_moves_fraction"}, balance.maglev_disruption),
 ]
 cloud.ADAPTERS.update(routing.ADAPTERS)
+
+# Who may check a theory file about queues: each looks at its cases and gives its adapter, or None. All that do check it
+# and count what they checked: one by closed forms, one by simulation.
+QUEUES: list[Callable[[list[Record]], Replay | None]] = [
+    queueing_theory.find,
+    simulated_theory.checker,
+]
 
 PROXIES = {"nginx", "envoy", "haproxy", "caddy", "traefik", "twemproxy", "libmemcached"}
 
@@ -170,9 +178,22 @@ def _theory(document: dict[str, Any]) -> Result:
     for fields, values, adapter in BALANCE:
         if all(fields <= case.names() and values <= case.record("ref").names() for case in found):
             return adapter(document)
-    if (queueing := queueing_theory.find(found)) is not None:
-        return queueing(document)
+    adapters = [adapter for checker in QUEUES if (adapter := checker(found)) is not None]
+    if adapters:
+        return _together([adapter(document) for adapter in adapters])
     return Result(unsupported=len(found))
+
+
+def _together(parts: list[Result]) -> Result:
+    """What several adapters found in one file."""
+    out = Result()
+    for part in parts:
+        out.matched += part.matched
+        out.total += part.total
+        out.unsupported += part.unsupported
+        out.first_mismatch = out.first_mismatch or part.first_mismatch
+        out.bound = out.bound or part.bound
+    return out
 
 
 def _autoscaling(records: list[Record]) -> Result:

@@ -1,7 +1,8 @@
 """Between the engine and what decides: pickers over a Pool on a ManualClock, policies over a mapping.
 
 The engine calls a balancer as `add(server, kind, weight, max_inflight, now)`, `drain(server, now)`, `remove(server,
-now)`, `acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`, and a scaler as
+now)`, `acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`,
+`report(server, in_flight, latency, utilization, qps, now)`, and a scaler as
 `scaler(now, seen) -> int | None`. Times are seconds.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 from .. import _core
 from .._errors import ConfigError, PickError, SimulationError
 from . import _checks as check
+from ._detail import SHARED_QUEUE, shared_queue
 from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
 
 
@@ -78,7 +80,16 @@ class PoolDriver:
 
     def release(self, lease: Any, outcome: str, latency: float, now: float) -> None:
         self._to(now)
-        lease.release(outcome, latency=latency)
+        if outcome == "cancelled":
+            lease.cancel()
+        else:
+            lease.release(outcome, latency=latency)
+
+    def report(
+        self, server: int, in_flight: float, latency: float | None, utilization: float, qps: float, now: float
+    ) -> None:
+        self._to(now)
+        self._pool.observe(self._name(server), inflight=in_flight, latency=latency, utilization=utilization, qps=qps)
 
     def _name(self, server: int) -> str:
         for name, known in self._ids.items():
@@ -89,6 +100,8 @@ class PoolDriver:
 
 def build_picker(spec: BalancerSpec) -> Any:
     """The spec's picker, on an empty pool: the engine takes its options from it."""
+    if spec.picker == SHARED_QUEUE:
+        return shared_queue(spec.options)
     for key in ("seed", "clock"):
         if key in spec.options:
             raise ConfigError(f"balancers.options.{key}: not allowed; the simulation has a seed and a clock of its own")
@@ -121,6 +134,8 @@ class Balancer:
     make: Callable[[int], Any]
     equal_weights: bool = False
     cost_is_work: bool = False
+    pull: tuple[int | None, float | None] | None = None
+    """Servers pull from a shared queue: how many may wait, and how long they may expect to."""
 
 
 def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Balancer:
@@ -133,11 +148,21 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
         if given in known:
             given = known[given]
         else:
-            check.choice("picker", given, (*known, *(one for one in PICKERS if one not in known)))
+            check.choice("picker", given, (*known, *(one for one in (*PICKERS, SHARED_QUEUE) if one not in known)))
             given = BalancerSpec(picker=given)
     if isinstance(given, BalancerSpec):
         spec = given
         picker = build_picker(spec)
+        if spec.picker == SHARED_QUEUE:
+            if scenario.hedging is not None:
+                raise check.wrong(
+                    "hedging", scenario.hedging, f"none with {SHARED_QUEUE}: nothing is sent to two servers"
+                )
+            if scenario.reports is not None:
+                raise check.wrong("reports", scenario.reports, f"none with {SHARED_QUEUE}: nobody listens")
+            if scenario.dispatchers is not None:
+                raise check.wrong("dispatchers", scenario.dispatchers, f"none with {SHARED_QUEUE}: nobody pushes")
+            return Balancer(name or spec.name, SHARED_QUEUE, lambda seed: "test:round_robin", pull=picker)
         return Balancer(
             name or spec.name, spec.picker, lambda seed: picker, spec.weights == "equal", spec.cost == "work"
         )
@@ -149,6 +174,8 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
         return Balancer(shown, type(given).__name__, lambda seed: given)
     if callable(given):
         shown = name or str(getattr(given, "__name__", type(given).__name__))
+        if scenario.fleet.slow_start_s is not None:
+            raise check.wrong("fleet.slow_start_s", scenario.fleet.slow_start_s, "none with a picker of your own")
         return Balancer(shown, shown, lambda seed: PoolDriver(given, seed))
     raise check.wrong(
         "picker", given, "a name, a BalancerSpec, a picker class, or a callable of a pool that gives a picker"

@@ -6,12 +6,25 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection
+from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any
 
 from .._errors import ConfigError, FormatError
 from . import _checks as check
 from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
+from ._detail import (
+    Antagonists,
+    ClosedTraffic,
+    Dispatchers,
+    Failures,
+    Hedging,
+    LLMService,
+    Network,
+    Reports,
+    RequestClass,
+    Retries,
+)
 from ._drivers import build_picker, build_policy
 from ._recorded import LOG, RecordedService, read_log
 from ._scenario import BalancerSpec, Fleet, Keys, PolicySpec, Scenario, ServerType
@@ -27,8 +40,25 @@ from ._traffic import (
     Traffic,
 )
 
-_TOP = ("name", "description", "duration_s", "slo_s", "timeout_s", "discard_s", "seed", "replications")
-_TABLES = ("traffic", "service", "tokens", "fleet", "keys", "balancers", "policies")
+_TOP = ("name", "description", "duration_s", "slo_s", "timeout_s", "discard_s", "seed", "replications", "work_per")
+_TABLES = (
+    "traffic",
+    "service",
+    "tokens",
+    "fleet",
+    "keys",
+    "balancers",
+    "policies",
+    "classes",
+    "retries",
+    "hedging",
+    "network",
+    "failures",
+    "antagonists",
+    "dispatchers",
+    "reports",
+)
+_PARTS = (Retries, Hedging, Network, Failures, Antagonists, Dispatchers, Reports)
 _SPIKE = ("factor", "start_s", "ramp_s", "hold_s", "ramp_down_s")
 _TRAFFIC = {
     "poisson": ("rate_rps",),
@@ -38,6 +68,7 @@ _TRAFFIC = {
     "mmpp": ("rates_rps", "mean_durations_s"),
     "diurnal": ("mean_rps", "amplitude", "period_s", "peak_s"),
     "log": (*LOG, "time_scale", "rate_scale", "rotate", *_SPIKE),
+    "closed": ("users", "think"),
     "trace": ("file", "format", "time_scale", "rate_scale", "rotate", *_SPIKE),
 }
 _TOKENS = ("base_s", "prefill_s_per_token", "decode_s_per_token", "noise_cv")
@@ -54,6 +85,11 @@ _FLEET = (
     "metric_period_s",
     "launch",
     "types",
+    "discipline",
+    "sharing_limit",
+    "slow_start_s",
+    "warm_speed",
+    "warm_s",
 )
 _TYPE = ("name", "speed", "weight", "concurrency", "price_per_hour", "share", "max")
 _BALANCER = ("name", "picker", "options", "weights", "cost")
@@ -166,6 +202,8 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
         keys=_keys(_sub(table, "keys")) if "keys" in table else None,
         balancers=_each("balancers", table.get("balancers", []), _BALANCER, _balancer),
         policies=_each("policies", table.get("policies", []), _POLICY, _policy),
+        classes=_each("classes", table.get("classes", []), _fields(RequestClass), _class),
+        **{part.__name__.lower(): _part(part, table) for part in _PARTS if part.__name__.lower() in table},
     )
     # Options are the business of the classes: build each once, so that a mistake is told now and with its line.
     for i, balancer in enumerate(found.balancers):
@@ -179,6 +217,25 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
     return found
 
 
+def _fields(part: type[Any]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(part))
+
+
+def _part(part: type[Any], table: dict[str, Any]) -> Any:
+    """A table whose keys are the fields of a class."""
+    name = part.__name__.lower()
+    found = _sub(table, name)
+    _known(name, found, _fields(part))
+    needed = (one.name for one in fields(part) if one.default is MISSING)
+    _need(name, found, *needed)
+    return part(**found)
+
+
+def _class(table: dict[str, Any]) -> RequestClass:
+    _need("classes", table, "name")
+    return RequestClass(**table)
+
+
 def _at(where: str, make: Callable[[], Any]) -> Any:
     """What `make` gives; what it says about `balancers.x` is about `where.x`."""
     try:
@@ -188,7 +245,7 @@ def _at(where: str, make: Callable[[], Any]) -> Any:
         raise ConfigError(str(error).replace(f"{plain}.", f"{where}.", 1)) from error
 
 
-def _traffic(table: dict[str, Any], folder: str) -> Traffic:
+def _traffic(table: dict[str, Any], folder: str) -> Traffic | ClosedTraffic:
     _need("traffic", table, "kind")
     kind = check.choice("traffic.kind", table["kind"], _TRAFFIC)
     _known("traffic", table, ("kind", *_TRAFFIC[kind]))
@@ -205,6 +262,9 @@ def _traffic(table: dict[str, Any], folder: str) -> Traffic:
         case "piecewise":
             _need("traffic", rest, "points")
             return PiecewiseTraffic(**rest)
+        case "closed":
+            _need("traffic", rest, "users", "think")
+            return ClosedTraffic(**rest)
         case "spike":
             _need("traffic", rest, "base_rps")
             assert spike is not None
@@ -236,7 +296,7 @@ def _rotated(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
-def _service(table: dict[str, Any]) -> Service | TokenService | RecordedService:
+def _service(table: dict[str, Any]) -> Service | TokenService | RecordedService | LLMService:
     _need("service", table, "kind")
     kind = table["kind"]
     rest = {key: value for key, value in table.items() if key != "kind"}
@@ -245,7 +305,10 @@ def _service(table: dict[str, Any]) -> Service | TokenService | RecordedService:
     if kind == "recorded":
         _known("service", rest, ("noise_cv",))
         return RecordedService(**rest)
-    check.choice("service.kind", kind, (*LAWS, "tokens", "recorded"))
+    if kind == "llm":
+        _known("service", rest, _fields(LLMService))
+        return LLMService(**rest)
+    check.choice("service.kind", kind, (*LAWS, "tokens", "recorded", "llm"))
     return Service(kind, **rest)
 
 

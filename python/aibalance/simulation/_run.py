@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from . import _checks as check
 from ._drivers import Balancer, Policy, balancer, policy
 from ._scenario import Scenario
 
-OUTCOMES = ("success", "rejected", "timeout")
+OUTCOMES = ("success", "rejected", "timeout", "failure")
 """What the numbers in `Records.outcome` mean."""
 
 HOURS_A_MONTH = 730.0
@@ -32,7 +32,7 @@ class Records:
     latency: NDArray[np.float64]
     server: NDArray[np.int64]
     outcome: NDArray[np.uint8]
-    """0 success, 1 rejected, 2 timeout."""
+    """0 success, 1 rejected, 2 timeout, 3 failure."""
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -43,9 +43,10 @@ class Records:
 
 @dataclass(frozen=True)
 class PhaseReport:
-    """What happened to the requests of one phase: all, calm, or spike.
+    """What happened to the requests of one phase (all, calm, or spike) or class.
 
-    Latencies are of served and timed-out requests; a timed-out one counts with its timeout, a rejected one has none.
+    Latencies are of served and timed-out requests; a timed-out one counts with its timeout, a rejected or failed one
+    has none.
     Shares are of all requests. Percentiles come from a histogram with three significant digits, the mean is exact.
     """
 
@@ -61,6 +62,7 @@ class PhaseReport:
     p95_s: float
     p99_s: float
     p99_9_s: float
+    failed: int = 0
 
     def to_dict(self) -> dict[str, float]:
         """Plain values."""
@@ -89,6 +91,10 @@ class Report:
     histogram: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint64]]
     """The cells of the latency histogram that hold something: lowest and highest latency in seconds, count."""
     records: Records | None
+    classes: dict[str, PhaseReport] = field(default_factory=dict)
+    """By class, for a scenario with `classes`."""
+    details: dict[str, float] = field(default_factory=dict)
+    """Counts and means that only some scenarios have: see docs/simulation.md. Counts are of the whole run."""
 
     def __repr__(self) -> str:
         return f"<Report: {self.picker}, {self.policy}, {self.all.requests:,} requests, p99 {self.all.p99_s:.4g} s>"
@@ -114,6 +120,13 @@ class Report:
             times = "".join(f"{value:>9.4g}s" for value in (of.mean_s, of.p50_s, of.p95_s, of.p99_s))
             shares = (of.within_slo, _share(of.rejected, of.requests), _share(of.timed_out, of.requests))
             lines.append(f"{name:8}{of.requests:>10,}{times}" + "".join(f"{value:>9.2%}" for value in shares))
+        for name, of in self.classes.items():
+            lines.append(
+                f"{name}: {of.requests:,} requests, mean {of.mean_s:.4g} s, p99 {of.p99_s:.4g} s, "
+                f"in SLO {of.within_slo:.2%}"
+            )
+        if self.all.failed:
+            lines.append(f"failed: {self.all.failed:,} ({_share(self.all.failed, self.all.requests):.2%})")
         lines.append(
             f"servers: mean {self.servers_mean:.4g}, peak {self.servers_peak}; busy {self.utilization:.1%}; "
             f"${self.cost:,.2f}, ${self.cost_per_month:,.0f} a month"
@@ -136,6 +149,8 @@ class Report:
             "utilization": self.utilization,
             "in_system_mean": self.in_system_mean,
             "decisions": self.decisions,
+            "classes": {name: of.to_dict() for name, of in self.classes.items()},
+            "details": dict(self.details),
             "timeline": {name: column.tolist() for name, column in self.timeline.items()},
         }
 
@@ -148,6 +163,13 @@ def _phase(of: dict[str, Any]) -> PhaseReport:
     share = _share(of["within_slo"], of["requests"])
     rest = {name: of[name] for name in PhaseReport.__dataclass_fields__ if name != "within_slo"}
     return PhaseReport(within_slo=share, **rest)
+
+
+def _made(scenario: Scenario, by: Balancer, seed: int) -> Any:
+    """What the engine takes as balancer: one, or as many as there are dispatchers, each with a chance of its own."""
+    if scenario.dispatchers is None:
+        return by.make(seed)
+    return [by.make((seed + (i << 32)) % 2**64) for i in range(scenario.dispatchers.count)]
 
 
 def run(
@@ -163,15 +185,18 @@ def run(
     arrival, work = scenario._columns(seed)
     of = scenario if scaling.fleet is scenario.fleet else scenario.replace(fleet=scaling.fleet)
     found = _core._simulate(
-        of._core(equal_weights=by.equal_weights, cost_is_work=by.cost_is_work),
-        by.make(seed),
+        of._core(equal_weights=by.equal_weights, cost_is_work=by.cost_is_work, pull=by.pull),
+        _made(scenario, by, seed),
         scaling.make(),
         seed=seed,
         records=records,
         progress=progress,
         arrival_s=arrival,
         work_s=work,
+        tokens=scenario._tokens(),
     )
+    detail = dict(found["detail"] or {})
+    classes = detail.pop("classes", ())
     whole = found["all"]
     spike = scenario.spike is not None
     columns = found["records"]
@@ -193,6 +218,9 @@ def run(
         timeline=found["timeline"],
         histogram=(whole["low_s"], whole["high_s"], whole["counts"]),
         records=None if columns is None else Records(**columns),
+        classes={name: _phase(one) for name, one in classes},
+        # What did not occur has no mean.
+        details={name: value for name, value in detail.items() if not math.isnan(value)},
     )
 
 

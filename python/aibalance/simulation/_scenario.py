@@ -13,7 +13,21 @@ from numpy.typing import NDArray
 
 from .._errors import ConfigError
 from . import _checks as check
+from . import _detail
 from ._arrival_laws import DiurnalTraffic, LawTraffic
+from ._detail import (
+    SHARED_QUEUE,
+    Antagonists,
+    ClosedTraffic,
+    Dispatchers,
+    Failures,
+    Hedging,
+    LLMService,
+    Network,
+    Reports,
+    RequestClass,
+    Retries,
+)
 from ._recorded import RecordedService
 from ._traffic import (
     PiecewiseTraffic,
@@ -120,6 +134,15 @@ class Fleet:
     metric_delay_s : how old the metrics are that a decision sees (default 0).
     metric_period_s : what metrics are averaged over (default: the decision interval).
     launch : "share" launches the type furthest below its share, "order" the first type below its `max`.
+    discipline : how a server serves. "fifo" (default): first come first served. "priority": by the class's priority,
+        without
+        interrupting anybody. "sharing": processor sharing; requests beyond `concurrency` share the server's speed
+        evenly.
+    sharing_limit : requests that share a server; more wait (default None, no limit). Only with "sharing".
+    slow_start_s : balancers give a server that has joined its share by and by for so long (the pool's `slow_start`,
+        Envoy's rule; default None, at once). The servers that a run begins with are not new.
+    warm_speed, warm_s : a server that has just become ready has this part of its speed, and gets to the whole in ten
+        equal steps within `warm_s` (default None, at once).
 
     Scale-in takes warming servers first, the newest first, then the ready server with the fewest requests; a ready
     server takes no new work, finishes what it has, and is paid for until then.
@@ -137,6 +160,11 @@ class Fleet:
     metric_delay_s: float = 0.0
     metric_period_s: float | None = None
     launch: str = "share"
+    discipline: str = "fifo"
+    sharing_limit: int | None = None
+    slow_start_s: float | None = None
+    warm_speed: float | None = None
+    warm_s: float | None = None
 
     def __post_init__(self) -> None:
         fixed = object.__setattr__
@@ -162,6 +190,20 @@ class Fleet:
             fixed(self, "metric_period_s", self.decision_interval_s)
         check.number("fleet.metric_period_s", self.metric_period_s, 1e-3, 1e9, unit="seconds")
         check.choice("fleet.launch", self.launch, ("share", "order"))
+        check.choice("fleet.discipline", self.discipline, ("fifo", "priority", "sharing"))
+        if self.sharing_limit is not None:
+            if self.discipline != "sharing":
+                raise check.wrong("fleet.sharing_limit", self.sharing_limit, "none without discipline sharing")
+            check.whole("fleet.sharing_limit", self.sharing_limit, 1, 1_000_000_000)
+        if self.queue_limit is not None and self.discipline == "sharing" and self.sharing_limit is None:
+            raise check.wrong("fleet.queue_limit", self.queue_limit, "a sharing_limit beside it: nobody waits without")
+        if self.slow_start_s is not None:
+            check.seconds("fleet.slow_start_s", self.slow_start_s, above=True)
+        if (self.warm_speed is None) != (self.warm_s is None):
+            raise check.wrong("fleet.warm_s", self.warm_s, "both warm_speed and warm_s, or none")
+        if self.warm_speed is not None:
+            check.number("fleet.warm_speed", self.warm_speed, 1e-3, 1)
+            check.seconds("fleet.warm_s", self.warm_s, above=True)
         if self.launch == "share" and not sum(one.share for one in self.types):
             raise check.wrong("fleet.types.share", 0, "at least one share above 0")
         room = sum(1_000_000 if one.max is None else one.max for one in self.types)
@@ -223,7 +265,10 @@ class BalancerSpec:
 
     Parameters
     ----------
-    picker : the class, one of `PICKERS`.
+    picker : the class, one of `PICKERS`; or "SharedQueue": nobody pushes, servers with a free slot pull from one
+        queue by
+        priority, then first come first served. Its options are `limit`, how many may wait, and `longest_wait_s`: who
+        would wait longer, as the queue expects, is turned away.
     name : as reports show it (default: the class).
     options : keyword arguments of the class.
     weights : "type" shows the balancer each server type's weight, "equal" shows 1 for all.
@@ -237,11 +282,13 @@ class BalancerSpec:
     cost: str = "one"
 
     def __post_init__(self) -> None:
-        check.choice("balancers.picker", self.picker, PICKERS)
+        check.choice("balancers.picker", self.picker, (*PICKERS, SHARED_QUEUE))
         object.__setattr__(self, "name", check.text("balancers.name", self.name or self.picker))
         object.__setattr__(self, "options", _table("balancers.options", self.options))
         check.choice("balancers.weights", self.weights, ("type", "equal"))
         check.choice("balancers.cost", self.cost, ("one", "work"))
+        if self.picker == SHARED_QUEUE and (self.weights, self.cost) != ("type", "one"):
+            raise ConfigError(f"balancers.weights: {SHARED_QUEUE} knows neither weights nor costs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,9 +353,9 @@ class Scenario:
     Parameters
     ----------
     name : as reports show it.
-    traffic : PoissonTraffic, PiecewiseTraffic, SpikeTraffic, DiurnalTraffic, RenewalTraffic, MmppTraffic or
-        TraceTraffic.
-    service : Service or, for a trace, TokenService or RecordedService.
+    traffic : PoissonTraffic, PiecewiseTraffic, SpikeTraffic, DiurnalTraffic, RenewalTraffic, MmppTraffic, TraceTraffic
+        or ClosedTraffic.
+    service : Service, LLMService or, for a trace, TokenService or RecordedService.
     fleet : Fleet.
     duration_s : how long traffic lasts; what is in the system then is finished. Costs end here.
     slo_s : the latency objective.
@@ -319,6 +366,13 @@ class Scenario:
     seed : of the first replication (default 0); replication r uses seed + r.
     replications : runs of each candidate in `compare` (default 20).
     balancers, policies : what `compare` compares when it is not told.
+    classes : RequestClass of a mixture; none for one class.
+    retries, hedging : Retries, Hedging.
+    work_per : "request" (default): what a request costs does not depend on who serves it; "attempt": every attempt
+        draws its own, as if slowness were the server's and not the request's.
+    network, failures, antagonists : Network, Failures, Antagonists.
+    dispatchers : Dispatchers; without it one balancer that knows all.
+    reports : Reports, for pickers that probe or read what servers report.
 
     Raises ConfigError naming the field, the value and what is allowed.
 
@@ -329,8 +383,8 @@ class Scenario:
     """
 
     name: str
-    traffic: Traffic
-    service: Service | TokenService | RecordedService
+    traffic: Traffic | ClosedTraffic
+    service: Service | TokenService | RecordedService | LLMService
     fleet: Fleet
     duration_s: float
     slo_s: float
@@ -343,6 +397,15 @@ class Scenario:
     replications: int = 20
     balancers: Sequence[BalancerSpec] = ()
     policies: Sequence[PolicySpec] = ()
+    classes: Sequence[RequestClass] = ()
+    retries: Retries | None = None
+    hedging: Hedging | None = None
+    work_per: str = "request"
+    network: Network | None = None
+    failures: Failures | None = None
+    antagonists: Antagonists | None = None
+    dispatchers: Dispatchers | None = None
+    reports: Reports | None = None
 
     def __post_init__(self) -> None:
         check.text("name", self.name)
@@ -357,8 +420,8 @@ class Scenario:
         check.whole("seed", self.seed, 0, 2**64 - 1)
         check.whole("replications", self.replications, 1, 10_000)
         for name, kinds in (
-            ("traffic", Traffic),
-            ("service", Service | TokenService | RecordedService),
+            ("traffic", Traffic | ClosedTraffic),
+            ("service", Service | TokenService | RecordedService | LLMService),
             ("fleet", Fleet),
         ):
             if not isinstance(getattr(self, name), kinds):
@@ -371,12 +434,51 @@ class Scenario:
             if not isinstance(self.traffic, TraceTraffic):
                 raise check.wrong("service.kind", "recorded", "another kind, or traffic with recorded service times")
             self.service.work_s(self.traffic.trace)
+        self._check_detail()
         if self.spike is not None and self.spike.start_s >= self.duration_s:
             raise check.wrong("traffic.start_s", self.spike.start_s, f"less than duration_s, {self.duration_s:g}")
         for name in ("balancers", "policies"):
             found = tuple(getattr(self, name))
             check.distinct(name, [one.name for one in found])
             object.__setattr__(self, name, found)
+
+    def _check_detail(self) -> None:
+        for name, kind in (
+            ("retries", Retries),
+            ("hedging", Hedging),
+            ("network", Network),
+            ("failures", Failures),
+            ("antagonists", Antagonists),
+            ("dispatchers", Dispatchers),
+            ("reports", Reports),
+        ):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, kind):
+                raise check.wrong(name, given, f"a {kind.__name__} or None")
+        classes = tuple(self.classes)
+        object.__setattr__(self, "classes", classes)
+        for i, one in enumerate(classes):
+            if not isinstance(one, RequestClass):
+                raise check.wrong(f"classes[{i}]", one, "a RequestClass")
+        check.distinct("classes", [one.name for one in classes])
+        if classes and not sum(one.share for one in classes):
+            raise check.wrong("classes[0].share", 0, "at least one share above 0")
+        check.choice("work_per", self.work_per, ("request", "attempt"))
+        if self.work_per == "attempt" and self.retries is None and self.hedging is None:
+            raise check.wrong("work_per", self.work_per, "request without retries and hedging")
+        if isinstance(self.service, LLMService):
+            trace = isinstance(self.traffic, TraceTraffic)
+            if trace == (self.service.input_tokens is not None):
+                raise check.wrong(
+                    "service.input_tokens", self.service.input_tokens, "none with a trace, and a law without one"
+                )
+            if self.fleet.discipline != "fifo":
+                raise check.wrong("fleet.discipline", self.fleet.discipline, "fifo with service.kind llm")
+            if self.work_per == "attempt":
+                raise check.wrong("work_per", self.work_per, "request with service.kind llm")
+            for i, one in enumerate(classes):
+                if one.service is not None:
+                    raise check.wrong(f"classes[{i}].service", one.service, "none with service.kind llm")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], /) -> Scenario:
@@ -426,7 +528,13 @@ class Scenario:
             discard_s=0.0,
         )
 
-    def _core(self, *, equal_weights: bool, cost_is_work: bool) -> dict[str, Any]:
+    def _core(
+        self,
+        *,
+        equal_weights: bool,
+        cost_is_work: bool,
+        pull: tuple[int | None, float | None] | None = None,
+    ) -> dict[str, Any]:
         """The plain values that the core takes."""
         traffic = self.traffic
         out: dict[str, Any] = {
@@ -446,6 +554,8 @@ class Scenario:
                 out.update(kind="piecewise", points=list(traffic.points), linear=traffic.interpolation == "linear")
             case SpikeTraffic():
                 out.update(kind="spike", points=[(0.0, float(traffic.base_rps))])
+            case ClosedTraffic():
+                out.update(kind="poisson", points=[(0.0, 0.0)])
             case TraceTraffic():
                 out.update(rate_scale=float(traffic.rate_scale), rotate=traffic.rotate)
         spike = self.spike
@@ -461,6 +571,9 @@ class Scenario:
             "traffic": out,
             "service": self.service._core(),
             "fleet": self.fleet._core(equal_weights=equal_weights),
+            "detail": _detail.core(self, pull),
+            "dispatchers": None if self.dispatchers is None else self.dispatchers._core(),
+            "slow_start_s": self.fleet.slow_start_s,
         }
 
     def _columns(self, seed: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
@@ -474,4 +587,13 @@ class Scenario:
         arrival = np.ascontiguousarray(traffic.trace.arrival_s, dtype=np.float64) * traffic.time_scale
         if isinstance(self.service, TokenService | RecordedService):
             return arrival, self.service.work_s(traffic.trace)
+        if isinstance(self.service, LLMService):
+            # The row of each request: its tokens are looked up by it.
+            return arrival, np.arange(len(arrival), dtype=np.float64)
         return arrival, np.zeros(len(arrival))
+
+    def _tokens(self) -> tuple[NDArray[np.int64], ...] | None:
+        """The tokens of a trace, for servers that batch."""
+        if isinstance(self.service, LLMService) and isinstance(self.traffic, TraceTraffic):
+            return _detail.token_columns(self.traffic.trace)
+        return None

@@ -36,6 +36,24 @@ pub enum Outcome {
     Rejected,
     /// The client gave up while it waited or was served.
     TimedOut,
+    /// Its server died.
+    Failed,
+    /// It is no longer needed: another attempt was answered, or the balancer is asked again.
+    Cancelled,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServerReport {
+    /// Requests in service and queued there.
+    pub in_flight: f64,
+    /// Its estimate of the latency of a request that came now, in seconds: the median of the recent ones that met about as
+    /// many requests (Prequal). `None` when there were none.
+    pub latency: Option<f64>,
+    /// Busy slots over slots since the last report.
+    pub utilization: f64,
+    /// Answers a second since the last report.
+    pub qps: f64,
 }
 
 /// Decides which server gets a request. The engine calls it in the order of virtual time.
@@ -50,4 +68,30 @@ pub trait Balancer {
     fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError>;
     /// The request of this grant has ended. `latency` is the time since its arrival.
     fn release(&mut self, grant: Grant, latency: Nanos, outcome: Outcome, now: Nanos) -> Result<(), SimulationError>;
+
+    /// Whether [`Balancer::observe`] is understood, and is all that it goes by.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// The server has this many requests, whoever sent them.
+    fn observe(&mut self, _server: u32, _requests: u32, _now: Nanos) -> Result<(), SimulationError> {
+        Err(SimulationError::Balancer("it cannot be told how many requests a server has".into()))
+    }
+
+    /// How many servers it would have probed for each request.
+    fn probes(&self) -> f64 {
+        0.0
+    }
+
+    /// What a server says of itself: the answer to a probe for the request that was acquired last, or a report to all.
+    fn report(
+        &mut self,
+        _server: u32,
+        _report: &ServerReport,
+        _probe: bool,
+        _now: Nanos,
+    ) -> Result<(), SimulationError> {
+        Ok(())
+    }
 }

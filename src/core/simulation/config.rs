@@ -1,5 +1,6 @@
 //! What a run depends on.
 
+use super::detail::DetailConfig;
 use super::{FleetConfig, MAX_SECONDS, Traffic, Work};
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
@@ -33,12 +34,17 @@ pub struct SimulationConfig {
     pub timeline_steps: u32,
     /// Keep one record a request.
     pub records: bool,
+    /// What goes beyond plain servers and one balancer.
+    pub detail: Option<DetailConfig>,
 }
 
 impl SimulationConfig {
     /// An error about the first value that cannot be.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.fleet.check()?;
+        if let Some(detail) = &self.detail {
+            detail.check()?;
+        }
         let seconds = self.duration.as_secs_f64();
         if self.duration == Nanos::ZERO || seconds > MAX_SECONDS {
             return Err(ConfigError::new("duration_s", seconds, "expected more than 0 and at most 1e9 seconds"));

@@ -4,6 +4,7 @@
 //! fleet (servers that become ready, metric samples, decisions, the grid), then arrivals.
 
 use super::arrivals::Arrivals;
+use super::detail::Detail;
 use super::fleet::price;
 use super::report::PhaseResults;
 use super::server::{Life, Server};
@@ -77,14 +78,14 @@ pub struct Engine {
     pub(super) balancer: Box<dyn Balancer + Send>,
     pub(super) scaler: Option<Box<dyn Scaler + Send>>,
     arrivals: Arrivals,
-    next_arrival: u64,
-    next_work: f64,
-    work_rng: Rng,
+    pub(super) next_arrival: u64,
+    pub(super) next_work: f64,
+    pub(super) work_rng: Rng,
     keys: Keys,
-    mean_work: f64,
+    pub(super) mean_work: f64,
 
     pub(super) now: u64,
-    serial: u64,
+    pub(super) serial: u64,
     completions: BinaryHeap<Reverse<u128>>,
     timeouts: VecDeque<(u64, u64, u32)>,
     control: BinaryHeap<Reverse<(u64, Control)>>,
@@ -93,21 +94,21 @@ pub struct Engine {
     pub(super) servers: Vec<Server>,
     pub(super) specs: Vec<ServerSpec>,
 
-    duration: u64,
+    pub(super) duration: u64,
     discard: u64,
-    timeout: u64,
-    slo: u64,
+    pub(super) timeout: u64,
+    pub(super) slo: u64,
     spike: (u64, u64),
 
-    busy: u32,
-    in_system: u32,
+    pub(super) busy: u32,
+    pub(super) in_system: u32,
     pub(super) slots: u32,
     pub(super) ready: u32,
     pub(super) warming: u32,
     pub(super) draining: u32,
     pub(super) counts: Vec<u32>,
     pub(super) desired: u32,
-    totals: Totals,
+    pub(super) totals: Totals,
     pub(super) opened: VecDeque<Totals>,
     pub(super) closed: VecDeque<Totals>,
     grid: Totals,
@@ -120,6 +121,13 @@ pub struct Engine {
     pub(super) launched: Vec<u32>,
     pub(super) cost: f64,
     pub(super) decisions: u64,
+    /// The sum of times in the system of a detailed run: what the integral over time must agree with.
+    pub(super) spent: u128,
+    /// Sums of latencies and of waits of requests that are not measured.
+    early: (u128, u128),
+    /// Servers that became ready and are unknown to a detailed run.
+    pub(super) woken: Vec<u32>,
+    detail: Option<Box<Detail>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -208,6 +216,10 @@ impl Engine {
             launched: vec![0; types],
             cost: 0.0,
             decisions: 0,
+            spent: 0,
+            early: (0, 0),
+            woken: Vec::new(),
+            detail: None,
             config,
             balancer,
             scaler,
@@ -230,11 +242,17 @@ impl Engine {
             engine.schedule_window(opens, true);
         }
         engine.fetch_arrival();
+        if let Some(detail) = engine.config.detail.clone() {
+            engine.detail = Some(Box::new(Detail::new(&mut engine, detail)?));
+        }
         Ok(engine)
     }
 
     /// Handles up to `events` events; true when the run is over.
     pub fn run(&mut self, events: u64) -> Result<bool, SimulationError> {
+        if self.detail.is_some() {
+            return self.run_detailed(events);
+        }
         for _ in 0..events {
             if !self.step()? {
                 return Ok(true);
@@ -253,6 +271,17 @@ impl Engine {
     pub fn finish(mut self) -> Result<Results, SimulationError> {
         while !self.run(1 << 20)? {}
         let horizon = self.horizon.ok_or(SimulationError::Broken("the end of the traffic"))?;
+        // Little's law, for the whole run and to the nanosecond, and the same for the servers' slots.
+        let [calm, spike] = &self.phases;
+        let plain = calm.latency_sum + spike.latency_sum + self.early.0;
+        let waits = calm.wait_sum + spike.wait_sum + self.early.1;
+        if self.totals.in_system != if self.detail.is_some() { self.spent } else { plain } {
+            return Err(SimulationError::Broken("Little's law: requests in the system and their times do not agree"));
+        }
+        if self.detail.is_none() && self.totals.busy + waits != plain {
+            return Err(SimulationError::Broken("utilisation: busy slots and times in service do not agree"));
+        }
+        let detail = self.detail.map(|detail| detail.finish()).transpose()?;
         let seconds = self.duration as f64;
         let [calm, spike] = self.phases;
         Ok(Results {
@@ -268,6 +297,7 @@ impl Engine {
             in_system_mean: horizon.in_system as f64 / seconds,
             decisions: self.decisions,
             end_s: self.now as f64 / 1e9,
+            detail,
         })
     }
 
@@ -285,10 +315,7 @@ impl Engine {
         } else if timeout <= control && timeout <= arrival {
             self.give_up()?;
         } else if control <= arrival {
-            if let Some(Reverse((at, what))) = self.control.pop() {
-                self.advance(at);
-                self.act(what)?;
-            }
+            self.control()?;
         } else {
             self.advance(arrival);
             self.arrive()?;
@@ -296,9 +323,40 @@ impl Engine {
         Ok(true)
     }
 
+    fn run_detailed(&mut self, events: u64) -> Result<bool, SimulationError> {
+        let Some(mut detail) = self.detail.take() else { return Ok(true) };
+        let mut over = false;
+        for _ in 0..events {
+            if !detail.step(self)? {
+                over = true;
+                break;
+            }
+        }
+        self.detail = Some(detail);
+        Ok(over)
+    }
+
+    pub(super) fn next_control(&self) -> u64 {
+        self.control.peek().map_or(NEVER, |event| event.0.0)
+    }
+
+    /// The fleet's next event happens.
+    pub(super) fn control(&mut self) -> Result<(), SimulationError> {
+        if let Some(Reverse((at, what))) = self.control.pop() {
+            self.advance(at);
+            self.act(what)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a request that arrives now is measured.
+    pub(super) fn counts_from(&self, arrival: u64) -> bool {
+        arrival >= self.discard
+    }
+
     /// Moves time on and adds what the fleet did meanwhile.
     #[inline]
-    fn advance(&mut self, to: u64) {
+    pub(super) fn advance(&mut self, to: u64) {
         let passed = to.saturating_sub(self.now);
         self.now = to;
         self.totals.busy += u128::from(self.busy) * u128::from(passed);
@@ -319,18 +377,25 @@ impl Engine {
         self.ready.saturating_add(self.warming).saturating_add(self.draining)
     }
 
-    fn fetch_arrival(&mut self) {
+    pub(super) fn fetch_arrival(&mut self) {
         match self.arrivals.next() {
             Some((at, work)) if at.0 < self.duration => (self.next_arrival, self.next_work) = (at.0, work),
             _ => self.next_arrival = NEVER,
         }
     }
 
-    fn key(&mut self) -> u64 {
+    pub(super) fn key(&mut self) -> u64 {
         match &mut self.keys {
             Keys::Own => self.serial,
             Keys::Uniform { n, rng } => u64::from(rng.below(*n)),
             Keys::Zipf { law, rng } => law.sample(rng) as u64,
+        }
+    }
+
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if let Some(records) = &mut self.records {
+            records.begin(self.now);
         }
     }
 
@@ -341,14 +406,12 @@ impl Engine {
         self.totals.arrivals += 1;
         let work = self.config.work.sample(self.next_work, &mut self.work_rng);
         let key = self.key();
-        if let Some(records) = &mut self.records {
-            records.begin(self.now);
-        }
+        self.begin();
         let cost = if self.config.cost_is_work { work } else { 1.0 };
         let granted = self.balancer.acquire(Some(key), cost, Nanos(self.now))?;
         match granted {
             Some(grant) => self.admit(grant, serial, work)?,
-            None => self.record(serial, self.now, 0, 0, None, Outcome::Rejected),
+            None => self.record(serial, self.now, 0, 0, None, Outcome::Rejected, self.slo),
         }
         self.fetch_arrival();
         Ok(())
@@ -361,9 +424,12 @@ impl Engine {
             return Err(SimulationError::Balancer(format!("chose server {}, which takes no work", grant.server)));
         };
         let idle = server.busy < server.slots;
+        if idle && !server.queue.is_empty() {
+            return Err(SimulationError::Broken("work: a request waits at a server with a free slot"));
+        }
         if !idle && server.queue.len() >= server.queue_limit as usize {
             self.balancer.release(grant, Nanos::ZERO, Outcome::Rejected, Nanos(now))?;
-            self.record(serial, now, 0, 0, None, Outcome::Rejected);
+            self.record(serial, now, 0, 0, None, Outcome::Rejected, self.slo);
             return Ok(());
         }
         let stage = if idle { Stage::Served } else { Stage::Waiting };
@@ -458,19 +524,32 @@ impl Engine {
         let wait = job.started - job.arrival;
         let grant = Grant { server: job.server, ticket: job.ticket };
         self.balancer.release(grant, Nanos(latency), outcome, Nanos(self.now))?;
-        self.record(job.serial, job.arrival, wait, latency, Some(job.server), outcome);
+        self.record(job.serial, job.arrival, wait, latency, Some(job.server), outcome, self.slo);
         Ok(())
     }
 
     #[inline]
-    fn record(&mut self, serial: u64, arrival: u64, wait: u64, latency: u64, server: Option<u32>, outcome: Outcome) {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn record(
+        &mut self,
+        serial: u64,
+        arrival: u64,
+        wait: u64,
+        latency: u64,
+        server: Option<u32>,
+        outcome: Outcome,
+        slo: u64,
+    ) {
         if let Some(records) = &mut self.records {
             records.end(serial, wait, latency, server, outcome);
         }
         if arrival >= self.discard {
             let [calm, spike] = &mut self.phases;
             let phase = if arrival >= self.spike.0 && arrival < self.spike.1 { spike } else { calm };
-            phase.record(latency, wait, outcome, self.slo);
+            phase.record(latency, wait, outcome, slo);
+        } else {
+            self.early.0 += u128::from(latency);
+            self.early.1 += u128::from(wait);
         }
     }
 

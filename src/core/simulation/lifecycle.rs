@@ -71,6 +71,7 @@ impl Engine {
             queue_limit: self.config.fleet.queue_limit.unwrap_or(u32::MAX),
             queue: VecDeque::new(),
             launched: self.now,
+            held: 0,
         });
         self.warming += 1;
         for counter in [&mut self.counts, &mut self.launched] {
@@ -98,6 +99,9 @@ impl Engine {
         self.warming -= 1;
         self.ready += 1;
         self.slots += server.slots;
+        if self.config.detail.is_some() {
+            self.woken.push(id);
+        }
         let spec = self.specs.get(server.kind as usize).ok_or(SimulationError::Broken("a server type"))?;
         self.balancer.add(id, spec, Nanos(self.now))
     }

@@ -8,6 +8,8 @@
 pub mod arrivals;
 pub mod balancer;
 pub mod config;
+pub mod detail;
+pub mod dispatchers;
 pub mod engine;
 pub mod fleet;
 pub mod fluid;
@@ -22,8 +24,10 @@ pub mod testing;
 mod tests;
 
 pub use arrivals::{RateProfile, Spike, Trace, Traffic};
-pub use balancer::{Balancer, Grant, Outcome, ServerSpec};
+pub use balancer::{Balancer, Grant, Outcome, ServerReport, ServerSpec};
 pub use config::SimulationConfig;
+pub use detail::{DetailConfig, DetailResults, Discipline};
+pub use dispatchers::{Assign, Dispatchers, View};
 pub use engine::Engine;
 pub use fleet::{FleetConfig, LaunchOrder, ServerType};
 pub use fluid::{Fluid, FluidConfig, FluidPolicy, FluidTimeline, FluidView};
@@ -69,6 +73,16 @@ pub mod streams {
     pub const KEYS: u64 = 4;
     /// Where a trace starts, and which copies of it are kept.
     pub const TRACE: u64 = 5;
+    /// Which class a request is of.
+    pub const CLASSES: u64 = 6;
+    /// Network delays, backoff, think times, an attempt's own work.
+    pub const WAITS: u64 = 7;
+    /// What goes wrong at servers.
+    pub const FAULTS: u64 = 8;
+    /// Which of several balancers gets a request.
+    pub const DISPATCH: u64 = 9;
+    /// Which servers are probed.
+    pub const PROBES: u64 = 10;
 }
 
 /// The longest time that a simulation handles, in seconds: thirty years.

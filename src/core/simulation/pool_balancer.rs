@@ -1,11 +1,12 @@
 //! The product's own pickers as balancers: the same pool and policy code as in production, with virtual time.
 
-use super::{Balancer, Grant, Outcome, ServerSpec, SimulationError};
+use super::{Balancer, Grant, Outcome, ServerReport, ServerSpec, SimulationError};
 use crate::core::endpoints::Endpoint;
 use crate::core::endpoints::counters::{MAX_COST, UNITS};
 use crate::core::error::ConfigError;
 use crate::core::hash;
-use crate::core::pickers::{Key, Policy};
+use crate::core::health::slow_start::SlowStart;
+use crate::core::pickers::{Key, Policy, Prequal};
 use crate::core::pool::{self, Options, Picker, Pool, State};
 use crate::core::sync::Exclusive;
 use crate::core::time::Nanos;
@@ -26,6 +27,12 @@ pub struct PoolBalancer<L: Policy> {
     endpoints: Vec<Endpoint<u32>>,
     /// How many at the end of `endpoints` the pool does not hold yet: servers that come together are added at once.
     pending: usize,
+    /// Where the pool's chance starts, and how its endpoints get their share.
+    seed: u64,
+    slow_start: Option<SlowStart>,
+    /// Slots by server, of the state with this version.
+    slots: Vec<Option<u32>>,
+    slots_of: u64,
 }
 
 impl<L: Policy> std::fmt::Debug for PoolBalancer<L> {
@@ -37,11 +44,29 @@ impl<L: Policy> std::fmt::Debug for PoolBalancer<L> {
 impl<L: Policy> PoolBalancer<L> {
     /// The policy on an empty pool whose chance starts at `seed`.
     pub fn new(policy: L, seed: u64) -> Result<PoolBalancer<L>, ConfigError> {
-        let pool = Pool::new(Vec::new(), Options { seed, ..Options::default() })?;
+        PoolBalancer::with(policy, seed, None)
+    }
+
+    /// The same, with a pool in which servers that join later get their share by and by.
+    pub fn with(policy: L, seed: u64, slow_start: Option<SlowStart>) -> Result<PoolBalancer<L>, ConfigError> {
+        let slow_start = slow_start.map(SlowStart::check).transpose()?;
+        let pool = Pool::new(Vec::new(), Options { seed, slow_start, ..Options::default() })?;
         let picker = Picker::new(&pool, policy);
         let version = picker.version();
         let state = picker.state();
-        Ok(PoolBalancer { pool, picker, state, version, names: Vec::new(), endpoints: Vec::new(), pending: 0 })
+        Ok(PoolBalancer {
+            pool,
+            picker,
+            state,
+            version,
+            names: Vec::new(),
+            endpoints: Vec::new(),
+            pending: 0,
+            seed,
+            slow_start,
+            slots: Vec::new(),
+            slots_of: u64::MAX,
+        })
     }
 
     /// The key as the policy takes it. One that takes no large number takes addresses: a client's is drawn from its key.
@@ -60,6 +85,17 @@ impl<L: Policy> PoolBalancer<L> {
 
     #[cold]
     fn flush(&mut self, now: Nanos) -> Result<(), SimulationError> {
+        if self.slow_start.is_some() && self.pending == self.endpoints.len() && self.pool.stats(now).is_empty() {
+            // The servers that a run begins with are warm, as those that a pool is made of.
+            let options = Options { seed: self.seed, slow_start: self.slow_start, ..Options::default() };
+            self.pool = Pool::new(self.endpoints.clone(), options)?;
+            self.picker = Picker::new(&self.pool, self.picker.policy().clone());
+            self.pending = 0;
+            self.version = self.picker.version();
+            self.state = self.picker.state();
+            self.settled(now);
+            return Ok(());
+        }
         match (self.pending, self.endpoints.last()) {
             (1, Some(endpoint)) => self.pool.add(endpoint.clone(), now)?,
             _ => self.pool.update(self.endpoints.clone(), now)?,
@@ -73,6 +109,24 @@ impl<L: Policy> PoolBalancer<L> {
     fn settled(&mut self, now: Nanos) {
         self.pool.advance(now);
         self.refresh();
+    }
+
+    /// The slot of a server.
+    fn slot(&mut self, server: u32) -> Option<u32> {
+        if self.slots_of != self.version {
+            self.slots.clear();
+            for (&server, &slot) in self.state.snapshot.payload.iter().zip(&self.state.snapshot.view.slots) {
+                let place = server as usize;
+                if self.slots.len() <= place {
+                    self.slots.resize(place + 1, None);
+                }
+                if let Some(cell) = self.slots.get_mut(place) {
+                    *cell = Some(slot);
+                }
+            }
+            self.slots_of = self.version;
+        }
+        self.slots.get(server as usize).copied().flatten()
     }
 
     fn refresh(&mut self) {
@@ -163,9 +217,46 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
             Outcome::Success => (pool::Outcome::Success, L::TIMED),
             Outcome::Rejected => (pool::Outcome::Rejected, L::TIMED),
             Outcome::TimedOut => (pool::Outcome::Timeout, L::TIMED),
+            Outcome::Failed => (pool::Outcome::Failure, L::TIMED),
+            Outcome::Cancelled => (pool::Outcome::Cancelled, false),
         };
         let latency = learns.then(|| latency.0 as f64 / 1e9);
         self.pool.settle_on(cell, grant.ticket >> SLOT_BITS, outcome, latency, None, now);
+        Ok(())
+    }
+
+    fn probes(&self) -> f64 {
+        let policy: &dyn std::any::Any = self.picker.policy();
+        policy.downcast_ref::<Prequal>().map_or(0.0, |policy| policy.probe_rate)
+    }
+
+    fn report(&mut self, server: u32, report: &ServerReport, probe: bool, now: Nanos) -> Result<(), SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
+        let said = pool::Report {
+            inflight: Some(report.in_flight),
+            latency: report.latency,
+            utilization: (!probe).then_some(report.utilization),
+            qps: (!probe).then_some(report.qps),
+            ..pool::Report::default()
+        };
+        self.pool.observe(self.name(server)?, said, now).map_err(|_| SimulationError::Broken("a report"))?;
+        self.refresh();
+        Ok(())
+    }
+
+    fn observes(&self) -> bool {
+        !L::TIMED
+    }
+
+    fn observe(&mut self, server: u32, requests: u32, now: Nanos) -> Result<(), SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
+        let slot = self.slot(server).ok_or(SimulationError::Broken("a slot"))?;
+        let cell = self.state.snapshot.view.block.cell(slot).ok_or(SimulationError::Broken("a slot"))?;
+        cell.correct::<Exclusive>(Some(u64::from(requests) * UNITS as u64));
         Ok(())
     }
 }

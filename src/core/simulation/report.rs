@@ -1,5 +1,6 @@
 //! What a run measured.
 
+use super::detail::DetailResults;
 use super::{Outcome, SimulationError};
 use hdrhistogram::Histogram;
 
@@ -26,6 +27,8 @@ pub struct PhaseResults {
     pub rejected: u64,
     /// Requests whose client gave up.
     pub timed_out: u64,
+    /// Requests whose server died.
+    pub failed: u64,
     /// Served requests whose latency was within the objective.
     pub within_slo: u64,
     /// The exact sum of latencies in nanoseconds; a timed-out request counts with its timeout, a rejected one not at all.
@@ -37,7 +40,7 @@ pub struct PhaseResults {
 }
 
 impl PhaseResults {
-    fn new() -> Result<PhaseResults, SimulationError> {
+    pub(crate) fn new() -> Result<PhaseResults, SimulationError> {
         let histogram = Histogram::new_with_bounds(1, HIGHEST_NS, 3)
             .map_err(|_| SimulationError::Broken("a histogram's bounds"))?;
         Ok(PhaseResults {
@@ -45,6 +48,7 @@ impl PhaseResults {
             served: 0,
             rejected: 0,
             timed_out: 0,
+            failed: 0,
             within_slo: 0,
             latency_sum: 0,
             wait_sum: 0,
@@ -59,6 +63,10 @@ impl PhaseResults {
         match outcome {
             Outcome::Rejected => {
                 self.rejected += 1;
+                return;
+            }
+            Outcome::Failed | Outcome::Cancelled => {
+                self.failed += 1;
                 return;
             }
             Outcome::TimedOut => self.timed_out += 1,
@@ -121,6 +129,7 @@ impl PhaseResults {
         self.served += other.served;
         self.rejected += other.rejected;
         self.timed_out += other.timed_out;
+        self.failed += other.failed;
         self.within_slo += other.within_slo;
         self.latency_sum += other.latency_sum;
         self.wait_sum += other.wait_sum;
@@ -161,7 +170,7 @@ pub struct Records {
     pub latency: Vec<u64>,
     /// The server, or -1.
     pub server: Vec<i64>,
-    /// 0 served, 1 rejected, 2 timed out.
+    /// 0 served, 1 rejected, 2 timed out, 3 failed.
     pub outcome: Vec<u8>,
 }
 
@@ -194,6 +203,7 @@ impl Records {
                 Outcome::Success => 0,
                 Outcome::Rejected => 1,
                 Outcome::TimedOut => 2,
+                Outcome::Failed | Outcome::Cancelled => 3,
             };
         }
     }
@@ -226,6 +236,8 @@ pub struct Results {
     pub decisions: u64,
     /// When the run was over, in seconds: at the last request's end, not before the end of the traffic.
     pub end_s: f64,
+    /// What only a detailed run measures.
+    pub detail: Option<DetailResults>,
 }
 
 impl Results {

@@ -28,10 +28,12 @@ pub(crate) struct Server {
     /// Jobs that wait, in order.
     pub(crate) queue: VecDeque<u32>,
     pub(crate) launched: u64,
+    /// Attempts of a detailed run that balancers sent here and that have not ended.
+    pub(crate) held: u32,
 }
 
 impl Server {
     pub(crate) fn in_flight(&self) -> usize {
-        self.queue.len().saturating_add(self.busy as usize)
+        self.queue.len().saturating_add(self.busy as usize).saturating_add(self.held as usize)
     }
 }

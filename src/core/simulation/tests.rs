@@ -44,6 +44,7 @@ fn config(traffic: Traffic, work: Work, servers: u32, slots: u32, seconds: u64) 
         seed: 1,
         timeline_steps: 10,
         records: true,
+        detail: None,
     }
 }
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from aibalance.simulation import Scenario, _scenario, _statistics, _traffic
+from aibalance.simulation import Scenario, _detail, _scenario, _statistics, _traffic
 
 PAGE = Path(__file__).parents[3] / "docs" / "simulation.md"
 
@@ -28,7 +28,7 @@ def test_the_scenario_on_the_page(tmp_path: Path) -> None:
     assert Scenario.load(path).name == "images"
 
 
-@pytest.mark.parametrize("module", [_scenario, _statistics, _traffic], ids=lambda module: str(module.__name__))
+@pytest.mark.parametrize("module", [_detail, _scenario, _statistics, _traffic], ids=lambda module: str(module.__name__))
 def test_the_docstrings(module: ModuleType) -> None:
     failed, tried = doctest.testmod(module)
     assert failed == 0
