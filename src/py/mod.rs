@@ -19,6 +19,7 @@ mod forecasting;
 mod fork;
 mod health;
 mod keys;
+mod llm;
 mod passive;
 mod pickers;
 mod pool;
@@ -67,5 +68,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     fluid::register(m)?;
     forecasting::register(m)?;
     token_bucket::register(m)?;
+    llm::register(m)?;
     Ok(())
 }
