@@ -1659,7 +1659,7 @@ class PrefixAware(_PickerMethods):
     @overload
     def pick_many(self, n_or_keys: int, /, *, hashed: bool = False) -> Picks: ...
     @overload
-    def pick_many(self, n_or_keys: Sequence[_Prompt], /, *, hashed: bool = False) -> Picks:
+    def pick_many(self, n_or_keys: Sequence[_Prompt | None] | _Array, /, *, hashed: bool = False) -> Picks:
         """Many picks at once: a number of them, or one for each prompt. `hashed` must be False."""
     def attempts(
         self, key: _Prompt | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget

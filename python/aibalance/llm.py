@@ -24,9 +24,10 @@ class PrefixExplanation(Explanation):
 
     >>> picker = PrefixAware(["a", "b"], seed=1)
     >>> lease = picker.acquire(list(range(64)), subset=["a"])
+    >>> lease.first_token()
     >>> best, other = picker.explain(list(range(64)))
-    >>> best.endpoint.id, other.cached.blocks, other.prefill_tokens, other.cost > best.cost
-    ('b', 4, 64.0, True)
+    >>> best.endpoint.id, best.cached.blocks, best.decode_blocks, best.cost, other.cost
+    ('a', 4, 4.0, 4.0, 8.0)
     """
 
     cost: float | None
