@@ -85,6 +85,7 @@ impl Lane {
     }
 }
 
+#[allow(clippy::indexing_slicing)]
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

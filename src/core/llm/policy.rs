@@ -51,18 +51,26 @@ impl Shared {
 #[derive(Debug)]
 struct Seats {
     shared: Arc<Shared>,
-    taken: Mutex<(Option<u64>, Arc<[Arc<str>]>)>,
+    taken: Mutex<Taken>,
+}
+
+/// Who has a seat, since which state of the pool.
+#[derive(Debug, Default)]
+struct Taken {
+    generation: Option<u64>,
+    ids: Arc<[Arc<str>]>,
 }
 
 impl Seats {
     /// Takes in who is in the pool now. Who has left it is forgotten.
     fn take(&self, view: &View) {
         let mut taken = self.taken.lock();
-        let newer = taken.0.is_none_or(|before| view.generation > before);
+        let newer = taken.generation.is_none_or(|before| view.generation > before);
         if !newer {
             return;
         }
-        let before = std::mem::replace(&mut *taken, (Some(view.generation), view.ids.clone())).1;
+        let now = Taken { generation: Some(view.generation), ids: view.ids.clone() };
+        let before = std::mem::replace(&mut *taken, now).ids;
         let mut index = self.shared.index.lock();
         for (id, &slot) in view.ids.iter().zip(&view.slots) {
             let lane = index.enter(id);
@@ -95,7 +103,7 @@ fn leave(index: &mut PrefixIndex, ids: &[Arc<str>], forgotten: bool) {
 
 impl Drop for Seats {
     fn drop(&mut self) {
-        let ids = self.taken.lock().1.clone();
+        let ids = self.taken.lock().ids.clone();
         leave(&mut self.shared.index.lock(), &ids, false);
     }
 }
@@ -147,7 +155,7 @@ impl PrefixAware {
     /// # Errors
     /// [`ConfigError`] naming the option.
     pub fn new(shared: &Arc<Shared>, options: Options) -> Result<PrefixAware, ConfigError> {
-        let seats = Arc::new(Seats { shared: shared.clone(), taken: Mutex::new((None, [].into())) });
+        let seats = Arc::new(Seats { shared: shared.clone(), taken: Mutex::new(Taken::default()) });
         Ok(PrefixAware { shared: shared.clone(), seats, options: options.check()? })
     }
 

@@ -1,4 +1,5 @@
 //! The index against a model that is slow and plain.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::{Held, PrefixIndex, Tier};
 use crate::core::rng::Rng;
