@@ -35,6 +35,7 @@ from .endpoints import (
     TokenBucket,
     dynamic_limit,
 )
+from .llm import PrefixExplanation, PrefixIndex, PrefixMatch
 from .passive import CircuitBreaker, MaxFails, OutlierDetection
 from .pickers import (
     Candidate,
@@ -59,6 +60,7 @@ from .pickers import (
     PeakEwma,
     Picker,
     Picks,
+    PrefixAware,
     Prequal,
     Rendezvous,
     RingHash,
@@ -117,6 +119,10 @@ __all__ = [
     "Picker",
     "Picks",
     "Pool",
+    "PrefixAware",
+    "PrefixExplanation",
+    "PrefixIndex",
+    "PrefixMatch",
     "Prequal",
     "Recommendation",
     "Rendezvous",

@@ -4,9 +4,11 @@ from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Buffer
 
 from ._explain import Explanation, LeaseMove
 from ._queue import WaitQueue
+from .llm import PrefixExplanation
 from .passive import CircuitBreaker, MaxFails, OutlierDetection
 
 __all__ = [
@@ -48,6 +50,9 @@ __all__ = [
     "Picks",
     "Pods",
     "Pool",
+    "PrefixAware",
+    "PrefixIndex",
+    "PrefixMatch",
     "Prequal",
     "ProportionalEngine",
     "Recommendation",
@@ -99,6 +104,7 @@ __all__ = [
 __version__: str
 
 _Key: TypeAlias = str | bytes | int | Hashed
+_Prompt: TypeAlias = str | bytes | int | Hashed | Sequence[int] | npt.NDArray[np.integer[Any]] | Buffer
 _Outcome: TypeAlias = Literal["success", "failure", "timeout", "rejected"]
 _Health: TypeAlias = Literal["healthy", "degraded", "unhealthy"]
 _Clock: TypeAlias = SystemClock | ManualClock
@@ -1391,6 +1397,299 @@ class Prequal(_PickerMethods):
     ) -> Self: ...
     def probe_targets(self) -> list[Endpoint]:
         """Whom to probe for one request: `probe_rate` different endpoints on the average, each as likely."""
+
+@final
+class PrefixMatch:
+    """How many blocks of a prompt an endpoint has, without a gap from the first one on; each counts in its best tier.
+
+    >>> index = PrefixIndex(block_size=16)
+    >>> index.stored("a", index.blocks(list(range(48))), tier="host")
+    >>> index.matches(list(range(40)))
+    {'a': PrefixMatch(gpu=0, host=2, disk=0, active=0)}
+    """
+
+    def __new__(cls, *, gpu: int = 0, host: int = 0, disk: int = 0, active: int = 0) -> Self: ...
+    @property
+    def gpu(self) -> int:
+        """In the memory of the accelerator."""
+    @property
+    def host(self) -> int:
+        """In the memory of the host."""
+    @property
+    def disk(self) -> int:
+        """On disk, or in a store as slow."""
+    @property
+    def active(self) -> int:
+        """In use by requests in flight there."""
+    @property
+    def blocks(self) -> int:
+        """All that are cached: gpu, host and disk."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, int]]: ...
+
+@final
+class PrefixIndex:
+    """Which endpoint has which prefix in its cache.
+
+    A prompt is cut into blocks of `block_size` tokens, and each block's hash covers all before it. A prompt may be:
+
+    - a one-dimensional numpy array or buffer of uint64: block hashes of your own (any numbers, such as an engine's);
+    - a list or tuple of ints, or an array or buffer of other integers: token ids, 0 to 2**32-1. Each whole block is
+      hashed by XXH3-64 of its ids as little-endian 32-bit words, with the hash of the block before as the seed;
+    - str (as UTF-8) or bytes: a block is `4 * block_size` bytes, which is taken for `block_size` tokens;
+    - an int or `Hashed`: a prompt of one block, such as the hash of a session.
+
+    What endpoints hold is told in two ways, alone or together. Engine events are plain calls: `stored`, `removed`,
+    `cleared`. Picks of a `PrefixAware` on this index (and `predict`) are believed for `ttl` seconds: long (120, or None
+    for as long as there is room) where there are no events; a few seconds beside events, so that siblings of one
+    prompt meet before the first event; 0 for events only. An event that stores a block ends the guess about it.
+
+    An endpoint has room for `capacity` blocks that events told of and as many believed ones; the least recently used go
+    first, and of a prompt its end. That bounds the memory: about 200 bytes a block and endpoint. A look-up goes along
+    the blocks of the prompt, not over the endpoints, and ends where nobody has the next.
+
+    `now` is in seconds on any clock, the pool's where a picker uses the index; without it the latest instant that the
+    index heard of counts. Time that goes back is that instant too. An endpoint is named by itself or its id. One that
+    leaves the pool of the last picker on the index is forgotten.
+
+    Sources: NVIDIA Dynamo's KV router 1.6 (tiers, events, guesses), Gateway API Inference Extension (hash chain, 31,250
+    blocks an endpoint), SGLang's gateway.
+
+    Raises ConfigError for a size, capacity or time out of range, and for a prompt that is none of these.
+
+    >>> index = PrefixIndex(block_size=4)
+    >>> index.stored("a", [1, 2, 3, 4, 5, 6, 7, 8])
+    >>> index.predict("b", [1, 2, 3, 4, 9, 9], now=0.0)
+    >>> {id: match.blocks for id, match in index.matches([1, 2, 3, 4, 5, 6, 7, 8], now=1.0).items()}
+    {'a': 2, 'b': 1}
+    >>> {id: match.blocks for id, match in index.matches([1, 2, 3, 4, 5, 6, 7, 8], now=200.0).items()}
+    {'a': 2}
+    """
+
+    def __new__(cls, *, block_size: int = 16, capacity: int = 31250, ttl: float | None = 120.0) -> Self: ...
+    @property
+    def block_size(self) -> int:
+        """Tokens of a block."""
+    @property
+    def capacity(self) -> int:
+        """Room for how many blocks an endpoint has, where `set_capacity` has not said otherwise."""
+    @property
+    def ttl(self) -> float | None:
+        """For how many seconds picks are believed; None for as long as there is room."""
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The ids of the endpoints that it knows, sorted."""
+    def __len__(self) -> int:
+        """How many different blocks are known: held by somebody, or in use."""
+    def blocks(self, prompt: _Prompt, /) -> npt.NDArray[np.uint64]:
+        """Shape (n,): the hashes of a prompt's whole blocks."""
+    def matches(self, prompt: _Prompt, /, *, now: float | None = None) -> dict[str, PrefixMatch]:
+        """What each endpoint has of a prompt, by id, without those who have nothing."""
+    def stored(
+        self,
+        endpoint: Endpoint | str,
+        blocks: _Prompt,
+        /,
+        *,
+        tier: Literal["gpu", "host", "disk"] = "gpu",
+        now: float | None = None,
+    ) -> None:
+        """An event: the endpoint has stored these blocks in a tier, beside the tiers that it has them in already."""
+    def removed(
+        self,
+        endpoint: Endpoint | str,
+        blocks: _Prompt,
+        /,
+        *,
+        tier: Literal["gpu", "host", "disk"] | None = None,
+        now: float | None = None,
+    ) -> None:
+        """An event: the endpoint has these blocks no longer in a tier, or in none. Unknown blocks are no matter."""
+    def cleared(
+        self,
+        endpoint: Endpoint | str,
+        /,
+        *,
+        tier: Literal["gpu", "host", "disk"] | None = None,
+        now: float | None = None,
+    ) -> None:
+        """An event: the endpoint has emptied a tier, or all."""
+    def predict(self, endpoint: Endpoint | str, prompt: _Prompt, /, *, now: float | None = None) -> None:
+        """Believes for `ttl` seconds that the endpoint has the prompt: what a pick of `PrefixAware` does by itself."""
+    def forget(self, endpoint: Endpoint | str, /) -> None:
+        """Forgets what an endpoint holds, and its own capacity. Requests in flight stay counted."""
+    def set_capacity(self, endpoint: Endpoint | str, capacity: int, /) -> None:
+        """Room for how many blocks this endpoint has: what its engine says. Reported cache use is a share of it."""
+    def held(self, endpoint: Endpoint | str, /) -> tuple[int, int]:
+        """How many blocks the endpoint has by what events told, and how many are believed besides."""
+    def snapshot(self, *, now: float | None = None) -> dict[str, Any]:
+        """All that is known of what endpoints hold, to warm another router: a dict of numpy arrays.
+
+        `"endpoints"` has a dict an id: `capacity`; `told` (uint64) with `tiers` (uint8: 1 gpu, 2 host, 4 disk, added);
+        `guesses` (uint64) with `left` (float64: for how many seconds more, inf for ever). Shape (n,) each, the least
+        recently used first. It pickles; what is in flight is not in it.
+        """
+    def restore(self, snapshot: dict[str, Any], /, *, now: float | None = None) -> None:
+        """Takes a snapshot in, beside what is known. Raises ConfigError, and takes nothing in, when it does not fit.
+
+        >>> old, new = PrefixIndex(), PrefixIndex()
+        >>> old.stored("a", list(range(32)))
+        >>> new.restore(old.snapshot())
+        >>> new.matches(list(range(32)))["a"].blocks
+        2
+        """
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+    def __getstate__(self) -> dict[str, Any]: ...
+    def __setstate__(self, state: dict[str, Any], /) -> None: ...
+
+@final
+class PrefixAware(_PickerMethods):
+    """For language models: goes by what of the prompt is cached, and by tokens and blocks in flight, in one score.
+
+    The key is the prompt: see `PrefixIndex` for what it may be. `cost` is the number of its tokens where the prompt
+    does not say (block hashes leave the end out); `stats.load` counts them until the lease ends. A lease charges the
+    tokens that are not cached as prefill until `lease.first_token()`, and the blocks in use until it ends;
+    `lease.add(n)` says that n tokens were generated. Blocks that several requests on one endpoint share count once.
+
+    Of a candidate: T tokens and L blocks of the prompt, B tokens a block; C blocks cached, weighted by `credits` (a
+    block in the memory of gpu, host, disk); P tokens to prefill, D blocks in use with this request, R requests; weight
+    w. The least cost wins, ties are drawn:
+
+    - `score="dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
+      1 / (1 + credit_decay * (P - least P) / B / L). Defaults 1, 0, 0; a `prefill_scale` of 8 to 16 finds more cached
+      where prefill is what takes time.
+    - `"lmetric"`: max(0, T - C * B) * (R + 1) / w; ties by (R + 1) / w.
+    - `"loadaware"`: beta * (R - mean R) / max(1, mean R) - min(1, C * B / T), R + 1 being divided by w / mean w.
+    - `"cache_aware"`: when the loads differ (largest - least > balance_abs and largest > balance_rel * least), or
+      nobody has more than `match_threshold` of the prompt: (R + 1) / w. Else T - C * B, ties by (R + 1) / w. Defaults
+      32, 1.1, 0.5.
+
+    Weights, which may be of unequal accelerators and shrink while an endpoint starts slowly, divide the cost; those of
+    equal endpoints change nothing. That, the fair ties and the bound are ours; with `bounded_load=None` and equal
+    weights the scores are the published ones.
+
+    - `temperature`: 0 takes the least cost; else chances are exp(-(cost - least) / ((most - least) * temperature)).
+    - `bounded_load`: an endpoint with more than this many times its share of the requests in flight (rounded up, by
+      weight, this one included) is left out, unless all are. None for no bound; by default 1.25 for "lmetric" and
+      "cache_aware", which else send all of a hot prefix to one endpoint while there is little load, and None.
+    - `max_report_age` (seconds, None for any): `pool.observe(id, inflight=, queue=, kv_cache=)` replaces what was sent
+      before it: R by inflight + queue, P by queue times the mean prompt, D by kv_cache times the endpoint's capacity in
+      the index; what was sent and ended since is added and taken off. What is older is ignored (`stale="own"`), or the
+      endpoint is left out unless all are (`stale="saturated"`).
+
+    Parameters of another score are refused. `index` may be shared by pickers; without one it is `PrefixIndex()`.
+
+    Sources: NVIDIA Dynamo 1.6 (`dynamo`, temperature); LMetric, in SGLang's gateway; vLLM production-stack's loadaware;
+    SGLang's gateway (`cache_aware`, its defaults).
+
+    >>> picker = PrefixAware(["a", "b"], seed=1)
+    >>> lease = picker.acquire(list(range(1000)))
+    >>> lease.first_token()
+    >>> lease.release()
+    >>> picker.pick(list(range(900))) == lease.endpoint
+    True
+    """
+
+    def __new__(
+        cls,
+        endpoints: Pool | _Endpoints,
+        /,
+        *,
+        index: PrefixIndex | None = None,
+        score: Literal["dynamo", "lmetric", "loadaware", "cache_aware"] = "dynamo",
+        credits: tuple[float, float, float] = (1.0, 0.75, 0.25),
+        temperature: float = 0.0,
+        bounded_load: float | None = ...,
+        max_report_age: float | None = 10.0,
+        stale: Literal["own", "saturated"] = "own",
+        prefill_scale: float | None = None,
+        credit_decay: float | None = None,
+        request_weight: float | None = None,
+        beta: float | None = None,
+        match_threshold: float | None = None,
+        balance_abs: float | None = None,
+        balance_rel: float | None = None,
+        seed: int | None = None,
+        clock: _Clock | None = None,
+    ) -> Self: ...
+    @property
+    def index(self) -> PrefixIndex:
+        """The index that it goes by and that its picks are told to."""
+    def pick(self, key: _Prompt | None = None, /, *, now: float | None = None) -> Endpoint:
+        """Chooses an endpoint for a prompt, and counts nothing."""
+    def try_pick(self, key: _Prompt | None = None, /, *, now: float | None = None) -> Endpoint | None:
+        """As `pick`; None when nothing can be picked."""
+    def acquire(
+        self,
+        key: _Prompt | None = None,
+        /,
+        *,
+        cost: float | None = None,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> Lease:
+        """Chooses an endpoint for a prompt, charges its tokens there, and takes a lease on it.
+
+        `cost` is the number of tokens of the prompt, from 0 to 8e12; without it as many as the prompt has, 1 without a
+        prompt. The rest is as for every picker.
+        """
+    def try_acquire(
+        self,
+        key: _Prompt | None = None,
+        /,
+        *,
+        cost: float | None = None,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> Lease | None:
+        """As `acquire`; None when nothing can be picked."""
+    def ranked(
+        self,
+        key: _Prompt | None = None,
+        /,
+        *,
+        k: int,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> list[Endpoint]:
+        """Up to `k` different endpoints, in the order in which one request would try them."""
+    @overload
+    def pick_many(self, n_or_keys: int, /, *, hashed: bool = False) -> Picks: ...
+    @overload
+    def pick_many(self, n_or_keys: Sequence[_Prompt | None] | _Array, /, *, hashed: bool = False) -> Picks:
+        """Many picks at once: a number of them, or one for each prompt. `hashed` must be False."""
+    def attempts(
+        self, key: _Prompt | None = None, /, *, budget: int | RetryBudget | ActiveRetryBudget
+    ) -> Iterator[Lease]:
+        """The attempts of one request, each on another endpoint: at most `budget`, or what a retry budget allows."""
+    def acquire_when_free(
+        self,
+        key: _Prompt | None = None,
+        /,
+        *,
+        timeout: float | None,
+        priority: int = 0,
+        cost: float | None = None,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+    ) -> Coroutine[Any, Any, Lease]:
+        """A lease as soon as somebody is free, as for every picker; `cost` is as for `acquire`."""
+    def explain(  # type: ignore[override]
+        self,
+        key: _Prompt | None = None,
+        /,
+        *,
+        exclude: Iterable[Endpoint | str] | None = (),
+        subset: Iterable[Endpoint | str] | None = None,
+        now: float | None = None,
+    ) -> list[PrefixExplanation]:
+        """One record a candidate, the best first, with the parts of its score: see `PrefixExplanation`."""
+    def _parts(self, key: _Prompt | None, now: float | None, /) -> list[tuple[Any, ...]]: ...
 
 @final
 class ClientSideWeightedRoundRobin(_PickerMethods):

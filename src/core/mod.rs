@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod error;
 pub mod hash;
 pub mod health;
+pub mod llm;
 pub mod pickers;
 pub mod pool;
 pub mod rng;

@@ -67,7 +67,7 @@ optional!(truth -> bool: avalanche "avalanche");
 optional!(whole -> i64: max_inflight "max_inflight", requests "requests");
 optional!(number -> f64: aggression "aggression", min_weight "min_weight", bounded_load "bounded_load", lease_timeout "lease_timeout", default_rtt "latency.default_rtt", deadline "deadline",
     now "now", inflight "inflight", queue "queue", utilization "utilization", latency "latency",
-    gpu_memory "gpu_memory", kv_cache "kv_cache", qps "qps", eps "eps");
+    gpu_memory "gpu_memory", kv_cache "kv_cache", qps "qps", eps "eps", ttl "ttl");
 
 /// A seed, or None.
 pub(crate) fn seed(value: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {

@@ -20,6 +20,7 @@ mod fork;
 mod group;
 mod health;
 mod keys;
+mod llm;
 mod passive;
 mod pickers;
 mod pool;
@@ -70,5 +71,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     fluid::register(m)?;
     forecasting::register(m)?;
     token_bucket::register(m)?;
+    llm::register(m)?;
     Ok(())
 }

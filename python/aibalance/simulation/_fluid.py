@@ -118,10 +118,10 @@ def simulate_fluid(
     rates : work a second, one value a tick: 0 to 1e15.
     policy : one of ours, or any object with `recommend(observation, now=seconds)` whose answer has `desired`. Ours
         start with an empty memory and stay as they are; `ProportionalScaling`, `QueueScaling`, `TargetTracking`,
-        `StepScaling`, `Combined` and `HorizontalPodAutoscaler` run without Python. The observation is a mapping as `Observation` describes, with
-        the metrics "utilization", "utilization_percent", "busy" (servers), "arrivals_per_s", "demand" (what waited
-        included; work a second), "queue" (work that waits), each of the last three also "..._per_server", and
-        "servers" (that worked when all this was measured).
+        `StepScaling`, `Combined` and `HorizontalPodAutoscaler` run without Python. The observation is a mapping as
+        `Observation` describes, with the metrics "utilization", "utilization_percent", "busy" (servers),
+        "arrivals_per_s", "demand" (what waited included; work a second), "queue" (work that waits), each of the last
+        three also "..._per_server", and "servers" (that worked when all this was measured).
     tick (60.0), cold_start (0.0) : seconds; the latter from a decision until a server works.
     capacity (1.0) : work a second that one server does.
     period (1), lag (0) : ticks. Metrics are those of the tick before the decision, and `lag` ticks older.

@@ -121,6 +121,7 @@ _OURS: dict[str, Callable[[Mapping[str, Any]], dict[Claim, float]]] = {
     "LeastTime": _are(_BY_LOAD),
     "JoinIdleQueue": _are(_BY_LOAD),
     "PeakEwma": _are(_BY_LOAD),
+    "PrefixAware": _are({"reproducible": 0.0}),
     "Prequal": _are({"reproducible": 0.0}),
     "ClientSideWeightedRoundRobin": _are({"reproducible": 0.0}),
     "First": _are({"reproducible": 0.0}),

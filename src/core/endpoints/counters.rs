@@ -330,6 +330,13 @@ impl Block {
         self.signals.get((slot >> self.shift) as usize)?.get(slot as usize & mask)
     }
 
+    /// The chunk that a slot's signals are in, and their place there: for whoever keeps them.
+    #[must_use]
+    pub fn signals_of(&self, slot: u32) -> Option<(Arc<[Signals]>, usize)> {
+        let mask = (1usize << self.shift) - 1;
+        Some((self.signals.get((slot >> self.shift) as usize)?.clone(), slot as usize & mask))
+    }
+
     /// In which order they told it.
     #[must_use]
     pub fn told(&self) -> &Told {

@@ -8,6 +8,7 @@ pub mod order;
 pub mod signals;
 pub mod snapshot;
 pub mod tiers;
+pub mod work;
 
 pub use counters::{Block, Cell};
 pub use endpoint::{Endpoint, Health};
@@ -16,3 +17,4 @@ pub use meter::{Gate, Meter};
 pub use order::Order;
 pub use snapshot::{Member, Snapshot, Totals, View};
 pub use tiers::{Group, Tier, Zones};
+pub use work::Work;

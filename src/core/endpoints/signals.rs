@@ -34,7 +34,22 @@ pub struct Rates {
     pub since: Nanos,
 }
 
-/// What one slot's endpoint told last. One cache line.
+/// What a model's engine reported.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Engine {
+    /// Requests there, running or waiting.
+    pub requests: Option<f64>,
+    /// Those of them that wait.
+    pub waiting: Option<f64>,
+    /// The share of its cache in use, 0 to 1.
+    pub kv_cache: Option<f64>,
+    /// When it was told.
+    pub at: Nanos,
+    /// Tells it from the reports before.
+    pub count: u64,
+}
+
+/// What one slot's endpoint told last. Two cache lines.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Signals {
@@ -48,6 +63,13 @@ pub struct Signals {
     /// 0 when there are no rates.
     rated_at: AtomicU64,
     rated_since: AtomicU64,
+    /// Not a number where nothing was said.
+    requests: AtomicU64,
+    waiting: AtomicU64,
+    kv_cache: AtomicU64,
+    engine_at: AtomicU64,
+    /// Grows with each report of an engine; odd while the last one counts.
+    engine_count: AtomicU64,
 }
 
 fn float(cell: &AtomicU64) -> f64 {
@@ -93,8 +115,36 @@ impl Signals {
         self.rated_at.fetch_max(now.0, Ordering::Release);
     }
 
+    /// What the engine reported last.
+    #[must_use]
+    pub fn engine(&self) -> Option<Engine> {
+        let count = self.engine_count.load(Ordering::Acquire);
+        let told = |cell: &AtomicU64| Some(float(cell)).filter(|number| !number.is_nan());
+        // Even: nothing has been told since the slot's former endpoint left.
+        (count % 2 == 1).then(|| Engine {
+            requests: told(&self.requests),
+            waiting: told(&self.waiting),
+            kv_cache: told(&self.kv_cache),
+            at: Nanos(self.engine_at.load(Ordering::Relaxed)),
+            count,
+        })
+    }
+
+    /// Takes a report of an engine in. Reports come one at a time.
+    pub fn tell_engine(&self, requests: Option<f64>, waiting: Option<f64>, kv_cache: Option<f64>, now: Nanos) {
+        for (cell, told) in [(&self.requests, requests), (&self.waiting, waiting), (&self.kv_cache, kv_cache)] {
+            cell.store(told.unwrap_or(f64::NAN).to_bits(), Ordering::Relaxed);
+        }
+        self.engine_at.fetch_max(now.0, Ordering::Relaxed);
+        let count = self.engine_count.load(Ordering::Relaxed);
+        self.engine_count.store((count | 1).wrapping_add(2), Ordering::Release);
+    }
+
     /// Forgets what the slot's former endpoint told.
     pub fn forget(&self) {
+        let count = self.engine_count.load(Ordering::Relaxed);
+        self.engine_count.store((count | 1).wrapping_add(1), Ordering::Relaxed);
+        self.engine_at.store(0, Ordering::Relaxed);
         self.probed_at.store(0, Ordering::Relaxed);
         self.rated_at.store(0, Ordering::Relaxed);
     }
@@ -106,13 +156,14 @@ pub struct Told {
     /// Slots, around and around.
     recent: Box<[AtomicU64]>,
     count: AtomicU64,
+    engines: AtomicU64,
     gap: AtomicU64,
 }
 
 impl Default for Told {
     fn default() -> Told {
         let recent = (0..RECENT).map(|_| AtomicU64::new(0)).collect();
-        Told { recent, count: AtomicU64::new(0), gap: AtomicU64::new(u64::MAX) }
+        Told { recent, count: AtomicU64::new(0), engines: AtomicU64::new(0), gap: AtomicU64::new(u64::MAX) }
     }
 }
 
@@ -124,6 +175,18 @@ impl Told {
             place.store(u64::from(slot), Ordering::Relaxed);
         }
         self.count.store(count.wrapping_add(1), Ordering::Release);
+    }
+
+    /// An engine has reported.
+    pub fn note_engine(&self) {
+        self.engines.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether any engine has ever reported.
+    #[inline(always)]
+    #[must_use]
+    pub fn any_engine(&self) -> bool {
+        self.engines.load(Ordering::Acquire) != 0
     }
 
     /// How many probes have been told.

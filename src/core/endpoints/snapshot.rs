@@ -44,6 +44,8 @@ pub struct View {
     pub limited: bool,
     /// Text that places each endpoint in a hash.
     pub hash_keys: Arc<[Arc<str>]>,
+    /// Id of each endpoint.
+    pub ids: Arc<[Arc<str>]>,
     /// Weight of each endpoint, also of those that may not be picked.
     pub weights: Vec<f64>,
     /// The part of its weight that each endpoint has so far; empty when all have all of it.

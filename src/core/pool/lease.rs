@@ -1,10 +1,12 @@
 //! What a lease is in the core: a slot, units of work, and a start. The ledger keeps those that only an id names; a
 //! [`LeaseCell`] is what a host holds that ends leases from several threads.
 
-use crate::core::endpoints::Cell;
+use crate::core::endpoints::{Cell, Work};
 use crate::core::error::LeaseError;
 use crate::core::sync::{AtomicU64, Mode, Ordering};
 use crate::core::time::Nanos;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub struct Entry {
 pub struct Ledger {
     places: Vec<(u32, Option<Entry>)>,
     free: Vec<u32>,
+    /// What some leases hold besides, by id.
+    works: HashMap<u64, Arc<dyn Work>>,
 }
 
 impl Ledger {
@@ -121,7 +125,23 @@ impl Ledger {
         };
         let entry = entry.ok_or(LeaseError::NotLive(id))?;
         self.free.push(place);
+        if !self.works.is_empty() {
+            self.works.remove(&id);
+        }
         Ok(entry)
+    }
+
+    /// Hangs work on a live lease: it is dropped when the lease ends.
+    pub fn hang(&mut self, id: u64, work: Arc<dyn Work>) {
+        if self.get(id).is_some() {
+            self.works.insert(id, work);
+        }
+    }
+
+    /// The work that hangs on a lease.
+    #[must_use]
+    pub fn work(&self, id: u64) -> Option<Arc<dyn Work>> {
+        self.works.get(&id).cloned()
     }
 
     /// Changes the work of a lease.
@@ -170,10 +190,11 @@ impl Ledger {
     /// Takes out all leases that started at or before an instant.
     pub fn expire(&mut self, until: Nanos) -> Vec<Entry> {
         let mut out = Vec::new();
-        for (place, (_, entry)) in (0u32..).zip(&mut self.places) {
+        for (place, (generation, entry)) in (0u32..).zip(&mut self.places) {
             if let Some(old) = entry.take_if(|e| e.start <= until) {
                 out.push(old);
                 self.free.push(place);
+                self.works.remove(&(u64::from(*generation) << 32 | u64::from(place)));
             }
         }
         out
@@ -207,6 +228,35 @@ mod tests {
         assert!(!lease.give::<Shared>(&cell));
         assert_eq!(lease.adjust::<Shared>(&cell, 1), Err(LeaseError::Released));
         assert_eq!((lease.units(), cell.effective_load()), (None, 0));
+    }
+
+    #[derive(Debug)]
+    struct Counted {
+        alive: Arc<()>,
+    }
+
+    impl Work for Counted {
+        fn first_token(&self) {
+            assert!(Arc::strong_count(&self.alive) > 0);
+        }
+        fn add(&self, _: i64) {}
+    }
+
+    #[test]
+    fn what_hangs_on_a_lease_is_dropped_when_that_ends() {
+        let mut ledger = Ledger::default();
+        let (alive, entry) = (Arc::new(()), Entry { slot: 1, units: 2, start: Nanos(3), measured: true });
+        let work = || Arc::new(Counted { alive: alive.clone() });
+        let (a, b) = (ledger.enter(entry), ledger.enter(Entry { start: Nanos(9), ..entry }));
+        ledger.hang(a, work());
+        ledger.hang(b, work());
+        ledger.hang(77, work());
+        assert_eq!(Arc::strong_count(&alive), 3);
+        assert!(ledger.work(a).is_some() && ledger.work(77).is_none());
+        assert!(ledger.take(a).is_ok());
+        assert!(ledger.work(a).is_none());
+        assert_eq!((Arc::strong_count(&alive), ledger.expire(Nanos(9)).len()), (2, 1));
+        assert_eq!(Arc::strong_count(&alive), 1);
     }
 
     #[test]

@@ -145,6 +145,10 @@ impl<P: Clone> Writer<P> {
                     Some(before) => before.view.hash_keys.clone(),
                     None => self.places.iter().map(|p| p.endpoint.hash_key.clone()).collect(),
                 },
+                ids: match alike {
+                    Some(before) => before.view.ids.clone(),
+                    None => self.places.iter().map(|p| p.endpoint.id.clone()).collect(),
+                },
                 weights: self.places.iter().map(|p| p.endpoint.weight).collect(),
                 generation: self.generation,
                 backups: self.places.iter().map(|p| p.endpoint.backup).collect(),

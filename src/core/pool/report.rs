@@ -70,6 +70,10 @@ impl Report {
             signals.tell_probe(load, self.latency.or(known), now);
             block.told().note(slot);
         }
+        if self.load().is_some() || self.kv_cache.is_some() {
+            signals.tell_engine(self.load(), self.queue, self.kv_cache, now);
+            block.told().note_engine();
+        }
         if let (Some(qps), Some(utilization)) = (self.qps, self.utilization)
             && qps > 0.0
             && utilization > 0.0

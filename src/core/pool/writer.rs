@@ -10,7 +10,7 @@ use super::waiting::Waited;
 use super::warmth::Warming;
 use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
-use crate::core::endpoints::{Averages, Block, Endpoint, Health, Order, Snapshot};
+use crate::core::endpoints::{Averages, Block, Endpoint, Health, Order, Snapshot, Work};
 use crate::core::error::{ConfigError, LeaseError, MetricError};
 use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, MutexGuard, Ordering};
 use crate::core::time::Nanos;
@@ -576,6 +576,16 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// Enters a lease into the ledger: from then on its id stands for it.
     pub fn enter(&self, entry: Entry) -> u64 {
         self.ledger.lock().enter(entry)
+    }
+
+    /// Hangs work on a lease of the ledger.
+    pub fn hang(&self, id: u64, work: Arc<dyn Work>) {
+        self.ledger.lock().hang(id, work);
+    }
+
+    /// The work that hangs on a lease of the ledger.
+    pub fn work(&self, id: u64) -> Option<Arc<dyn Work>> {
+        self.ledger.lock().work(id)
     }
 
     /// A lease of the ledger, if it is live.

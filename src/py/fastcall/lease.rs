@@ -4,7 +4,7 @@
 use super::memory::{allocate, deallocate};
 use super::methods::{fast, plain, with_keywords};
 use super::{Raw, UNTIMED, arguments, guarded, none, self_of};
-use crate::core::endpoints::{Cell, Snapshot};
+use crate::core::endpoints::{Cell, Snapshot, Work};
 use crate::core::error::{ConfigError, LeaseError};
 use crate::core::pool::lease::Entry;
 use crate::core::pool::{Outcome, Taken};
@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub(super) struct LeaseObject {
     slot: u32,
     stage: Stage,
     token: bool,
+    /// What it holds besides its units, while it is live; then the ledger has it. Nothing when it is deallocated.
+    work: Option<Arc<dyn Work>>,
 }
 
 static LEASE_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
@@ -150,8 +153,19 @@ pub(super) unsafe fn lease_with(
         lease.slot = taken.choice.slot;
         lease.stage = Stage::Live;
         lease.token = false;
+        // Not an assignment, which would drop what the memory was before.
+        ptr::write(&raw mut lease.work, None);
         memory.cast()
     }
+}
+
+/// Hangs work on a lease that nobody has seen yet.
+///
+/// # Safety
+/// Attached, and `object` is a live lease.
+pub(super) unsafe fn hang(object: Raw, work: Option<Arc<dyn Work>>) {
+    // SAFETY: as the caller promises.
+    unsafe { with_lease(object, |lease| lease.work = work) }
 }
 
 impl LeaseObject {
@@ -182,6 +196,9 @@ impl LeaseObject {
                 if pool.core.watched() {
                     self.tell(ending);
                 }
+                if self.work.is_some() {
+                    self.drop_work();
+                }
             }
             Stage::Entered | Stage::Detached => {
                 self.stage = Stage::Done;
@@ -189,6 +206,21 @@ impl LeaseObject {
                 let _ = self.pool().end_entered(self.id, ending);
             }
             Stage::Done => {}
+        }
+    }
+
+    /// Gives back what it holds besides its units.
+    #[inline(never)]
+    fn drop_work(&mut self) {
+        self.work = None;
+    }
+
+    /// What it holds besides its units, wherever that is now.
+    fn work(&self) -> Option<Arc<dyn Work>> {
+        match self.stage {
+            Stage::Live => self.work.clone(),
+            Stage::Entered | Stage::Detached => self.pool().core.work(self.id),
+            Stage::Done => None,
         }
     }
 
@@ -265,6 +297,9 @@ impl LeaseObject {
                 let start = if timed { Nanos(self.start) } else { pool.clock.now() };
                 let measured = timed && !self.token;
                 let id = pool.core.enter(Entry { slot: self.slot, units: self.units, start, measured });
+                if let Some(work) = self.work.take() {
+                    self.pool().core.hang(id, work);
+                }
                 self.id = id;
                 self.stage = Stage::Entered;
             }
@@ -477,6 +512,9 @@ unsafe extern "C" fn lease_add(slf: Raw, cost: Raw) -> Raw {
                     _ => lease.pool().core.adjust_entered(lease.id, after)?,
                 }
                 lease.units = after;
+                if let Some(work) = lease.work() {
+                    work.add(after.wrapping_sub(before) as i64);
+                }
                 Ok::<_, LeaseError>(())
             })?;
             Ok(none())
@@ -505,6 +543,9 @@ unsafe extern "C" fn lease_first_token(slf: Raw, args: *const Raw, count: ffi::P
                     pool.core.observe_latency(lease.slot, now.since(Nanos(lease.start)).as_secs_f64(), now);
                 }
                 lease.token = true;
+                if let Some(work) = lease.work() {
+                    work.first_token();
+                }
                 Ok::<_, LeaseError>(())
             })?;
             Ok(none())

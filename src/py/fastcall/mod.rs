@@ -18,8 +18,9 @@
 //! * No panic crosses the boundary: the fast paths have none, and slow paths run inside [`guarded`].
 #![allow(unsafe_code)]
 
+use crate::core::endpoints::Work;
 use crate::core::error::PickError;
-use crate::core::pickers::{Key, Policy};
+use crate::core::pickers::{Choice, Key, Policy};
 use crate::core::pool::{Filter, Picker, State, Taken};
 use crate::core::time::Nanos;
 use crate::py::Counting;
@@ -119,13 +120,13 @@ impl<L: Policy> Door<L> {
 
     /// The time for a pick that said nothing about it; zero when nothing needs it.
     #[inline(always)]
-    fn time(&self, pool: &Pool) -> Nanos {
+    pub fn time(&self, pool: &Pool) -> Nanos {
         let next = pool.core.next_change();
         if L::TIMED || next != Nanos::MAX { Self::look(pool, next) } else { Nanos::ZERO }
     }
 
     /// An instant that the caller named: passive health goes by it too.
-    fn caught_up(pool: &Pool, now: Nanos) -> Nanos {
+    pub fn caught_up(pool: &Pool, now: Nanos) -> Nanos {
         if pool.core.watched() && now >= pool.core.next_change() {
             pool.core.expire(now);
         }
@@ -169,8 +170,38 @@ impl<L: Policy> Door<L> {
         unsafe { Bound::from_owned_ptr_or_err(py, lease) }.map(|l| Some(l.unbind()))
     }
 
+    /// The same with work that `charge` makes of what was taken, and that the lease holds.
+    #[allow(clippy::too_many_arguments)]
+    pub fn take_with(
+        &self,
+        py: Python<'_>,
+        state: &CoreState<L>,
+        key: Option<Key<'_>>,
+        units: u64,
+        filter: Filter,
+        now: Nanos,
+        charge: impl FnOnce(Choice) -> Option<Arc<dyn Work>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let taken = if filter.is_empty() {
+            self.picker.acquire(state, key, units, now)
+        } else {
+            self.picker.acquire_from(state, key, units, now, filter)
+        };
+        let Some(taken) = taken else { return Ok(None) };
+        // SAFETY: attached; the pool is one; `hang` gets the lease that was made, which nobody else has seen.
+        let lease = unsafe {
+            let lease = lease_in(py, &state.snapshot, &self.pool, taken, now);
+            if !lease.is_null() {
+                lease::hang(lease, charge(taken.choice));
+            }
+            lease
+        };
+        // SAFETY: a new reference, or null with an error set.
+        unsafe { Bound::from_owned_ptr_or_err(py, lease) }.map(|l| Some(l.unbind()))
+    }
+
     /// Why nothing could be picked.
-    fn refusal(&self, state: &CoreState<L>, filter: &Filter) -> PickError {
+    pub fn refusal(&self, state: &CoreState<L>, filter: &Filter) -> PickError {
         let left_out = filter.left_out(state.snapshot.payload.len());
         let pool = self.pool.get();
         pool.core.refusal(&state.snapshot.view, left_out, &|index| filter.allows(index), pool.clock.now())

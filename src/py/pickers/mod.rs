@@ -30,6 +30,13 @@ pub(crate) struct Picks {
     endpoints: Py<PyTuple>,
 }
 
+impl Picks {
+    /// From places in endpoints.
+    pub fn new(indices: Py<PyArray1<u32>>, endpoints: Py<PyTuple>) -> Picks {
+        Picks { indices, endpoints }
+    }
+}
+
 #[pymethods]
 impl Picks {
     fn __len__(&self, py: Python<'_>) -> usize {
@@ -160,7 +167,7 @@ impl Attempts {
     }
 }
 
-fn attempts(
+pub(crate) fn attempts(
     slf: &Bound<'_, PyAny>,
     pool: &Py<Pool>,
     key: Option<Py<PyAny>>,
@@ -560,6 +567,7 @@ pub(crate) use hashing::{
 pub(crate) use load::{LeastRequest, PeakEwma};
 pub(crate) use reported::{ClientSideWeightedRoundRobin, LeastTime, Prequal};
 pub(crate) use round_robin::RoundRobin;
+pub(crate) use waiting::call;
 
 /// Adds one class to the module.
 fn add<C: PickerClass>(m: &Bound<'_, PyModule>) -> PyResult<()> {

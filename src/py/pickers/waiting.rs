@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// Calls `module.function(picker, key, **given)`.
-pub(super) fn call<'py>(
+pub(crate) fn call<'py>(
     slf: &Bound<'py, PyAny>,
     module: &str,
     function: &str,

@@ -72,6 +72,7 @@ OURS: dict[str, Callable[[Pool], Any]] = {
     "SourceHash ring bounded": with_options(a.SourceHash, ring="haproxy", bounded_load=1.5),
     "WeightedRandom haproxy": with_options(a.WeightedRandom, ring="haproxy"),
     "LeastTime": a.LeastTime,
+    "PrefixAware": a.PrefixAware,
     "Prequal": a.Prequal,
     "ClientSideWeightedRoundRobin": a.ClientSideWeightedRoundRobin,
     "MementoHash": a.MementoHash,

@@ -1,0 +1,220 @@
+//! The published scores over the same inputs: what is cached, what is to do, and how strong the endpoint is.
+
+use super::load::Seen;
+use super::prefix_index::Held;
+use crate::core::endpoints::Member;
+use crate::core::error::ConfigError;
+use crate::core::time::Nanos;
+
+/// How cache and load become one number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Score {
+    /// NVIDIA Dynamo's KV router: blocks to prefill, less what is cached, plus blocks in use.
+    Dynamo {
+        /// How much a block to prefill counts against one in use.
+        prefill_scale: f64,
+        /// How fast what is cached counts less where much is to prefill already.
+        credit_decay: f64,
+        /// What a request in flight costs by itself, in blocks.
+        request_weight: f64,
+    },
+    /// LMetric (SGLang's gateway): new tokens times requests.
+    Lmetric,
+    /// vLLM production-stack: the share of the prompt that is cached, less the load relative to the mean.
+    Loadaware {
+        /// How much load counts.
+        beta: f64,
+    },
+    /// SGLang's gateway: by cache, unless loads differ by too much.
+    CacheAware {
+        /// More than this share of the prompt must be cached.
+        match_threshold: f64,
+        /// Loads differ when the largest is this many requests above the least...
+        balance_abs: f64,
+        /// ...and so many times as large.
+        balance_rel: f64,
+    },
+}
+
+/// What to make of a report that is too old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stale {
+    /// What was sent there is the load.
+    #[default]
+    Own,
+    /// The endpoint counts as full, unless all do.
+    Saturated,
+}
+
+/// How to choose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// The score.
+    pub score: Score,
+    /// What a block in the memory of the accelerator, in that of the host, and on disk is worth, in blocks that need no
+    /// prefill.
+    pub credits: [f64; 3],
+    /// 0: the best; more: by chance, the better the likelier.
+    pub temperature: f64,
+    /// Nobody gets more than this many times its share of the requests in flight.
+    pub bounded_load: Option<f64>,
+    /// How old a report may be.
+    pub max_report_age: Nanos,
+    /// And what when it is older.
+    pub stale: Stale,
+}
+
+fn number(field: &str, value: f64, low: f64, high: f64) -> Result<(), ConfigError> {
+    if value.is_finite() && (low..=high).contains(&value) {
+        return Ok(());
+    }
+    let most = if high == f64::MAX { String::new() } else { format!(" and at most {high}") };
+    Err(ConfigError::new(field, value, format!("a finite number of at least {low}{most}")))
+}
+
+impl Options {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the parameter.
+    pub fn check(self) -> Result<Options, ConfigError> {
+        match self.score {
+            Score::Dynamo { prefill_scale, credit_decay, request_weight } => {
+                number("prefill_scale", prefill_scale, 0.0, f64::MAX)?;
+                number("credit_decay", credit_decay, 0.0, f64::MAX)?;
+                number("request_weight", request_weight, 0.0, f64::MAX)?;
+            }
+            Score::Lmetric => {}
+            Score::Loadaware { beta } => number("beta", beta, 0.0, f64::MAX)?,
+            Score::CacheAware { match_threshold, balance_abs, balance_rel } => {
+                number("match_threshold", match_threshold, 0.0, 1.0)?;
+                number("balance_abs", balance_abs, 0.0, f64::MAX)?;
+                number("balance_rel", balance_rel, 1.0, f64::MAX)?;
+            }
+        }
+        for (i, credit) in self.credits.into_iter().enumerate() {
+            number(&format!("credits[{i}]"), credit, 0.0, 1.0)?;
+        }
+        number("temperature", self.temperature, 0.0, f64::MAX)?;
+        if let Some(factor) = self.bounded_load {
+            number("bounded_load", factor, 1.0, f64::MAX)?;
+        }
+        Ok(self)
+    }
+
+    /// Blocks of a prompt that need no prefill.
+    #[must_use]
+    pub fn credit(&self, held: Held) -> f64 {
+        let [gpu, host, disk] = self.credits;
+        gpu * f64::from(held.gpu) + host * f64::from(held.host) + disk * f64::from(held.disk)
+    }
+}
+
+/// The request that looks for an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Asked {
+    /// Tokens of its prompt.
+    pub tokens: f64,
+    /// Tokens of a block.
+    pub block: f64,
+    /// Blocks that it will use.
+    pub blocks: f64,
+}
+
+/// One endpoint that may get it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Who.
+    pub member: Member,
+    /// What it has of the prompt.
+    pub held: Held,
+    /// What it has to do.
+    pub seen: Seen,
+    /// The score, the less the better.
+    pub cost: f64,
+    /// What decides among equals, the less the better.
+    pub tie: f64,
+    /// Whether it is left out unless all are: it has its bound of requests, or its report is too old.
+    pub spared: bool,
+}
+
+impl Candidate {
+    /// Requests there with this one, by strength: a mean endpoint has the strength 1.
+    fn crowd(&self, mean_weight: f64) -> f64 {
+        (self.seen.requests + 1.0) * mean_weight / self.member.weight
+    }
+}
+
+/// Fills in cost, tie and whom to spare.
+pub fn judge(options: &Options, asked: &Asked, candidates: &mut [Candidate]) {
+    let count = candidates.len().max(1) as f64;
+    let weights: f64 = candidates.iter().map(|c| c.member.weight).sum();
+    let mean_weight = weights / count;
+    spare(options, weights, candidates);
+    let fresh = |c: &Candidate| (asked.tokens - options.credit(c.held) * asked.block).max(0.0);
+    match options.score {
+        Score::Dynamo { prefill_scale, credit_decay, request_weight } => {
+            // A division takes as long as the rest of a candidate.
+            let per_token = 1.0 / asked.block;
+            let least = match credit_decay > 0.0 {
+                true => candidates.iter().map(|c| c.seen.prefill).fold(f64::INFINITY, f64::min),
+                false => 0.0,
+            };
+            for c in candidates.iter_mut() {
+                let mut credit = options.credit(c.held);
+                if credit_decay > 0.0 {
+                    let ahead = (c.seen.prefill - least) * per_token;
+                    credit /= 1.0 + credit_decay * ahead / asked.blocks.max(1.0);
+                }
+                let prefill = (c.seen.prefill + asked.tokens) * per_token - credit;
+                let decode = c.seen.decode + (asked.blocks - f64::from(c.held.active)).max(0.0);
+                let cost = prefill_scale * prefill.max(0.0) + decode + request_weight * c.seen.requests;
+                (c.cost, c.tie) = (cost / c.member.weight, 0.0);
+            }
+        }
+        Score::Lmetric => {
+            for c in candidates.iter_mut() {
+                (c.cost, c.tie) = (fresh(c) * c.crowd(mean_weight), c.crowd(mean_weight));
+            }
+        }
+        Score::Loadaware { beta } => {
+            // One request less than with this one, so that equal endpoints are compared by those that are there.
+            let load = |c: &Candidate| c.crowd(mean_weight) - 1.0;
+            let mean = candidates.iter().map(load).sum::<f64>() / count;
+            for c in candidates.iter_mut() {
+                let cached = if asked.tokens > 0.0 { 1.0 - fresh(c) / asked.tokens } else { 0.0 };
+                (c.cost, c.tie) = (beta * (load(c) - mean) / mean.max(1.0) - cached, 0.0);
+            }
+        }
+        Score::CacheAware { match_threshold, balance_abs, balance_rel } => {
+            let loads = candidates.iter().map(|c| c.crowd(mean_weight) - 1.0);
+            let (most, least) = loads.fold((0.0f64, f64::INFINITY), |(m, l), load| (m.max(load), l.min(load)));
+            let uneven = most - least > balance_abs && most > balance_rel * least;
+            let best = candidates.iter().map(|c| options.credit(c.held)).fold(0.0, f64::max);
+            let cached = best * asked.block > match_threshold * asked.tokens;
+            for c in candidates.iter_mut() {
+                let by_cache = cached && !uneven;
+                (c.cost, c.tie) = match by_cache {
+                    true => (fresh(c), c.crowd(mean_weight)),
+                    false => (c.crowd(mean_weight), 0.0),
+                };
+            }
+        }
+    }
+}
+
+/// Marks those who are left out unless all are.
+fn spare(options: &Options, weights: f64, candidates: &mut [Candidate]) {
+    if options.bounded_load.is_none() && options.stale == Stale::Own {
+        return;
+    }
+    let total: f64 = candidates.iter().map(|c| c.seen.requests).sum();
+    for c in candidates.iter_mut() {
+        let full = options.bounded_load.is_some_and(|factor| {
+            // As for bounded loads of hashing pickers: at most ceil(factor * share), this one included.
+            let most = (factor * (total + 1.0) * c.member.weight / weights).ceil();
+            c.seen.requests + 1.0 > most
+        });
+        c.spared = full || (options.stale == Stale::Saturated && c.seen.stale);
+    }
+}

@@ -1,0 +1,1 @@
+"""Language models: the prefix index and its picker."""
