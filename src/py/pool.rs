@@ -423,6 +423,10 @@ impl Pool {
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<Vec<EndpointStats>> {
         let now = self.at(now)?;
+        // As a pick does: who is due back by now is back.
+        if self.core.watched() && now >= self.core.next_change() {
+            detached(py, || self.core.expire(now));
+        }
         Ok(detached(py, || self.core.stats(now)).into_iter().map(EndpointStats).collect())
     }
 

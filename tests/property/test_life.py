@@ -178,3 +178,59 @@ def test_a_pool_lives_through_anything(name: str, on_panic: str, slow: bool, zon
         raise AssertionError("stuck") from error
     assert picked <= set(IDS[:2])
     assert picked
+
+
+PASSIVE: list[dict[str, Any]] = [
+    {
+        "passive": aibalance.OutlierDetection(
+            consecutive_5xx=2, interval=1, base_ejection_time=5, max_ejection_percent=100
+        )
+    },
+    {"passive": aibalance.MaxFails(max_fails=2, fail_timeout=5.0)},
+    {"circuit_breaker": aibalance.CircuitBreaker(failures=2, open_time=5.0)},
+]
+answers = st.one_of(
+    st.tuples(st.just("ask"), st.integers(0, 9)),
+    st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from([200, 500, 500, 503, 429])),
+    st.tuples(st.just("cancel"), st.integers(0, 9)),
+    st.tuples(st.just("wait"), st.sampled_from([0.01, 1.0, 20.0])),
+    st.tuples(st.just("health"), st.sampled_from(IDS[:3]), st.sampled_from(["healthy", "unhealthy"])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(PICKERS), st.sampled_from(PASSIVE), st.lists(answers, max_size=60))
+def test_who_was_put_out_gets_nothing_and_comes_back_by_picks_alone(name: str, options: Any, script: Any) -> None:
+    clock = ManualClock(1.0)
+    pool = Pool(IDS[:3], clock=clock, seed=1, panic_threshold=0, **options)
+    picker = getattr(aibalance, name)(pool)
+    leases: list[Lease] = []
+    for what, *how in script:
+        match what:
+            case "ask":
+                able = {s.id for s in pool.stats() if s.eligible}
+                lease = picker.try_acquire(f"192.0.2.{how[0]}")
+                if lease is None:
+                    assert not able
+                else:
+                    assert lease.endpoint.id in able
+                    leases.append(lease)
+            case "answer" if leases:
+                lease = leases.pop(how[0] % len(leases))
+                lease.release("success" if how[1] == 200 else "failure", status=how[1])
+            case "cancel" if leases:
+                leases.pop(how[0] % len(leases)).cancel()
+            case "wait":
+                clock.advance(how[0])
+            case "health":
+                pool.set_health(*how)
+    for lease in leases:
+        lease.release("success", status=200)
+    assert [s.inflight for s in pool.stats()] == [0, 0, 0]
+    for endpoint in pool.endpoints:
+        pool.set_health(endpoint.id, "healthy")
+    # Nothing but picks from here on: everybody has been forgiven.
+    clock.advance(1e5)
+    for i in range(200):
+        picker.acquire(f"192.0.2.{i}").release("success", status=200)
+    assert all(s.eligible for s in pool.stats())
