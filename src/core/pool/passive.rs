@@ -88,6 +88,8 @@ pub(super) struct Passive {
     on: AtomicBool,
     /// Whether every end of a request is looked at closely.
     closely: AtomicBool,
+    /// Whether somebody is on probation, so that choices are looked at.
+    alert: AtomicBool,
     /// Whether somebody's standing has changed since the last snapshot.
     stale: AtomicBool,
     next: AtomicU64,
@@ -106,6 +108,7 @@ impl Passive {
         Passive {
             on: AtomicBool::new(false),
             closely: AtomicBool::new(false),
+            alert: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             next: AtomicU64::new(u64::MAX),
             outlier,
@@ -122,6 +125,7 @@ impl Passive {
         if changed {
             self.stale.store(true, Ordering::Release);
         }
+        self.alert.store(table.alert(block), Ordering::Release);
         self.next.store(table.next(block).0, Ordering::Release);
     }
 
@@ -192,6 +196,11 @@ impl Table {
     fn out(&self, slot: u32, block: &Block) -> bool {
         let shut = |meter: &Meter| !meter.retry.passable() || !meter.breaker.passable();
         self.detector.as_ref().is_some_and(|d| d.out(slot)) || block.meter(slot).is_some_and(shut)
+    }
+
+    fn alert(&self, block: &Block) -> bool {
+        let alert = |slot| block.meter(slot).is_some_and(|meter| meter.alert.load(Ordering::Relaxed) != 0);
+        (0u32..).zip(&self.seats).any(|(slot, seat)| seat.is_some() && alert(slot))
     }
 
     fn next(&self, block: &Block) -> Nanos {
@@ -329,6 +338,12 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.passive.on.load(Ordering::Relaxed)
     }
 
+    /// Whether choices are to be looked at, since somebody is on probation.
+    #[inline(always)]
+    pub(super) fn alert(&self) -> bool {
+        self.passive.alert.load(Ordering::Relaxed)
+    }
+
     /// Whether picks are to be made one by one, since somebody is on probation.
     pub fn on_probation(&self) -> bool {
         self.watched() && self.passive.next() != u64::MAX
@@ -431,7 +446,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     }
 
     /// Whether a chosen endpoint may have this request: of one on probation only as many as are let through. Called for
-    /// every choice where [`Pool::watched`].
+    /// every choice where [`Pool::alert`].
     #[inline(always)]
     pub(super) fn admit(&self, block: &Block, meter: &Meter, choice: Choice, now: Nanos) -> bool {
         meter.alert.load(Ordering::Acquire) == 0 || self.admit_probe(block, meter, choice, now)

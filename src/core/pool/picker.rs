@@ -342,7 +342,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// This choice, or another where it is on probation and has had its probes.
     #[inline(always)]
     pub fn admitted(&self, state: &State<L, M, P>, key: Key<'_>, choice: Choice, now: Nanos) -> Option<Choice> {
-        if self.pool.watched() && !self.admits(state, choice, now) {
+        if self.pool.alert() && !self.admits(state, choice, now) {
             let (cx, hash) = self.by_key(state, Some(key), 1024, now);
             return self.pick_another(state, &cx, hash, choice);
         }
@@ -391,7 +391,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         let choice = state.pick(&self.policy, &cx, hash)?;
         let cell = cx.view.block.cell(choice.slot)?;
         if cell.take::<M>(units, cx.view.limit(choice.index)) {
-            if self.pool.watched() && !self.admits(state, choice, now) {
+            if self.pool.alert() && !self.admits(state, choice, now) {
                 cell.give::<M>(units);
                 let mut filter = Filter::default();
                 filter.forbid(choice.index);
@@ -427,7 +427,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
             if cell.take::<M>(units, cx.view.limit(choice.index)) {
-                if !self.pool.watched() || self.admits(state, choice, now) {
+                if !self.pool.alert() || self.admits(state, choice, now) {
                     self.note(choice);
                     return Some(Taken { choice, units });
                 }
