@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, simulate
+from . import bench, compare, imports, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate, bench)
+_COMMANDS = (compare, simulate, bench, imports)
 
 
 class _Parser(argparse.ArgumentParser):
