@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, imports, simulate
+from . import bench, compare, exports, imports, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate, bench, imports)
+_COMMANDS = (compare, simulate, bench, imports, exports)
 
 
 class _Parser(argparse.ArgumentParser):
