@@ -82,7 +82,10 @@ def write_alarms(found: Imported) -> tuple[str, list[Remark]]:
 
 
 def calls(found: Imported, *, numbered: bool = True) -> tuple[list[Call], list[Remark]]:
-    """Service, operation and parameters of each call, and what they leave out; `numbered` gives each rule a priority."""
+    """Service, operation and parameters of each call, and what they leave out.
+
+    `numbered` gives each rule a priority.
+    """
     made: list[Call] = []
     remarks: list[Remark] = []
     policies = _single(found.policies)

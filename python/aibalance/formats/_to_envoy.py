@@ -11,6 +11,7 @@ from ._written import Omitted, cannot, host_and_port, whole_weights
 from .envoy import OUTLIER_BOOL, OUTLIER_SECONDS, OUTLIER_WHOLE
 from .model import HealthCheckConfig, Imported, PoolConfig, Remark
 
+EXTENSION = "type.googleapis.com/envoy.extensions.load_balancing_policies."
 TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
@@ -60,7 +61,7 @@ def _cluster(pool: PoolConfig, omitted: Omitted) -> dict[str, Any]:
         common["healthy_panic_threshold"] = {"value": _percent(pool.panic_threshold)}
     if pool.on_panic != "all":
         omitted.say("on_panic", "in panic all endpoints are used")
-    if pool.zone_weights is not None:
+    if pool.zone_weights is not None and "load_balancing_policy" not in out:
         common["locality_weighted_lb_config"] = {}
     if common:
         out["common_lb_config"] = common
@@ -135,7 +136,7 @@ def _policy(pool: PoolConfig, out: dict[str, Any], omitted: Omitted) -> dict[str
         full = name == "LeastConnections" or bool(options.get("full_scan"))
         if full:
             own = {"schedule": "edf", "full_scan": True, "score": "before"}
-            section["selection_method"] = "FULL_SCAN"
+            section |= {"@type": EXTENSION + "least_request.v3.LeastRequest", "selection_method": "FULL_SCAN"}
         if {k: v for k, v in options.items() if k not in ("choices", "bias")} != own:
             omitted.say("picker", f"{shown}: with unequal weights Envoy takes turns, weighted by load")
         if "choices" in options and not full:
@@ -143,7 +144,14 @@ def _policy(pool: PoolConfig, out: dict[str, Any], omitted: Omitted) -> dict[str
         if float(options.get("bias", 1.0)) != 1.0:
             section["active_request_bias"] = {"default_value": options["bias"], "runtime_key": f"{pool.name}.bias"}
         slow_start(section)
-        keep("LEAST_REQUEST", section, "least_request_lb_config")
+        if full:
+            # The field lb_policy knows no full scan: the extension does.
+            if pool.zone_weights is not None:
+                section["locality_lb_config"] = {"locality_weighted_lb_config": {}}
+            typed = {"name": "envoy.load_balancing_policies.least_request", "typed_config": section}
+            out["load_balancing_policy"] = {"policies": [{"typed_extension_config": typed}]}
+        else:
+            keep("LEAST_REQUEST", section, "least_request_lb_config")
     elif name == "WeightedRandom":
         if any(one.weight != pool.servers[0].weight for one in pool.servers):
             omitted.say("weight", "RANDOM does not look at weights")
@@ -163,7 +171,7 @@ def _policy(pool: PoolConfig, out: dict[str, Any], omitted: Omitted) -> dict[str
             section["minimum_ring_size"] = options["min_size"]
         if "max_size" in options:
             section["maximum_ring_size"] = options["max_size"]
-        if "hash" in options and options.get("ring", "envoy") == "envoy":
+        if name == "RingHash" and "hash" in options and options.get("ring", "envoy") == "envoy":
             section["hash_function"] = {"xxh64": "XX_HASH", "murmur2": "MURMUR_HASH_2"}[str(options["hash"])]
         keep("RING_HASH", section, "ring_hash_lb_config")
     else:

@@ -94,8 +94,8 @@ def _balance(pool: PoolConfig, omitted: Omitted) -> list[str]:
         omitted.say("picker", "avalanche=False is written as the function's name")
     if consistent or function or avalanche:
         kind = "consistent" if consistent else "map-based"
-        words = [kind, function or ("sdbm" if avalanche else ""), "avalanche" if avalanche else ""]
-        out.append("hash-type " + " ".join(word for word in words if word))
+        parts = [kind, function or ("sdbm" if avalanche else ""), "avalanche" if avalanche else ""]
+        out.append("hash-type " + " ".join(word for word in parts if word))
     if "bounded_load" in options and consistent:
         out.append(f"hash-balance-factor {round(float(options['bounded_load']) * 100)}")
     return out
@@ -107,7 +107,7 @@ def _backend(pool: PoolConfig, taken: set[str], omitted: Omitted) -> list[str]:
     name = name_for(pool.name, taken, r"[^\w.:-]")
     if name != pool.name:
         omitted.say("name", f"is written as {name}")
-    lines = [f"backend {name}", *(f"    {line}" for line in _balance(pool, omitted))]
+    lines = [f"backend {name}", "    mode http", *(f"    {line}" for line in _balance(pool, omitted))]
     if pool.failover == "backup":
         lines.append("    option allbackups")
     elif pool.failover != "first_backup" and any(one.backup or one.priority for one in pool.servers):

@@ -33,6 +33,7 @@ CLUSTER = table(
     "outlier_detection",
     "health_checks",
     "type",
+    "load_balancing_policy",
     **{
         "@type": "",
         **dict.fromkeys(("alt_stat_name", "metadata", "track_cluster_stats"), "statistics decide nothing"),
@@ -76,7 +77,15 @@ CLUSTER = table(
         "cluster_type": "where addresses come from decides nothing",
     },
 )
-NOT_THERE = ["lb_subset_config", "load_balancing_policy", "original_dst_lb_config"]
+NOT_THERE = ["lb_subset_config", "original_dst_lb_config"]
+# Names of extensions that are load balancing policies, and of the field that says the same.
+EXTENSIONS = {
+    "RoundRobin": "ROUND_ROBIN",
+    "LeastRequest": "LEAST_REQUEST",
+    "RingHash": "RING_HASH",
+    "Maglev": "MAGLEV",
+    "Random": "RANDOM",
+}
 POLICIES = {
     "ROUND_ROBIN": "round_robin_lb_config",
     "LEAST_REQUEST": "least_request_lb_config",
@@ -184,7 +193,20 @@ def _cluster(node: Node, assignments: dict[str, Node], used: set[str], report: R
             override_host_status="sessions: see aibalance.routing.Sticky",
         )
         common = known_fields(fields["common_lb_config"], known, report)
-    picker, slow_start = _picker(policy, section, common, report)
+    extended = False
+    if "load_balancing_policy" in fields:
+        policy, section = _extension(fields["load_balancing_policy"], report)
+        extended = True
+        for key in ("consistent_hashing_lb_config", "locality_lb_config"):
+            part = section.value.pop(key, None)
+            if part is not None and key == "locality_lb_config":
+                words = table(
+                    "locality_weighted_lb_config", zone_aware_lb_config="said where the pool is made: local_zone"
+                )
+                common |= known_fields(part, words, report)
+            elif part is not None:
+                common[key] = part
+    picker, slow_start = _picker(policy, section, common, report, extended=extended)
     options: dict[str, Any] = {}
     given = fields.get("load_assignment") or assignments.get(name)
     servers: tuple[ServerConfig, ...] = ()
@@ -227,24 +249,20 @@ def read_cluster(node: Node, report: Report) -> dict[str, Node]:
 
 
 def _picker(
-    policy: str, section: Node | None, common: dict[str, Node], report: Report
+    policy: str, section: Node | None, common: dict[str, Node], report: Report, *, extended: bool
 ) -> tuple[PickerConfig, SlowStart | None]:
     options: dict[str, Any] = {}
     slow_start = None
     known = {
-        "ROUND_ROBIN": table("slow_start_config", locality_lb_config="zones are those of the servers"),
-        "LEAST_REQUEST": table(
-            "choice_count",
-            "active_request_bias",
-            "slow_start_config",
-            "selection_method",
-            locality_lb_config="zones are those of the servers",
-            enable_full_scan="was replaced by selection_method",
-        ),
+        "ROUND_ROBIN": table("slow_start_config"),
+        "LEAST_REQUEST": table("choice_count", "active_request_bias", "slow_start_config"),
         "RING_HASH": table("minimum_ring_size", "maximum_ring_size", "hash_function"),
         "MAGLEV": table("table_size"),
         "RANDOM": {},
     }[policy]
+    if extended:
+        # Only the extension has it, and there the sections' own fields are the same.
+        known = {**known, "@type": "", **({"selection_method": ""} if policy == "LEAST_REQUEST" else {})}
     fields = known_fields(section, known, report) if section is not None else {}
     if "slow_start_config" in fields:
         slow_start = _slow_start(fields["slow_start_config"], report)
@@ -288,6 +306,22 @@ def _picker(
                 options["table_size"] = _size(fields, "table_size", 65537)
             return PickerConfig(name="Maglev", options={**options, **bounded}, key=KEY), None
     return PickerConfig(name="WeightedRandom"), None
+
+
+def _extension(node: Node, report: Report) -> tuple[str, Node]:
+    """The first policy of a list that is one of ours, as Envoy takes the first that it knows."""
+    fields = known_fields(node, table("policies"), report)
+    for one in items(need(node, fields, "policies")):
+        inner = known_fields(one, table("typed_extension_config"), report)
+        place = need(one, inner, "typed_extension_config")
+        typed = known_fields(place, table("name", "typed_config"), report)
+        config = need(place, typed, "typed_config")
+        if not isinstance(config.value, dict):
+            raise config.fail(f"{config.shown()} is not allowed; an object is needed")
+        kind = text(need(config, config.value, "@type")).rpartition(".")[2]
+        if kind in EXTENSIONS:
+            return EXTENSIONS[kind], config
+    raise node.fail(f"none of its policies is there; {', '.join(EXTENSIONS)} are")
 
 
 def _size(fields: dict[str, Node], key: str, default: int) -> int:

@@ -113,6 +113,7 @@ def export(found: Imported, to: str, /, *, plus: bool = False) -> Exported:
     >>> found = read_text("upstream api { least_conn; server a:80; server b:80 weight=2; }", "nginx.conf")
     >>> print(export(found, "haproxy").text)
     backend api
+        mode http
         balance leastconn
         option allbackups
         server a_80 a:80 init-addr last,libc,none
