@@ -444,7 +444,7 @@ def _predictive(given: Node, bounds: Mapping[str, Any], extra: dict[str, Any], r
     for part in parts:
         if part in inner:
             ignore(report, inner[part], "the forecast comes from you: see set_forecast")
-            extra[part] = bare(inner[part])
+            extra[part] = bare(block(inner[part]))
     return PredictiveScaling(**options, **bounds)
 
 

@@ -51,7 +51,7 @@ def time(seconds: float) -> str:
 
 
 def _key(pool: PoolConfig, omitted: Omitted) -> str:
-    key = pool.picker.key or ""
+    key = pool.picker.key or ("src" if pool.picker.name == "SourceHash" else "")
     if "$" in key:
         return key
     header = re.fullmatch(r"hdr\(([\w-]+)\)", key)
@@ -71,8 +71,8 @@ def _key(pool: PoolConfig, omitted: Omitted) -> str:
 def _method(pool: PoolConfig, omitted: Omitted) -> list[Directive]:
     name, options = pool.picker.name, dict(pool.picker.options)
 
-    def near(said: str, **exactly: object) -> None:
-        if options != exactly:
+    def near(said: str, exactly: dict[str, Any] | None = None) -> None:
+        if exactly is None or options != exactly:
             omitted.say("picker", f"{name}({', '.join(f'{k}={v!r}' for k, v in options.items())}): {said}")
 
     if name == "RoundRobin":
@@ -87,10 +87,10 @@ def _method(pool: PoolConfig, omitted: Omitted) -> list[Directive]:
         near("least_conn is near")
         return [_d("least_conn")]
     if name == "LeastRequest":
-        near("random two least_conn is near", score="before", ties="last_drawn")
+        near("random two least_conn is near", {"score": "before", "ties": "last_drawn"})
         return [_d("random", "two", "least_conn")]
     if name == "WeightedRandom":
-        near("random is near")
+        near("random is near", {})
         return [_d("random")]
     if name == "IpHash":
         return [_d("ip_hash")]
@@ -101,7 +101,7 @@ def _method(pool: PoolConfig, omitted: Omitted) -> list[Directive]:
             near("keys move once: the hash is nginx's own")
         return [_d("hash", _key(pool, omitted))]
     if name in ("RingHash", "Maglev", "Rendezvous", "SourceHash", "JumpHash", "MementoHash", "MultiProbeHash"):
-        near("keys move once: the ring is nginx's own", ring="nginx")
+        near("keys move once: the ring is nginx's own", {"ring": "nginx"} if name == "RingHash" else None)
         return [_d("hash", _key(pool, omitted), "consistent")]
     raise cannot("nginx", pool.picker, pool)
 

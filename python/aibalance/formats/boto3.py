@@ -146,7 +146,8 @@ def _call(call: Node, resources: dict[tuple[str, str], Node], report: Report) ->
             said = line.removeprefix(f"{operation}: ")
             if found:
                 said = f"{found[2]}: there is no such field; {suggestion(found[2], found[3].split(', '))}"
-            report.refused.append(Remark(where(given), operation, said))
+            named = found[2] if found else (re.findall(r"for parameter [\w.\[\]]*?(\w+),", line) or [""])[0]
+            report.refused.append(Remark(where(given, _line_of(given, named)), operation, said))
         return
     body = _snaked(given)
     fields = body.value
@@ -171,6 +172,7 @@ def _call(call: Node, resources: dict[tuple[str, str], Node], report: Report) ->
     else:
         for key in ("action", "default_action"):
             for one in fields[key].value if key in fields else []:
+                _forward(one)
                 for lower in ("redirect_config", "fixed_response_config"):
                     if lower in one.value:
                         one.value[lower.removesuffix("_config")] = one.value.pop(lower)
@@ -179,6 +181,26 @@ def _call(call: Node, resources: dict[tuple[str, str], Node], report: Report) ->
         label = str(fields["scheduled_action_name"].value) if "scheduled_action_name" in fields else ""
         label = label or (str(fields["name"].value) if "name" in fields else f"{kind} {len(resources)}")
         resources[kind, label] = body
+
+
+def _forward(action: Node) -> None:
+    """Target groups of a forward as Terraform names them."""
+    forward = action.value.get("forward")
+    groups = forward.value.get("target_group") if forward is not None else None
+    for one in groups.value if groups is not None else []:
+        if "target_group_arn" in one.value:
+            one.value["arn"] = one.value.pop("target_group_arn")
+
+
+def _line_of(node: Node, key: str) -> int | None:
+    """The first line of a key, anywhere inside."""
+    if isinstance(node.value, dict):
+        if key in node.keys:
+            return node.keys[key]
+        children = list(node.value.values())
+    else:
+        children = node.value if isinstance(node.value, list) else []
+    return next((found for child in children if (found := _line_of(child, key)) is not None), None)
 
 
 def _named(body: Node, label: str) -> Node:
