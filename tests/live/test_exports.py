@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from aibalance import formats
-from aibalance.formats.exports import export
+from aibalance.formats import export
 
 from ..unit.formats import samples
 

@@ -34,9 +34,9 @@ from aibalance.formats import (
     PoolConfig,
     RouterConfig,
     ServerConfig,
+    export,
     read_text,
 )
-from aibalance.formats.exports import export
 from aibalance.routing import Rule
 
 from ..unit.formats import samples

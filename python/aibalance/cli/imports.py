@@ -79,7 +79,7 @@ def run(given: argparse.Namespace) -> int:
     if found.refused:
         return 2
     if given.to is not None:
-        from ..formats.scenario import scenario
+        from ..formats import scenario
 
         name = ", ".join(os.path.basename(file) for file in given.files)
         written = scenario(found, name=name, pool=given.pool, rate=given.rate, service=given.service)

@@ -22,9 +22,18 @@ from aibalance.autoscaling import (
     StepScaling,
     TargetTracking,
 )
-from aibalance.formats import Imported, PickerConfig, PolicyConfig, PoolConfig, ServerConfig, read_text
+from aibalance.formats import (
+    TARGETS,
+    Exported,
+    Imported,
+    PickerConfig,
+    PolicyConfig,
+    PoolConfig,
+    ServerConfig,
+    export,
+    read_text,
+)
 from aibalance.formats.boto3 import validate
-from aibalance.formats.exports import TARGETS, Exported, export
 
 from . import samples
 

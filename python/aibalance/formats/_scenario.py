@@ -20,7 +20,6 @@ from ..autoscaling import (
     StepScaling,
     TargetTracking,
 )
-from ..simulation import PICKERS
 from .model import Imported, PolicyConfig, PoolConfig, plain
 
 __all__ = ["scenario"]
@@ -169,6 +168,9 @@ def _bounds(imported: Imported, pool: PoolConfig | None, policies: list[dict[str
 
 
 def _balancers(pool: PoolConfig | None, notes: _Notes) -> list[dict[str, Any]]:
+    # Late, because a simulation needs numpy and the rest does not.
+    from ..simulation import PICKERS
+
     out: list[dict[str, Any]] = []
     if pool is not None:
         picker = pool.picker
