@@ -145,8 +145,6 @@ EXPORTED: dict[str, set[str]] = {
         "billed_seconds",
     },
     "aibalance.formats": {
-        "FORMATS",
-        "TARGETS",
         "Exported",
         "GroupConfig",
         "HealthCheckConfig",

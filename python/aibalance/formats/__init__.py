@@ -9,10 +9,10 @@ nginx.conf:1: keepalive: connections that are kept open are the caller's
 
 from __future__ import annotations
 
-from ._read import FORMATS, read, read_text
+from ._read import read, read_text
 from ._scenario import scenario
 from ._written import Exported
-from .exports import TARGETS, export
+from .exports import export
 from .model import (
     GroupConfig,
     HealthCheckConfig,
@@ -27,8 +27,6 @@ from .model import (
 )
 
 __all__ = [
-    "FORMATS",
-    "TARGETS",
     "Exported",
     "GroupConfig",
     "HealthCheckConfig",

@@ -20,6 +20,13 @@ def read(*paths: str | os.PathLike[str], format: str | None = None) -> Imported:
 
     `format`: one of FORMATS; None tells it by name and content. What is wrong in them is in `refused`, each with file,
     line and field: `.check()` raises for it. Raises FormatError for a file that cannot be read, or told.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "api.conf")
+    ...     _ = file.write_text("upstream api { least_conn; server a:80; }")
+    ...     read(file).check().pool("api").picker.name
+    'LeastConnections'
     """
     files = []
     for path in paths:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from typing import Any
 
 from .._errors import FormatError
-from ._written import Omitted, cannot, host_and_port, whole_weights
+from ._written import Omitted, cannot, host_and_port, is_ip, whole_weights
 from .envoy import OUTLIER_BOOL, OUTLIER_SECONDS, OUTLIER_WHOLE
 from .model import HealthCheckConfig, Imported, PoolConfig, Remark
 
@@ -72,7 +71,7 @@ def _cluster(pool: PoolConfig, omitted: Omitted) -> dict[str, Any]:
         if pool.health.status not in (None, "200"):
             omitted.say("health.status", f"{pool.health.status!r}: 200 is written")
     out["load_assignment"] = _assignment(pool, omitted)
-    if any(not _is_ip(host_and_port(one, pool)[0]) for one in pool.servers):
+    if any(not is_ip(host_and_port(one, pool)[0]) for one in pool.servers):
         out["type"] = "STRICT_DNS"
     if pool.stickiness is not None:
         omitted.say("stickiness", "stands in a route: hash_policy, or a filter of sessions")
@@ -81,14 +80,6 @@ def _cluster(pool: PoolConfig, omitted: Omitted) -> dict[str, Any]:
 
 def _percent(share: float) -> float:
     return float(f"{share * 100:.12g}")
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _policy(pool: PoolConfig, out: dict[str, Any], omitted: Omitted) -> dict[str, Any]:

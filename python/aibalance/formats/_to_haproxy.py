@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .._errors import ConfigError
-from ._written import Omitted, cannot, name_for, whole_weights
+from ._written import Omitted, cannot, is_ip, name_for, whole_weights
 from .haproxy import FUNCTIONS
 from .model import Imported, PoolConfig, Remark
 
@@ -149,7 +149,9 @@ def _backend(pool: PoolConfig, taken: set[str], omitted: Omitted) -> list[str]:
             words.append("disabled")
         if one.max_fails not in (None, 0):
             omitted.say("max_fails", "HAProxy puts servers out by checks only: see observe, on-error")
-        if not re.fullmatch(r"\[?[\d.:a-fA-F]+\]?:\d+", one.address):
+        if not is_ip(one.address.rpartition(":")[0].strip("[]")) and not one.address.startswith(
+            ("/", "unix@", "abns@")
+        ):
             # A name that cannot be looked up at once does not keep it from starting.
             words += ["init-addr", "last,libc,none"]
         lines.append("    " + " ".join(words))

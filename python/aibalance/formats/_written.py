@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Sequence
@@ -76,3 +77,12 @@ def host_and_port(server: ServerConfig, pool: PoolConfig) -> tuple[str, int]:
             return server.address.strip("[]"), pool.port
         raise ConfigError(f"{pool.name}: {server.address!r} is not allowed here; host:port")
     return host.strip("[]"), int(port)
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is an address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -99,7 +99,11 @@ def validate(service: str, operation: str, parameters: Mapping[str, Any]) -> Non
     if operation not in model.operation_names:
         raise ConfigError(f"{operation}: there is no such operation; {suggestion(operation, model.operation_names)}")
     shape = model.operation_model(operation).input_shape
-    said = ParamValidator().validate(parameters, shape).generate_report()
+    try:
+        said = ParamValidator().validate(parameters, shape).generate_report()
+    except (ValueError, TypeError, RuntimeError, OverflowError, AttributeError) as error:
+        # Of instants botocore says so in its own way.
+        raise ConfigError(f"{operation}: {error}") from None
     if said:
         raise ConfigError("\n".join(f"{operation}: {line}" for line in said.splitlines()))
 
@@ -252,7 +256,7 @@ def _of_target_group(kind: str, given: Node, resources: dict[tuple[str, str], No
         return
     sticky: dict[str, Node] = {}
     for one in items(given.value["Attributes"]):
-        key, value = str(one.value["Key"].value), one.value.get("Value", one)
+        key, value = text(need(one, one.value, "Key")), need(one, one.value, "Value")
         if key in ATTRIBUTES:
             group.value[ATTRIBUTES[key]] = value
         elif key.startswith("stickiness."):

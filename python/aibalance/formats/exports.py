@@ -116,8 +116,8 @@ def export(found: Imported, to: str, /, *, plus: bool = False) -> Exported:
         mode http
         balance leastconn
         option allbackups
-        server a_80 a:80 init-addr last,libc,none
-        server b_80 b:80 weight 2 init-addr last,libc,none
+        server a:80 a:80 init-addr last,libc,none
+        server b:80 b:80 weight 2 init-addr last,libc,none
     <BLANKLINE>
     """
     found.check()

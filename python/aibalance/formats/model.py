@@ -367,14 +367,14 @@ class Report:
 
     def refuse(self, error: ConfigError, where: str) -> None:
         """Takes up an error; one that names no place gets `where`."""
-        for line in str(error).splitlines():
-            place, _, rest = line.partition(": ")
-            if not isinstance(error, FormatError) or not rest:
-                place, rest = where, line
-            name, _, said = rest.partition(": ")
-            remark = Remark(place, name, said) if said else Remark(place, "", rest)
-            if remark not in self.refused:
-                self.refused.append(remark)
+        said = " ".join(str(error).split())
+        place, _, rest = said.partition(": ")
+        if not isinstance(error, FormatError) or not rest:
+            place, rest = where, said
+        name, _, reason = rest.partition(": ")
+        remark = Remark(place, name, reason) if reason else Remark(place, "", rest)
+        if remark not in self.refused:
+            self.refused.append(remark)
 
     def guard(self, where: str, make: Callable[[], object]) -> None:
         """Runs a part of a reader; what it refuses does not keep the others from being read."""

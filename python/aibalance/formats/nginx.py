@@ -94,7 +94,26 @@ def _parse(text: str, source: str, report: Report) -> list[dict[str, Any]]:
             said += f"; {close}" if close.startswith("did") else ""
         report.refused.append(Remark(f"{source}:{wrong.get('line') or 1}", "", said))
     parsed: list[dict[str, Any]] = found["config"][0]["parsed"] if found["config"] else []
-    return parsed
+    return _with_arguments(parsed, source, report)
+
+
+# Directives that are nothing without an argument; crossplane does not ask where the context may be any.
+NEED_ARGUMENTS = {"upstream", "location", "listen", "hash", "sticky", *(f"{p}_pass" for p in PASSES)}
+
+
+def _with_arguments(blocks: list[dict[str, Any]], source: str, report: Report) -> list[dict[str, Any]]:
+    kept = []
+    for d in blocks:
+        name = d["directive"]
+        bare = not d["args"] and (name in NEED_ARGUMENTS or _is_timeout(d) or (name == "server" and "block" not in d))
+        if bare or (name in ("upstream", "location") and d.get("block") is None):
+            said = "an argument is needed" if bare else "a block is needed"
+            report.refused.append(Remark(f"{source}:{d['line']}", name, said))
+            continue
+        if d.get("block"):
+            d["block"] = _with_arguments(d["block"], source, report)
+        kept.append(d)
+    return kept
 
 
 def seconds(value: str, *, whole: bool = False) -> float:

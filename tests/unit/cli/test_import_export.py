@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from aibalance.cli import exports, imports, main
-from aibalance.formats import FORMATS, TARGETS, read_text, scenario
+from aibalance.formats import read_text, scenario
+from aibalance.formats._read import FORMATS
+from aibalance.formats.exports import TARGETS
 from aibalance.simulation import Scenario, simulate
 
 from ..formats import samples

@@ -23,7 +23,6 @@ from aibalance.autoscaling import (
     TargetTracking,
 )
 from aibalance.formats import (
-    TARGETS,
     Exported,
     Imported,
     PickerConfig,
@@ -34,6 +33,7 @@ from aibalance.formats import (
     read_text,
 )
 from aibalance.formats.boto3 import validate
+from aibalance.formats.exports import TARGETS
 
 from . import samples
 
