@@ -207,7 +207,9 @@ class _Reader:
         ramps: list[tuple[dict[str, Any], float]] = []
         for d in block["block"]:
             name = d["directive"]
-            if name == "server":
+            if name == "server" and "block" in d:
+                self.refuse(d, "a server block belongs into http {}, not into an upstream")
+            elif name == "server":
                 self.report.guard(self.at(d), lambda d=d: servers.append(self.one(d, servers, ramps)))  # type: ignore[misc]
             elif name in METHODS:
                 if method:
