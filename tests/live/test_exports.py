@@ -177,6 +177,11 @@ def test_nginx_picks_the_same(folder: Path, method: str, keyed: bool) -> None:
         ("balance static-rr", False),
         ("balance leastconn", False),
         ("balance hdr(x-key)", True),
+        ("balance hdr(x-key)\n    hash-type consistent", True),
+        ("balance hdr(x-key)\n    hash-type consistent sdbm", True),
+        ("balance hdr(x-key)\n    hash-type map-based wt6 avalanche", True),
+        ("balance hdr(x-key)\n    hash-type map-based crc32", True),
+        ("balance hdr(x-key)\n    hash-type consistent\n    hash-balance-factor 150", True),
         ("balance hdr(x-key)\n    hash-type consistent djb2 avalanche", True),
     ],
 )

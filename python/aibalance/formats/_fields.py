@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -139,6 +141,23 @@ def seconds(node: Node) -> float:
         if math.isfinite(found) and found >= 0:
             return found
     raise node.fail(f'{node.shown()} is not allowed; seconds such as "1.5s" are needed')
+
+
+def json_as_yaml(text: str) -> str:
+    """JSON as YAML's reader takes it, line by line the same; other text as it is."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+    def pair(found: re.Match[str]) -> str:
+        return chr(0x10000 + ((int(found[1], 16) - 0xD800) << 10) + int(found[2], 16) - 0xDC00)
+
+    # A tab is white space in JSON and never in a string; characters beyond 16 bits are two escapes there.
+    joined = re.sub(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", pair, text, flags=re.IGNORECASE)
+    return joined.replace("\t", " ")
 
 
 def decode(raw: bytes, source: str) -> str:

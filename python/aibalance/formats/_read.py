@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from .._errors import FormatError
-from ._fields import decode, where
+from ._fields import decode, json_as_yaml, where
 from ._yaml import documents
 from .model import Imported, Remark, Report
 
@@ -66,7 +66,7 @@ def _read(files: list[tuple[str, str]], format: str | None) -> Imported:
             of_terraform.append((text, name))
         else:
             try:
-                found = [top for top in documents(text, name) if top.value is not None]
+                found = [top for top in documents(json_as_yaml(text), name) if top.value is not None]
             except FormatError as error:
                 report.refuse(error, f"{name}:1")
                 continue

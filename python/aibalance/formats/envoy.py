@@ -420,10 +420,14 @@ def _endpoint(
             weight = 1
     down = False
     if "health_status" in fields:
-        words_: dict[str, Any] = {"UNKNOWN": 0, "HEALTHY": 0, "UNHEALTHY": 1, "DRAINING": 1, "TIMEOUT": 1}
+        states: dict[str, Any] = {"UNKNOWN": 0, "HEALTHY": 0, "UNHEALTHY": 1, "DRAINING": 2, "TIMEOUT": 1}
         if fields["health_status"].value == "DEGRADED":
             raise fields["health_status"].fail("'DEGRADED' is not there; pool.set_health(id, \"degraded\") at run time")
-        down = bool(fields["health_status"].one_of(words_))
+        state = fields["health_status"].one_of(states)
+        down = state == 1
+        if state == 2:
+            # Counts on neither side of panic, as weight 0 does here.
+            weight = 0
     same = sum(one.address == address for one in others)
     return ServerConfig(
         address=address,

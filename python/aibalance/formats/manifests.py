@@ -217,6 +217,10 @@ def _knative(top: Node, config: Node | None, report: Report) -> None:
     _metadata(top, report)
     node, annotations, concurrency = top, None, 0
     for key in ("spec", "template"):
+        if key == "template":
+            for other, rest in node.value.items():
+                if other != key:
+                    ignore(report, rest, "where requests go decides nothing of it", node.keys.get(other))
         child = node.value.get(key) if isinstance(node.value, dict) else None
         if child is None or not isinstance(child.value, dict):
             raise node.fail("the field is needed", path=node.below(key))
@@ -224,6 +228,9 @@ def _knative(top: Node, config: Node | None, report: Report) -> None:
     meta = node.value.get("metadata")
     if meta is not None and isinstance(meta.value, dict):
         annotations = meta.value.get("annotations")
+        for other, rest in meta.value.items():
+            if other != "annotations":
+                ignore(report, rest, LABELS, meta.keys.get(other))
     spec = node.value.get("spec")
     if spec is not None and isinstance(spec.value, dict):
         for key, child in spec.value.items():

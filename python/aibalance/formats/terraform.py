@@ -12,7 +12,7 @@ from typing import Any
 
 from .._errors import FormatError
 from . import _aws
-from ._fields import ignore, suggestion, where
+from ._fields import ignore, json_as_yaml, suggestion, where
 from ._yaml import Node, documents
 from .model import Remark, Report
 
@@ -122,7 +122,7 @@ def _json(text: str, source: str) -> Node:
         line = getattr(error, "lineno", 1)
         raise FormatError(f"{source}:{line}: not JSON: {getattr(error, 'msg', error)}") from None
     # Every JSON text of these is YAML as well, and YAML's reader knows the lines.
-    top = documents(text, source)[0]
+    top = documents(json_as_yaml(text), source)[0]
     if not isinstance(top.value, dict):
         raise top.fail(f"{top.shown()} is not allowed; an object is needed")
     return top

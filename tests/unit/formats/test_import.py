@@ -269,6 +269,17 @@ def test_endpoints_of_a_discovery_service_and_json() -> None:
     assert "round robin" in found.approximated[0].reason
 
 
+def test_an_endpoint_that_drains_counts_on_neither_side() -> None:
+    text = samples.ENVOY.replace("UNHEALTHY", "DRAINING")
+    server = read_text(text, "e.yaml").check().pool("least").servers[2]
+    assert (server.weight, server.down) == (0, False)
+
+
+def test_json_with_tabs_and_pairs_of_escapes() -> None:
+    text = '{\n\t"kind": "Deployment",\n\t"metadata": {"name": "\\ud83d\\ude00"}}'
+    assert read_text(text, "d.json").ignored[0].reason == "a Deployment decides neither picks nor sizes"
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
