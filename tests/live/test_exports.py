@@ -140,12 +140,19 @@ def picks(pool: formats.PoolConfig, keys: list[str], keyed: bool) -> list[str]:
     return out
 
 
+ADDRESSES = [f"10.{i % 7}.{i * 31 % 256}.{i % 250 + 1}" for i in range(1000)]
 KEYS = [f"user-{i * 7919 % 400}" for i in range(1000)]
 
 
 @pytest.mark.parametrize(
     ("method", "keyed"),
-    [("", False), ("least_conn;", False), ("hash $http_x_key;", True), ("hash $http_x_key consistent;", True)],
+    [
+        ("", False),
+        ("least_conn;", False),
+        ("hash $http_x_key;", True),
+        ("hash $http_x_key consistent;", True),
+        ("ip_hash;", True),
+    ],
 )
 def test_nginx_picks_the_same(folder: Path, method: str, keyed: bool) -> None:
     nginx = program("nginx")
@@ -157,6 +164,10 @@ def test_nginx_picks_the_same(folder: Path, method: str, keyed: bool) -> None:
     found = formats.read_text(text, "nginx.conf").check()
     written = export(found, "nginx").text.replace("http {", "http { access_log off;", 1)
     written = written.replace(f"listen {front};", f"listen 127.0.0.1:{front};")
+    # The client's address is what the header says.
+    keys = ADDRESSES if method == "ip_hash;" else KEYS
+    if method == "ip_hash;":
+        written = written.replace("http {", "http { set_real_ip_from 127.0.0.1; real_ip_header X-Key;", 1)
     own = "".join(
         f"server {{ listen 127.0.0.1:{p}; location / {{ return 200 '127.0.0.1:{p}'; }} }}\n" for p in ports[:3]
     )
@@ -167,7 +178,7 @@ def test_nginx_picks_the_same(folder: Path, method: str, keyed: bool) -> None:
     command = [nginx, "-p", f"{folder}/", "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"]
     # It is asked whether it listens at its servers, never at the front: that would be a pick.
     with running(command, ports[:3]):
-        assert answers(front, KEYS) == picks(found.pool("u"), KEYS, keyed)
+        assert answers(front, keys) == picks(found.pool("u"), keys, keyed)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +233,15 @@ def listener(at: int, route: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("policy", ["lb_policy: RING_HASH", "lb_policy: MAGLEV\n  maglev_lb_config: {table_size: 251}"])
+# Schedules begin at a random place in Envoy, so keys are what can be compared.
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "lb_policy: RING_HASH",
+        "lb_policy: RING_HASH\n  ring_hash_lb_config: {hash_function: MURMUR_HASH_2, minimum_ring_size: 64}",
+        "lb_policy: MAGLEV\n  maglev_lb_config: {table_size: 251}",
+    ],
+)
 def test_envoy_picks_the_same(folder: Path, policy: str) -> None:
     envoy = program("envoy")
     yaml = pytest.importorskip("yaml")
