@@ -232,6 +232,7 @@ def _target_group(
         health=_health(block(fields["health_check"]), defaults, report) if "health_check" in fields else None,
         stickiness=stickiness,
         port=whole(fields["port"], 1, 65535) if "port" in fields else None,
+        where=where(node),
     )
 
 

@@ -111,7 +111,9 @@ def read_all(
                 place = re.match(r"actions\[(\d+)\]\.", str(error))
                 node = actions[int(place[1])][0] if place else actions[0][0]
                 raise node.fail(str(error)[place.end() if place else 0 :]) from None
-            report.policies.append(PolicyConfig(name=f"{name} schedule", target=name, policy=policy))
+            report.policies.append(
+                PolicyConfig(name=f"{name} schedule", target=name, policy=policy, where=where(actions[0][0]))
+            )
 
         report.guard(where(actions[0][0]), schedule)
     rest = {
@@ -328,7 +330,7 @@ def _policy(
         if type(error) is ConfigError:
             raise node.fail(str(error)) from None
         raise
-    report.policies.append(PolicyConfig(name=name, target=group.name, policy=policy, extra=extra))
+    report.policies.append(PolicyConfig(name=name, target=group.name, policy=policy, extra=extra, where=where(node)))
 
 
 def _group_of(node: Node, names: Names, report: Report) -> GroupConfig:

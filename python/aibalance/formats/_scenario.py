@@ -123,6 +123,21 @@ def scenario(
     return "\n\n".join(parts) + "\n"
 
 
+def specs(imported: Imported) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Balancers of all pools and policies, as tables of a scenario, and what is assumed in them."""
+    notes = _Notes()
+    balancers: list[dict[str, Any]] = []
+    for pool in imported.pools:
+        for one in _balancers(pool, notes)[:1]:
+            same = [b for b in balancers if (b["picker"], b["options"]) == (one["picker"], one["options"])]
+            if same:
+                notes.say(f"{pool.name} is balanced as {same[0]['name'].removesuffix(' as it is')} is")
+            elif one["name"] != "LeastRequest":
+                balancers.append(one)
+    policies = [spec for one in imported.policies if (spec := _policy(one, notes)) is not None]
+    return balancers, policies, notes.lines
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"

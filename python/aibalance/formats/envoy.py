@@ -162,7 +162,13 @@ def read(top: Node, report: Report) -> None:
             def alone(name: str = name, node: Node = node) -> None:
                 servers, options = _assignment(node, report, weighted=True)
                 report.pools.append(
-                    PoolConfig(name=name, servers=servers, picker=PickerConfig(options={"schedule": "edf"}), **options)
+                    PoolConfig(
+                        name=name,
+                        servers=servers,
+                        picker=PickerConfig(options={"schedule": "edf"}),
+                        where=where(node),
+                        **options,
+                    )
                 )
                 said = "has no cluster in this file: round robin, as Envoy's default"
                 report.approximated.append(Remark(where(node), name, said))
@@ -231,7 +237,7 @@ def _cluster(node: Node, assignments: dict[str, Node], used: set[str], report: R
         options["connect_timeout"] = seconds(fields["connect_timeout"])
     if "type" in fields:
         ignore(report, fields["type"], "where addresses come from decides nothing")
-    pool = PoolConfig(name=name, servers=servers, picker=picker, slow_start=slow_start, **options)
+    pool = PoolConfig(name=name, servers=servers, picker=picker, slow_start=slow_start, where=where(node), **options)
     try:
         pool.build()
     except ConfigError as error:

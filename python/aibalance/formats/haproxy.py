@@ -245,6 +245,7 @@ class _Backend:
             connect_timeout=self.timeouts.get("connect"),
             read_timeout=self.timeouts.get("server"),
             health=self.health(),
+            where=f"{self.source}:{self.head.number}",
         )
         try:
             pool.build()

@@ -128,7 +128,9 @@ def _hpa(top: Node, report: Report) -> None:
         extra["metrics"] = parts
     _metadata(top, report)
     target = str(spec["scaleTargetRef"].value["name"].value)
-    report.policies.append(PolicyConfig(name=_name(top) or target, target=target, policy=policy, extra=extra))
+    report.policies.append(
+        PolicyConfig(name=_name(top) or target, target=target, policy=policy, extra=extra, where=where(top))
+    )
 
 
 # KEDA
@@ -146,7 +148,9 @@ def _scaled_object(top: Node, report: Report) -> None:
         "scale_target": bare(spec["scaleTargetRef"]),
         "triggers": [_trigger(node) for node in spec["triggers"].value],
     }
-    report.policies.append(PolicyConfig(name=policy.name, target=policy.target_name, policy=policy, extra=extra))
+    report.policies.append(
+        PolicyConfig(name=policy.name, target=policy.target_name, policy=policy, extra=extra, where=where(top))
+    )
 
 
 def _trigger(node: Node) -> dict[str, Any]:
@@ -207,7 +211,9 @@ def _scaled_job(top: Node, report: Report) -> None:
     report.approximated.append(Remark(where(spec), spec.path, said))
     _metadata(top, report)
     name = _name(top) or "scaled-job"
-    report.policies.append(PolicyConfig(name=name, target=name, policy=policy, extra={"kind": "ScaledJob"}))
+    report.policies.append(
+        PolicyConfig(name=name, target=name, policy=policy, extra={"kind": "ScaledJob"}, where=where(top))
+    )
 
 
 # Knative
@@ -262,7 +268,7 @@ def _knative(top: Node, config: Node | None, report: Report) -> None:
         place = places.get(key, annotations if annotations is not None else node)
         raise place.fail(said or str(error), path=key) from None
     name = _name(top) or "service"
-    report.policies.append(PolicyConfig(name=name, target=name, policy=policy))
+    report.policies.append(PolicyConfig(name=name, target=name, policy=policy, where=where(top)))
 
 
 # Ray Serve
@@ -346,4 +352,4 @@ def _ray(name: str, node: Node, report: Report) -> None:
         field, _, said = str(error).partition(": ")
         theirs = next((k for k, ours in RAY.items() if ours == field), field)
         raise fields.get(theirs, node).fail(said, path=node.below(theirs)) from None
-    report.policies.append(PolicyConfig(name=name, target=name, policy=policy))
+    report.policies.append(PolicyConfig(name=name, target=name, policy=policy, where=where(node)))

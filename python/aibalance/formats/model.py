@@ -149,7 +149,7 @@ class PoolConfig:
 
     `panic_threshold`, `on_panic`, `failover`, `overprovisioning_factor`, `zone_weights`, `slow_start`, `outliers`: the
     pool's options. `connect_timeout`, `read_timeout`: seconds, None where the file has none. `health`, `stickiness`:
-    what else the file says. `port` is a target group's.
+    what else the file says. `port` is a target group's. `where`: file and line.
 
     >>> pool = PoolConfig(name="api", servers=(ServerConfig(address="a:80"), ServerConfig(address="b:80")))
     >>> pool.build(seed=1).pick().address
@@ -171,6 +171,7 @@ class PoolConfig:
     health: HealthCheckConfig | None = None
     stickiness: StickinessConfig | None = None
     port: int | None = None
+    where: str = field(default="", compare=False)
 
     def pool(self, *, seed: int | None = None, clock: SystemClock | ManualClock | None = None) -> Pool:
         """The pool; servers that are `down` are told unhealthy."""
@@ -226,7 +227,8 @@ class _Recommends(Protocol):
 class PolicyConfig:
     """A scaling policy: an object of `aibalance.autoscaling`, what it scales, and what the file says besides.
 
-    `target` is the deployment, group or service. `extra` is what an export needs and no decision does.
+    `target` is the deployment, group or service. `extra` is what an export needs and no decision does. `where`: the
+    file and the line.
 
     >>> from aibalance.autoscaling import RayServeAutoscaler
     >>> PolicyConfig(name="llm", target="llm", policy=RayServeAutoscaler(max_replicas=4)).policy.max_replicas
@@ -237,6 +239,7 @@ class PolicyConfig:
     target: str
     policy: _Recommends
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,7 +346,7 @@ def plain(value: Any) -> Any:
         for f in dataclasses.fields(value):
             given = getattr(value, f.name)
             default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-            if f.name not in ("clock", "ignored") and given != default:
+            if f.name not in ("clock", "ignored", "where") and given != default:
                 out[f.name] = plain(given)
         return out
     if isinstance(value, Mapping):

@@ -237,6 +237,7 @@ class _Reader:
                 failover="backup",
                 panic_threshold=0.0,
                 stickiness=stickiness,
+                where=self.at(block),
             )
 
             def add() -> None:
@@ -447,7 +448,9 @@ class _Reader:
         if host not in self.upstreams and all(pool.name != host for pool in self.report.pools):
             port = "" if re.search(r":\d+$", host) or host.startswith("unix:") else f":{PORTS.get(scheme, 80)}"
             server = ServerConfig(address=host + port, max_fails=1, fail_timeout=10.0)
-            self.report.pools.append(PoolConfig(name=host, servers=(server,), failover="backup", panic_threshold=0.0))
+            self.report.pools.append(
+                PoolConfig(name=host, servers=(server,), failover="backup", panic_threshold=0.0, where=self.at(d))
+            )
         return str(host)
 
 

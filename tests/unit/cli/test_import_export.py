@@ -108,6 +108,52 @@ def test_each_target_writes_or_says_why_not(files: Path, to: str, capsys: pytest
         assert "not written: " in said
 
 
+SCENARIO = """
+name = "small"
+duration_s = 300.0
+slo_s = 2.0
+replications = 2
+[traffic]
+kind = "poisson"
+rate_rps = 6.0
+[service]
+kind = "exponential"
+mean_s = 1.0
+[fleet]
+min = 4
+max = 12
+[[fleet.types]]
+name = "server"
+[[balancers]]
+picker = "LeastRequest"
+options = { full_scan = true }
+[[policies]]
+policy = "Fixed"
+options = { servers = 12 }
+"""
+
+
+def test_compare_says_where_the_present_configuration_stands(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.toml").write_text(SCENARIO)
+    Path("now.conf").write_text("\nupstream now {\n random;\n server a:80;\n server b:80;\n}\n")
+    Path("hpa.yaml").write_text(samples.HPA_V1)
+    assert main(["compare", "s.toml", "--baseline", "now.conf,hpa.yaml"]) == 0
+    told = capsys.readouterr()
+    assert "Baseline: now as it is + old, place " in told.out
+    assert "  now.conf:2: now: WeightedRandom; LeastRequest is first" in told.out
+    assert "  hpa.yaml:2: old: HorizontalPodAutoscaler; Fixed is first" in told.out
+    assert "baseline: old: cpu utilization is taken for utilization_percent" in told.err
+
+
+def test_a_baseline_that_is_refused_or_empty(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.toml").write_text(SCENARIO)
+    assert main(["compare", "s.toml", "--baseline", "bad.conf"]) == 2
+    assert "did you mean weight?" in capsys.readouterr().err
+    Path("d.yaml").write_text("kind: Deployment")
+    assert main(["compare", "s.toml", "--baseline", "d.yaml"]) == 2
+    assert "no pool and no policy" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
