@@ -346,7 +346,8 @@ def _rules(
     for label, node in listeners:
 
         def default(label: str = label, node: Node = node) -> None:
-            fields = read(node, {**meta, **LISTENER_FIELDS}, report)
+            headers = {key: "headers decide nothing" for key in node.value if key.startswith("routing_http_")}
+            fields = read(node, {**meta, **LISTENER_FIELDS, **headers}, report)
             to = _action(fields["default_action"], names, report) if "default_action" in fields else None
             if to is not None:
                 found.setdefault(label, []).append((node, Rule(to=to, priority="default")))
@@ -400,9 +401,9 @@ def _condition(node: Node, given: dict[str, Any], report: Report) -> None:
                 continue
             regex = "expressions are not there; values"
             known = table("values", *(["http_header_name"] if kind == "http_header" else []))
-            part = read(inner, known, report, ["regex_values"])
             if "regex_values" in inner.value:
                 raise inner.value["regex_values"].fail(regex)
+            part = read(inner, known, report)
             values = [text(one) for one in items(need(inner, part, "values"))]
             if kind == "http_header":
                 given.setdefault("headers", {})[text(need(inner, part, "http_header_name"))] = values

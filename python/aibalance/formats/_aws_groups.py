@@ -39,6 +39,7 @@ GROUP_FIELDS = table(
     "warm_pool",
     "mixed_instances_policy",
     "instance_refresh",
+    "suspended_processes",
     **dict.fromkeys(
         ("vpc_zone_identifier", "availability_zones", "availability_zone_distribution", "availability_zone_ids"),
         "where instances stand decides nothing here",
@@ -130,6 +131,9 @@ def read_all(
 
 def _group(node: Node, name: str, meta: Mapping[str, str], report: Report) -> GroupConfig:
     fields = read(node, {**meta, **GROUP_FIELDS}, report)
+    suspended = fields.get("suspended_processes")
+    if suspended is not None and suspended.value:
+        raise suspended.fail("processes that are suspended are not there: policies act")
     given: dict[str, Any] = {}
     if "mixed_instances_policy" in fields:
         given |= mixed(block(fields["mixed_instances_policy"]), report)
@@ -185,9 +189,9 @@ def mixed(node: Node, report: Report) -> dict[str, Any]:
     types: list[tuple[str, int]] = []
     for one in blocks(inner["override"]) if "override" in inner else []:
         known = table("instance_type", "weighted_capacity", launch_template_specification=made_of, image_id=made_of)
-        override = read(one, known, report, ["instance_requirements"])
         if "instance_requirements" in one.value:
             raise one.value["instance_requirements"].fail("which types these are is known to AWS only; instance_type")
+        override = read(one, known, report)
         weight = whole(override["weighted_capacity"], 1, 999) if "weighted_capacity" in override else 1
         types.append((text(need(one, override, "instance_type")), weight))
     given["instance_types"] = tuple(types)
@@ -470,6 +474,7 @@ ALARM_FIELDS = table(
     actions_enabled="whether it acts is the policy's being there",
     treat_missing_data="a period without a value does not breach",
     unit="the unit of the value is yours",
+    evaluate_low_sample_count_percentiles="percentiles are not there",
 )
 
 
@@ -493,7 +498,9 @@ def _alarm(
     if not found:
         ignore(report, node, "has no policy of these files in its alarm_actions")
         return
-    fields = read(node, {**meta, **ALARM_FIELDS}, report, ["metric_query", "extended_statistic"])
+    fields = read(
+        node, {**meta, **ALARM_FIELDS}, report, ["metric_query", "metrics", "extended_statistic", "threshold_metric_id"]
+    )
     for name in found:
         if name in alarms:
             raise node.fail(f"the policy {name!r} has an alarm already, {where(alarms[name][0])}; one is needed")

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .._errors import FormatError
@@ -36,14 +36,21 @@ def table(*mapped: str, **ignored: str) -> dict[str, str]:
     return {**dict.fromkeys(mapped, MAPPED), **ignored}
 
 
-def read(node: Node, known: Mapping[str, str], report: Report, extra: Iterable[str] = ()) -> dict[str, Node]:
-    """The mapped fields of an object that are set; the others go to the report."""
+def read(node: Node, known: Mapping[str, str], report: Report, extra: Sequence[str] = ()) -> dict[str, Node]:
+    """The mapped fields of an object that are set; the others go to the report.
+
+    `extra`: fields that there are, and that cannot be honoured.
+    """
     if not isinstance(node.value, dict):
         raise node.fail(f"{node.shown()} is not allowed; an object is needed")
     found: dict[str, Node] = {}
     for key, value in node.value.items():
         line = node.keys.get(key) or value.line
-        if key not in known:
+        if key in extra:
+            report.refused.append(
+                Remark(where(node, line), node.below(key), "cannot be honoured: nothing here does that")
+            )
+        elif key not in known:
             said = f"there is no such field; {suggestion(key, [*known, *extra])}"
             report.refused.append(Remark(where(node, line), node.below(key), said))
         elif value.value is None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .._errors import ConfigError, FormatError
-from . import _aws
+from . import _aws, _aws_groups
 from ._fields import bare, ignore, items, need, suggestion, text, where
 from ._yaml import Node
 from .model import Remark, Report
@@ -70,10 +70,20 @@ HEALTH = {
     "health_check_port": "port",
     "health_check_enabled": "enabled",
 }
+# Fields of an alarm that change what it means, and are refused where it is read.
+HELD = ("metrics", "extended_statistic", "threshold_metric_id")
 META = {
     "tags": "labels decide nothing",
     "tag": "labels decide nothing",
     "ip_address_type": "the protocol to the server decides nothing",
+}
+TABLES: dict[str, Collection[str]] = {
+    "aws_autoscaling_group": {*_aws_groups.GROUP_FIELDS, "autoscaling_group_name"},
+    "aws_autoscaling_policy": {*_aws_groups.ALL, *(key for keys in _aws_groups.BY_TYPE.values() for key in keys)},
+    "aws_cloudwatch_metric_alarm": {*_aws_groups.ALARM_FIELDS, *HELD, "metric_dimension"},
+    "aws_lb_target_group": {*_aws.GROUP_FIELDS, *HEALTH, "matcher"},
+    "aws_lb_listener": _aws.LISTENER_FIELDS,
+    "aws_lb_listener_rule": _aws.RULE_FIELDS,
 }
 
 
@@ -155,6 +165,11 @@ def _call(call: Node, resources: dict[tuple[str, str], Node], report: Report) ->
         return
     body = _snaked(given)
     fields = body.value
+    # Whether there is such a field botocore has said; what no table has decides nothing.
+    known = TABLES.get(kind, ())
+    for key in [*fields] if known else []:
+        if key not in known and key not in META:
+            ignore(report, fields.pop(key), "decides nothing here")
     if kind == "aws_autoscaling_group":
         label = str(fields.pop("autoscaling_group_name").value)
         resources[kind, label] = _named(body, label)

@@ -364,6 +364,12 @@ POLICY = GROUP + '}\nresource "aws_autoscaling_policy" "p" {\n  autoscaling_grou
             "m.tf:8: resource.aws_autoscaling_policy.p.coo",
         ),
         (POLICY.replace("group.g.name", "group.h.name") + "  adjustment_type = 1\n}", "'h' is not in these files"),
+        (GROUP + '  suspended_processes = ["Launch"]\n}', "m.tf:4"),
+        (
+            'resource "aws_cloudwatch_metric_alarm" "a" {\n  alarm_actions = [aws_autoscaling_policy.p.arn]\n'
+            '  metric_query {\n    id = "m"\n  }\n}',
+            "m.tf:3: resource.aws_cloudwatch_metric_alarm.a.metric_query: cannot be honoured",
+        ),
         ("health_check {\n  path = 3\n}", "m.tf:1: health_check: stands outside of any resource"),
         ('resorce "a" "b" {}', "m.tf:1: resorce: there is no such block; did you mean resource?"),
         ("a = = 3", "m.tf:1: not HCL"),
@@ -445,6 +451,17 @@ def test_what_a_cluster_would_refuse_is_refused(text: str, said: str) -> None:
 
 
 # boto3
+
+
+def test_fields_of_boto3_that_no_table_has_are_ignored() -> None:
+    group = {"AutoScalingGroupName": "g", "MinSize": 1, "MaxSize": 9, "NewInstancesProtectedFromScaleIn": True}
+    found = read_text(json.dumps([{"operation": "CreateAutoScalingGroup", "parameters": group}]), "c.json").check()
+    assert found.group("g").max_size == 9
+    assert found.ignored[0].reason == "decides nothing here"
+    alarm = {"AlarmName": "a", "EvaluationPeriods": 1, "ComparisonOperator": "LessThanThreshold", "Metrics": []}
+    alarm["AlarmActions"] = ["arn:aws:autoscaling:r:1:scalingPolicy:u:autoScalingGroupName/g:policyName/p"]
+    held = read_text(json.dumps([{"operation": "PutMetricAlarm", "parameters": alarm}]), "c.json")
+    assert any("metrics: cannot be honoured" in one for one in refused(held))
 
 
 def test_calls_of_boto3_are_checked_by_their_shapes() -> None:
