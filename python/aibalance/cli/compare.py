@@ -10,7 +10,7 @@ from typing import Any
 
 from ..report import numbers, parse, ready, write_html
 from ..report.model import Comparison, Interval, Metrics
-from . import options
+from . import baseline, options
 from .progress import Progress
 from .tables import table, width, wrapped
 
@@ -44,6 +44,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--replications", metavar="N", type=options.whole(1, 10_000), help="runs of each candidate (scenario's)"
     )
+    parser.add_argument(
+        "--baseline",
+        metavar="FILE[,FILE]",
+        help="also what these configuration files do (see aibalance import), and which of their lines to change",
+    )
     parser.set_defaults(run=run)
 
 
@@ -67,14 +72,18 @@ def run(given: argparse.Namespace) -> int:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         ready(given.report)
     scenario = options.load(given)
+    present = baseline.load(given) if given.baseline is not None else None
+    more = baseline.candidates(given, present, scenario) if present is not None else {}
     with Progress("compare", quiet=given.quiet) as progress:
-        result = compare(scenario, replications=given.replications, seed=given.seed, progress=progress)
+        result = compare(scenario, replications=given.replications, seed=given.seed, progress=progress, **more)
     found = result.to_dict()
     comparison = parse(found)
     if given.json:
         options.print_json(found)
     else:
         print(text(comparison, width()))
+        if present is not None:
+            print("\n" + baseline.verdict(present, comparison))
     if given.report is not None:
         write_html(found, given.report)
         options.note(given, f"report: {os.fspath(given.report)}")

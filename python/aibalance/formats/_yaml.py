@@ -96,7 +96,11 @@ def documents(text: str, source: str) -> list[Node]:
         import yaml
     except ImportError:
         raise FormatError(f"{source}: reading YAML needs the extra: pip install 'aibalance[kubernetes]'") from None
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as e:
+        line = text.count("\n", 0, e.position) + 1
+        raise FormatError(f"{source}:{line}: not YAML: the character {e.character!r} is not allowed") from None
 
     def convert(node: Any, path: str, above: tuple[int, ...]) -> Node:
         line = node.start_mark.line + 1
@@ -122,11 +126,12 @@ def documents(text: str, source: str) -> list[Node]:
     try:
         while loader.check_node():
             found.append(convert(loader.get_node(), "", ()))
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        if isinstance(e, FormatError):
-            raise
-        mark = getattr(e, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
+    except FormatError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
+        # Tags such as !!int let through what their constructors raise.
+        mark = getattr(e, "problem_mark", None) or loader.get_mark()  # type: ignore[no-untyped-call,unused-ignore]
+        where = f"{source}:{mark.line + 1}"
         raise FormatError(f"{where}: not YAML: {getattr(e, 'problem', None) or e}") from None
     finally:
         loader.dispose()  # type: ignore[no-untyped-call,unused-ignore]

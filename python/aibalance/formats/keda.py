@@ -65,7 +65,11 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Any]:
     if len(found) != 1:
         first = documents[0] if documents else Node(None, None, "", "manifest")
         raise first.fail(f"one document of kind {KIND} is needed, there are {len(found)}", path="kind")
-    top = found[0]
+    return from_node(found[0])
+
+
+def from_node(top: Node) -> dict[str, Any]:
+    """The fields of the policy of a document that was read."""
     fields = top.mapping({"apiVersion", "kind", "metadata", "spec", "status"})
     top.need(fields, "apiVersion").one_of({"keda.sh/v1alpha1": "v1alpha1"})
     ignored: dict[str, str] = {}

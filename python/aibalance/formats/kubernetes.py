@@ -42,7 +42,11 @@ def read_hpa(
     if len(found) != 1:
         first = documents[0] if documents else Node(None, None, "", "manifest")
         raise first.fail(f"one document of kind {KIND} is needed, there are {len(found)}", path="kind")
-    top = found[0]
+    return from_node(found[0], make)
+
+
+def from_node(top: Node, make: Callable[[dict[str, Any]], HorizontalPodAutoscaler]) -> HorizontalPodAutoscaler:
+    """The policy of a document that was read; `make` gets the fields of the configuration."""
     fields = top.mapping({"apiVersion", "kind", "metadata", "spec", "status"})
     versions = {"autoscaling/v2": _spec_v2, "autoscaling/v1": _spec_v1}
     reader = top.need(fields, "apiVersion").one_of(versions)
