@@ -59,7 +59,7 @@ def test_each_module_imports_on_its_own() -> None:
     broken = subprocess.run(
         [sys.executable, "-c", ALONE, "no_such_module"], capture_output=True, text=True, check=False
     )
-    assert "no_such_module" in broken.stderr
+    assert "no_such" in broken.stderr
 
 
 def test_picking_does_not_import_numpy() -> None:
