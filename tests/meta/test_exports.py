@@ -162,6 +162,7 @@ EXPORTED: dict[str, set[str]] = {
         "PriceList",
         "billed_seconds",
     },
+    "aibalance.integrations.httpx": {"async_transport", "transport"},
     "aibalance.passive": {"CircuitBreaker", "MaxFails", "OutlierDetection"},
     "aibalance.routing": {
         "Decision",
