@@ -163,6 +163,17 @@ EXPORTED: dict[str, set[str]] = {
         "billed_seconds",
     },
     "aibalance.integrations.httpx": {"async_transport", "transport"},
+    "aibalance.integrations.opentelemetry": {"WatchedPolicy", "instrument"},
+    "aibalance.integrations.prometheus": {"AibalanceCollector", "WatchedPolicy", "dashboard"},
+    "aibalance.integrations.signals": {
+        "SOURCES",
+        "SignalPoller",
+        "SignalReader",
+        "Signals",
+        "Source",
+        "observation",
+        "read_nvml",
+    },
     "aibalance.passive": {"CircuitBreaker", "MaxFails", "OutlierDetection"},
     "aibalance.routing": {
         "Decision",
