@@ -162,9 +162,12 @@ EXPORTED: dict[str, set[str]] = {
         "PriceList",
         "billed_seconds",
     },
+    "aibalance.integrations.aiohttp": {"middleware"},
+    "aibalance.integrations.grpc": {"BalancedChannel"},
     "aibalance.integrations.httpx": {"async_transport", "transport"},
     "aibalance.integrations.opentelemetry": {"WatchedPolicy", "instrument"},
     "aibalance.integrations.prometheus": {"AibalanceCollector", "WatchedPolicy", "dashboard"},
+    "aibalance.integrations.requests": {"adapter"},
     "aibalance.integrations.signals": {
         "SOURCES",
         "SignalPoller",

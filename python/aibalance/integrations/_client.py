@@ -176,14 +176,14 @@ class Exchange:
         """Where to send it now."""
         return self.lease.endpoint
 
-    def failed(self, trouble: Trouble) -> bool:
-        """No answer came. Ends the lease; True when there is another endpoint to try."""
+    def failed(self, trouble: Trouble, *, final: bool = False) -> bool:
+        """No answer came. Ends the lease; True when there is another endpoint to try, which `final` rules out."""
         if trouble == "ours":
             self.cancel()
             return False
         self.lease.release(_OUTCOMES[trouble])
         # Nothing of an unsent request has been seen, not even of a body that can be read only once.
-        if not (trouble.startswith("unsent") or (self._replayable and self._again)):
+        if final or not (trouble.startswith("unsent") or (self._replayable and self._again)):
             self._close()
             return False
         lease = self._next()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aibalance import LeastRequest, Pool
+from aibalance.integrations.aiohttp import middleware
 from aibalance.integrations.httpx import async_transport
 
 from . import streams
@@ -36,3 +37,25 @@ def test_through_the_transport(module: str) -> None:
     streams.check(result)
     errors = sum(1 for o in result.outcomes if o.error)
     print(f"{module}: leases at zero after {result.zero_after * 1000:.0f} ms, {errors} of {streams.STREAMS} broken off")
+
+
+def test_through_the_middleware() -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+
+    async def make(pool: Pool) -> tuple[streams.Ask, Callable[[], Awaitable[None]]]:
+        balanced = middleware(LeastRequest(pool, full_scan=True))
+        connector = aiohttp.TCPConnector(limit=0)
+        session = aiohttp.ClientSession(connector=connector, middlewares=(balanced,))
+
+        async def ask(outcome: streams.Outcome) -> None:
+            headers = {"x-id": outcome.id}
+            async with session.request(outcome.method, "http://models/v1", headers=headers) as response:
+                outcome.answered = True
+                async for line in response.content:
+                    outcome.events += line.startswith(b"data:")
+                    if outcome.leaves and outcome.events == 3:
+                        return
+
+        return ask, session.close
+
+    streams.check(streams.run(make))
