@@ -166,6 +166,7 @@ EXPORTED: dict[str, set[str]] = {
     "aibalance.integrations.discovery": {"Discovery", "DnsSource", "FileSource", "Found", "from_endpoint_slices"},
     "aibalance.integrations.grpc": {"BalancedChannel"},
     "aibalance.integrations.httpx": {"async_transport", "transport"},
+    "aibalance.integrations.keda": {"KedaScaler", "ScaledObject"},
     "aibalance.integrations.opentelemetry": {"WatchedPolicy", "instrument"},
     "aibalance.integrations.prometheus": {"AibalanceCollector", "WatchedPolicy", "dashboard"},
     "aibalance.integrations.requests": {"adapter"},
