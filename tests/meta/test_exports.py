@@ -163,6 +163,7 @@ EXPORTED: dict[str, set[str]] = {
         "billed_seconds",
     },
     "aibalance.integrations.aiohttp": {"middleware"},
+    "aibalance.integrations.aws": {"Applied", "Group", "GroupState", "TargetGroup", "publish"},
     "aibalance.integrations.discovery": {"Discovery", "DnsSource", "FileSource", "Found", "from_endpoint_slices"},
     "aibalance.integrations.grpc": {"BalancedChannel"},
     "aibalance.integrations.httpx": {"async_transport", "transport"},
