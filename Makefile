@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build test demo bench fmt tools valgrind lint rust loom types free-threaded baseline clean
+.PHONY: build test test-integrations demo bench fmt tools valgrind lint rust loom types free-threaded baseline clean
 
 # The default interpreter if it is new enough, else the first that is.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11 python; do \
@@ -41,6 +41,11 @@ demo: build
 # Cheap checks first, pytest last, so that its closing lines are the last that one reads.
 test: tools valgrind lint rust loom build types free-threaded
 	$(PY) -m pytest
+
+# The surfaces whose components are too heavy for every run: SDKs, AWS, protoc.
+test-integrations: build
+	$(PY) -m pip install --quiet --group integrations
+	$(PY) -m pytest tests/unit/integrations
 
 lint: tools
 	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt

@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, explain, exports, imports, recommend, simulate
+from . import bench, compare, explain, exports, imports, keda, recommend, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate, recommend, explain, imports, exports, bench)
+_COMMANDS = (compare, simulate, recommend, explain, imports, exports, keda, bench)
 
 
 class _Parser(argparse.ArgumentParser):
