@@ -413,6 +413,6 @@ def test_it_is_an_application_for_any_server() -> None:
             proxy = proxy_of([a])
             async with proxy, httpx.AsyncClient(transport=httpx.ASGITransport(proxy), base_url="http://x") as http:
                 assert json.loads((await http.get("/api/x")).content)["name"] == "b0"
-            assert proxy._transports == {}
+            assert proxy._upstreams == {}
 
     asyncio.run(main())

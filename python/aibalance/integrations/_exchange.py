@@ -218,7 +218,7 @@ class Exchange:
 
         name: str = route.target
         fleet = self.proxy.fleets[name]
-        transport = self.proxy._transport(name)
+        upstream = self.proxy._upstream(name)
         budget = self.proxy._budget
         budget.deposit()
         tried: list[str] = []
@@ -235,35 +235,44 @@ class Exchange:
                 if tried:
                     raise refused from None
                 raise
+            address = lease.endpoint.address
+            transport = upstream.take(address)
             try:
                 outgoing = httpx.Request(
                     self.method,
-                    self.proxy._url(fleet.scheme, lease.endpoint.address),
+                    self.proxy._url(fleet.scheme, address),
                     headers=headers,
                     stream=_Body(self) if self.body_left else httpx.ByteStream(b""),
                     extensions={"timeout": limits, "target": target},
                 )
                 response = await transport.handle_async_request(outgoing)
-            except httpx.TimeoutException as error:
-                lease.release("timeout")
-                refused, safe = Refused(504), isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
-            except httpx.ConnectError:
-                lease.release("failure")
-                refused, safe = Refused(502), True
-            except (httpx.TransportError, ConfigError):
-                lease.release("failure")
-                refused, safe = Refused(502), False
-            except BaseException:
-                # The client's fault (a body too long or too slow, gone) or our own end: not the endpoint's.
-                lease.cancel()
-                raise
+            except BaseException as error:
+                await asyncio.shield(transport.aclose())
+                refused, safe = self.failed(error, lease)
             else:
-                await self.answer(route, response, lease, fleet, token)
+                try:
+                    await self.answer(route, response, lease, fleet, token)
+                finally:
+                    await asyncio.shield(upstream.give(address, transport))
                 return
             tried.append(lease.endpoint.id)
             again = (safe and not self.body_begun) or twice
             if not again or len(tried) >= self.limits.attempts or not budget.withdraw():
                 raise refused
+
+    def failed(self, error: BaseException, lease: Lease) -> tuple[Refused, bool]:
+        """Ends the lease of an attempt that came to no answer: what to say, and whether nothing was sent yet."""
+        import httpx
+
+        if isinstance(error, httpx.TimeoutException):
+            lease.release("timeout")
+            return Refused(504), isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+        if isinstance(error, httpx.TransportError | ConfigError):
+            lease.release("failure")
+            return Refused(502), isinstance(error, httpx.ConnectError)
+        # The client's fault (a body too long or too slow, gone) or our own end: not the endpoint's.
+        lease.cancel()
+        raise error
 
     async def answer(
         self, route: Route, response: httpx.Response, lease: Lease, fleet: Fleet, token: str | None

@@ -19,6 +19,7 @@ from .._core import Pool, RetryBudget
 from .._errors import ConfigError
 from ..routing import Router, Sticky, StickyCookie
 from ._exchange import TOKEN, Exchange, Gone, Receive, Refused, Scope, Send
+from ._upstream import Upstream
 
 if TYPE_CHECKING:
     import httpx
@@ -181,19 +182,16 @@ class Proxy:
         self._limits = Limits() if limits is None else limits
         self._trust = trust_forwarded
         self._budget = RetryBudget(max_attempts=self._limits.attempts) if budget is None else budget
-        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._upstreams: dict[str, Upstream] = {}
         self._urls: dict[tuple[str, str], httpx.URL] = {}
         self._stack: contextlib.AsyncExitStack | None = None
 
     async def __aenter__(self) -> Self:
-        import httpx
-
         stack = contextlib.AsyncExitStack()
         try:
             for name, fleet in self.fleets.items():
-                limits = httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=5.0)
-                transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
-                self._transports[name] = await stack.enter_async_context(transport)
+                upstream = self._upstreams[name] = Upstream(fleet.scheme)
+                stack.push_async_callback(upstream.close)
                 if fleet.checker is not None:
                     await stack.enter_async_context(fleet.checker)
             ticking = asyncio.get_running_loop().create_task(self._tick())
@@ -208,15 +206,16 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack, self._stack = self._stack, None
-        self._transports.clear()
+        self._upstreams.clear()
         if stack is not None:
             await stack.aclose()
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            for fleet in self.fleets.values():
+            for name, fleet in self.fleets.items():
                 fleet.pool.advance()
+                await self._upstreams[name].sweep({endpoint.address for endpoint in fleet.pool.endpoints})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -249,9 +248,9 @@ class Proxy:
             if kind == "lifespan.shutdown":
                 return
 
-    def _transport(self, fleet: str) -> httpx.AsyncHTTPTransport:
+    def _upstream(self, fleet: str) -> Upstream:
         try:
-            return self._transports[fleet]
+            return self._upstreams[fleet]
         except KeyError:
             raise ConfigError("lifespan: off is not allowed; run the proxy with it, or in `async with proxy`") from None
 
