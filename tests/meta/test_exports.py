@@ -265,6 +265,7 @@ EXPORTED: dict[str, set[str]] = {
         "renewal",
         "scale",
     },
+    "aibalance.integrations.asgi": {"Fleet", "Limits", "Proxy"},
     "aibalance.testing": {
         "Event",
         "Fault",
