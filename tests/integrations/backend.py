@@ -20,6 +20,7 @@ class Backend:
         self.name, self.port, self.seen = name, 0, list[dict[str, Any]]()
         self.streams = 0
         self.left = 0
+        self.broken = False  # all is answered with 503
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -71,7 +72,7 @@ class Backend:
             "body": body.decode("latin-1"),
         }
         self.seen.append(said)
-        parts = target.strip("/").split("/")
+        parts = ["status", "503"] if self.broken else target.strip("/").split("/")
         if "sse" in parts:
             await self._sse(writer, *map(int, parts[parts.index("sse") + 1 :][:2]))
         elif "status" in parts:

@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, explain, proxy, recommend, simulate
+from . import bench, compare, epp, explain, proxy, recommend, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate, recommend, explain, bench, proxy)
+_COMMANDS = (compare, simulate, recommend, explain, bench, proxy, epp)
 
 
 class _Parser(argparse.ArgumentParser):
