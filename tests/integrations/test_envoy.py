@@ -28,6 +28,7 @@ from aibalance.integrations.envoy import EdsPublisher, EndpointPicker, envoy_con
 from .backend import Backend, backends
 from .serving import inflight, until
 
+pytestmark = pytest.mark.timeout(60)
 needs_envoy = pytest.mark.skipif(ENVOY is None, reason="envoy is not installed (AIBALANCE_ENVOY, or envoy on PATH)")
 
 
@@ -236,6 +237,7 @@ def message(**headers: str) -> Any:
     from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
 
     request = messages.ProcessingRequest()
+    request.request_headers.SetInParent()
     for name, value in headers.items():
         request.request_headers.headers.headers.add(key=name.replace("_", "-"), raw_value=value.encode())
     return request

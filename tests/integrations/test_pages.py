@@ -25,3 +25,11 @@ def test_the_proxy_file(tmp_path: Path) -> None:
     assert set(file.proxy.fleets) == {"api", "inference"}
     assert file.proxy.fleets["inference"].key == "header:x-session"
     assert file.proxy._router.route("/stream/x").streaming  # type: ignore[union-attr]
+
+
+def test_the_picker_file(tmp_path: Path) -> None:
+    from aibalance.integrations._epp_file import load
+
+    file = load(toml("envoy.md", tmp_path))
+    assert file.picker._key == "x-session"
+    assert file.bootstrap()["admin"]["address"]["socket_address"]["port_value"] == 9901

@@ -266,6 +266,14 @@ EXPORTED: dict[str, set[str]] = {
         "scale",
     },
     "aibalance.integrations.asgi": {"Fleet", "Limits", "Proxy"},
+    "aibalance.integrations.envoy": {
+        "EdsPublisher",
+        "EndpointPicker",
+        "envoy_config",
+        "load_assignment",
+        "weights",
+        "write_eds_file",
+    },
     "aibalance.testing": {
         "Event",
         "Fault",
