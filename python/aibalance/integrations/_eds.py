@@ -14,9 +14,8 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
-from .._core import EndpointStats, Pool
-from .._errors import ConfigError
-from .asgi import split_address
+from .. import ConfigError, EndpointStats, Pool
+from ._proxy import split_address
 
 TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 

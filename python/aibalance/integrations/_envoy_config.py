@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from .._core import Pool
-from .._errors import ConfigError
+from .. import ConfigError, Pool
 from ._eds import ip_address, load_assignment
 
 DESTINATION = "x-gateway-destination-endpoint"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from . import _fleets
 from ._eds import EdsPublisher, ip_address
 from ._envoy_config import envoy_config
+from ._epp import EndpointPicker
 from ._toml import read
-from .envoy import EndpointPicker
 
 if TYPE_CHECKING:
     from ..health import HealthChecker

@@ -11,14 +11,13 @@ from email.utils import formatdate, parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from .._core import Lease
-from .._errors import ConfigError, OverloadedError, PickError
+from .. import ConfigError, Lease, OverloadedError, PickError
 from ..routing import Request, Route
 
 if TYPE_CHECKING:
     import httpx
 
-    from .asgi import Fleet, Proxy
+    from ._proxy import Fleet, Proxy
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

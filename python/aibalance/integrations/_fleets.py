@@ -6,8 +6,7 @@ from typing import Any
 
 import aibalance
 
-from .. import health
-from .._core import Endpoint, Latency, Pool, SlowStart
+from .. import Endpoint, Latency, Pool, SlowStart, health
 from ..health import HealthChecker
 from ..passive import CircuitBreaker, MaxFails, OutlierDetection
 from ._toml import Table

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .._errors import ConfigError
+from .. import ConfigError
 from ..routing import Router, Rule, StickyCookie
 from . import _fleets
+from ._proxy import Fleet, Limits, Proxy, split_address
 from ._toml import Table, read
-from .asgi import Fleet, Limits, Proxy, split_address
 
 _RULE = tuple(field.name for field in fields(Rule))
 

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from .._errors import ConfigError, FormatError
+from .. import ConfigError, FormatError
 
 T = TypeVar("T")
 
