@@ -274,6 +274,7 @@ EXPORTED: dict[str, set[str]] = {
         "weights",
         "write_eds_file",
     },
+    "aibalance.integrations.ray_serve": {"AutoscalingPolicy", "ReplicaPicker", "backoff", "request_router"},
     "aibalance.testing": {
         "Event",
         "Fault",
