@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from aibalance.integrations.envoy import EdsPublisher, EndpointPicker, envoy_con
 from .backend import Backend, backends
 from .serving import inflight, until
 
+STREAMS = 200 if os.environ.get("AIBALANCE_FULL") else 60
 pytestmark = pytest.mark.timeout(60)
+KEY = "x-gateway-destination-endpoint"
 needs_envoy = pytest.mark.skipif(ENVOY is None, reason="envoy is not installed (AIBALANCE_ENVOY, or envoy on PATH)")
 
 
@@ -160,7 +163,7 @@ def test_the_fault_table(mode: Any, tmp_path: Path) -> None:
 
 @needs_envoy
 def test_a_lease_lasts_as_long_as_the_stream(tmp_path: Path) -> None:
-    """Sixty streams through Envoy: a third of the clients leave early, a tenth of the servers die."""
+    """Many streams through Envoy: a third of the clients leave early, a tenth of the servers die."""
 
     async def main() -> None:
         listen, admin, epp = free_ports(3)
@@ -219,16 +222,39 @@ def test_a_lease_lasts_as_long_as_the_stream(tmp_path: Path) -> None:
                         return
                     whole += events == 20
 
-                streams = [asyncio.create_task(one(i)) for i in range(60)]
+                streams = [asyncio.create_task(one(i)) for i in range(STREAMS)]
                 await asyncio.sleep(0.3)
                 assert inflight(pool) > 20
                 await servers[0].stop()
                 await asyncio.gather(*streams)
                 await until(lambda: inflight(pool) == 0, within=1)
-                assert whole + cut + left == 60
-                assert cut <= 10
-                assert left >= 15
+                assert whole + cut + left == STREAMS
+                assert cut <= STREAMS // 6
+                assert left >= STREAMS // 4
                 assert picker.stats()["lost"] == 0
+
+    asyncio.run(main())
+
+
+@needs_envoy
+def test_a_client_cannot_choose_its_endpoint(tmp_path: Path) -> None:
+    """Even where the picker is down, failures are let through, and Envoy goes by the header."""
+
+    async def main() -> None:
+        listen, admin, epp = free_ports(3)
+        async with backends(1) as (b0,):
+            config = envoy_config(
+                Pool([b0.address]),
+                picker=f"127.0.0.1:{epp}",
+                mode="original_dst",
+                failure_mode_allow=True,
+                listen=f"127.0.0.1:{listen}",
+                admin=f"127.0.0.1:{admin}",
+            )
+            async with envoy(config, tmp_path), httpx.AsyncClient(timeout=10, trust_env=False) as http:
+                answer = await http.get(f"http://127.0.0.1:{listen}/x", headers={KEY: b0.address})
+                assert answer.status_code in (500, 503)
+                assert b0.seen == []
 
     asyncio.run(main())
 
@@ -247,9 +273,6 @@ def stub_of(channel: Any) -> Any:
     from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as service
 
     return service.ExternalProcessorStub(channel)
-
-
-KEY = "x-gateway-destination-endpoint"
 
 
 def test_the_protocol_itself() -> None:

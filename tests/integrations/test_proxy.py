@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import shutil
+import socket
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +26,7 @@ from aibalance.routing import Router, Rule, StickyCookie
 from .backend import Backend, backends
 from .serving import inflight, raw, serving, status, until
 
+STREAMS = 200 if os.environ.get("AIBALANCE_FULL") else 60
 RULES = [Rule(location="/api/", to="api"), Rule(location="/stream/", to="gpu", streaming=True)]
 
 
@@ -329,7 +335,7 @@ def test_the_checker_runs_with_the_proxy() -> None:
 
 
 def test_streams_pass_undelayed_and_every_lease_ends() -> None:
-    """Sixty streams: a third of the clients leave early, a tenth of the servers die."""
+    """Many streams: a third of the clients leave early, a tenth of the servers die."""
 
     async def main() -> None:
         chance = random.Random(4)
@@ -357,16 +363,16 @@ def test_streams_pass_undelayed_and_every_lease_ends() -> None:
                         return
                     whole += events == 20
 
-                streams = [asyncio.create_task(one(i)) for i in range(60)]
-                await until(lambda: inflight(pool) == 60, within=15)
-                assert max(r.inflight for r in pool.stats()) <= 10, "they are spread"
+                streams = [asyncio.create_task(one(i)) for i in range(STREAMS)]
+                await until(lambda: inflight(pool) == STREAMS, within=15)
+                assert max(r.inflight for r in pool.stats()) <= STREAMS // 6, "they are spread"
                 await servers[0].stop()
                 await asyncio.gather(*streams)
                 await until(lambda: inflight(pool) == 0, within=1)
                 await until(lambda: sum(s.streams for s in servers) == 0, within=1)
-                assert whole + cut + left == 60
-                assert cut <= 10
-                assert left >= 15
+                assert whole + cut + left == STREAMS
+                assert cut <= STREAMS // 6
+                assert left >= STREAMS // 4
                 records = pool.stats()
                 assert sum(r.failures for r in records[1:]) == 0, "who is left is nobody's failure"
 
@@ -414,5 +420,47 @@ def test_it_is_an_application_for_any_server() -> None:
             async with proxy, httpx.AsyncClient(transport=httpx.ASGITransport(proxy), base_url="http://x") as http:
                 assert json.loads((await http.get("/api/x")).content)["name"] == "b0"
             assert proxy._upstreams == {}
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(
+    shutil.which("granian", path=os.path.dirname(sys.executable)) is None, reason="granian is not installed"
+)
+def test_it_serves_under_granian(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with backends(1) as (a,):
+            (tmp_path / "gateway.py").write_text(
+                "from aibalance import RoundRobin\n"
+                "from aibalance.integrations.asgi import Fleet, Proxy\n"
+                "from aibalance.routing import Router, Rule\n"
+                f"app = Proxy(Router([Rule(path='*', to='f')]), {{'f': Fleet(picker=RoundRobin(['{a.address}']))}})\n",
+                encoding="utf-8",
+            )
+            with socket.socket() as one:
+                one.bind(("127.0.0.1", 0))
+                port = one.getsockname()[1]
+            command = (sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "gateway:app")
+            process = await asyncio.create_subprocess_exec(
+                *command, cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+            )
+            try:
+                async with asyncio.timeout(30), client(port) as http:
+                    while True:
+                        try:
+                            assert (await http.get("/x")).json()["name"] == "b0"
+                            break
+                        except httpx.TransportError:
+                            assert process.returncode is None
+                            await asyncio.sleep(0.1)
+                    assert (await http.post("/x", content=b"hi" * 1000)).json()["body"] == "hi" * 1000
+                    async with http.stream("GET", "/sse/200/20") as answer:
+                        async for _ in answer.aiter_lines():
+                            break
+                        assert a.streams == 1
+                    await until(lambda: a.streams == 0, within=5)
+            finally:
+                process.terminate()
+                await process.wait()
 
     asyncio.run(main())
