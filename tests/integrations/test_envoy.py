@@ -171,7 +171,11 @@ def test_a_lease_lasts_as_long_as_the_stream(tmp_path: Path) -> None:
             pool = Pool([server.address for server in servers], seed=1)
             picker = EndpointPicker(LeastRequest(pool))
             config = envoy_config(
-                pool, picker=f"127.0.0.1:{epp}", listen=f"127.0.0.1:{listen}", admin=f"127.0.0.1:{admin}", retries=0
+                pool,
+                picker=f"127.0.0.1:{epp}",
+                listen=f"127.0.0.1:{listen}",
+                admin=f"127.0.0.1:{admin}",
+                message_timeout=10,
             )
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
             async with (
@@ -207,7 +211,7 @@ def test_a_lease_lasts_as_long_as_the_stream(tmp_path: Path) -> None:
                     nonlocal whole, cut, left
                     events = 0
                     try:
-                        async with http.stream("GET", "/sse/20/30") as answer:
+                        async with http.stream("GET", "/sse/20/60") as answer:
                             if answer.status_code != 200:
                                 # Its server died before it had answered.
                                 cut += 1
@@ -223,8 +227,7 @@ def test_a_lease_lasts_as_long_as_the_stream(tmp_path: Path) -> None:
                     whole += events == 20
 
                 streams = [asyncio.create_task(one(i)) for i in range(STREAMS)]
-                await asyncio.sleep(0.3)
-                assert inflight(pool) > 20
+                await until(lambda: inflight(pool) > 20, within=15)
                 await servers[0].stop()
                 await asyncio.gather(*streams)
                 await until(lambda: inflight(pool) == 0, within=1)
