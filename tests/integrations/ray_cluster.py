@@ -6,6 +6,7 @@ A program of its own, so that Ray's warnings and processes stay out of the tests
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import time
@@ -16,6 +17,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
+
+from aibalance.integrations.ray_serve import ReplicaPicker
 
 
 @serve.deployment(
@@ -83,7 +86,12 @@ def main() -> None:
     spread = Counter(one.result() for one in [handle.remote(0.3) for _ in range(8)])
     said["spread"] = sorted(spread.values())
     said["down"] = until(1, 60)
-    print(json.dumps(said), flush=True)
+    # The router of this process, and what it has counted.
+    (picker,) = [one for one in gc.get_objects() if isinstance(one, ReplicaPicker)]
+    said["counted"] = sum(record.successes for record in picker.pool.stats()) > 0
+    said["inflight"] = sum(record.inflight for record in picker.pool.stats())
+    # Ray's own lines go to the same place.
+    print(f"\nSAID {json.dumps(said)}", flush=True)
     serve.shutdown()
     ray.shutdown()
 

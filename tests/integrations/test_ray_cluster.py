@@ -21,5 +21,13 @@ def test_a_local_cluster_scales_and_balances() -> None:
     program = Path(__file__).with_name("ray_cluster.py")
     done = subprocess.run([str(PYTHON), str(program)], capture_output=True, text=True, timeout=270, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.strip().splitlines()[-1])
-    assert said == {"start": 1, "first": True, "up": 2, "spread": [4, 4], "down": 1}
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("SAID ")]
+    assert json.loads(line.removeprefix("SAID ")) == {
+        "start": 1,
+        "first": True,
+        "up": 2,
+        "spread": [4, 4],
+        "down": 1,
+        "counted": True,
+        "inflight": 0,
+    }
