@@ -181,6 +181,26 @@ def test_what_is_odd_but_allowed_is_passed_on_unchanged() -> None:
     asyncio.run(main())
 
 
+def test_a_body_that_nobody_read_is_no_request() -> None:
+    async def main() -> None:
+        async with backends(2) as (api, gpu), serving(proxy_of([api], [gpu])) as port:
+            inner = head("GET /stream/secret HTTP/1.1", "Host: x")
+            first = head("POST /nowhere HTTP/1.1", "Host: x", f"Content-Length: {len(inner)}") + inner
+            answer = await raw(port, first + head(ALLOWED, "Host: x"))
+            assert [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")] in (
+                [b"404", b"200"],
+                [b"404"],
+            )
+            assert gpu.seen == []
+            # A broken chunk ends the request and the connection.
+            broken = head("POST /api/x HTTP/1.1", "Host: x", "Transfer-Encoding: chunked") + b"zz\r\n" + inner
+            assert status(await raw(port, broken)) == 400
+            assert gpu.seen == []
+            assert [one["target"] for one in api.seen] in ([], ["/api/x"])
+
+    asyncio.run(main())
+
+
 def test_headers_of_one_connection_and_of_liars_are_dropped() -> None:
     async def main() -> None:
         async with backends(1) as (api,):
@@ -285,6 +305,37 @@ def test_nobody_to_send_to_is_503() -> None:
                 assert (await held).status_code == 200
                 pool.update([])
                 assert (await http.get("/x")).status_code == 503
+
+    asyncio.run(main())
+
+
+def test_a_server_that_asks_for_a_pause_gets_one() -> None:
+    async def main() -> None:
+        async with backends(2) as (a, b):
+            pool = Pool([a.address, b.address], passive=MaxFails(max_fails=100))
+            proxy = Proxy(Router([Rule(path="*", to="f")]), {"f": Fleet(picker=RoundRobin(pool))})
+            async with serving(proxy) as port, client(port) as http:
+                a.broken = True
+                answer = await http.get("/x")
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+                assert {(await http.get("/x")).json()["name"] for _ in range(6)} == {"b1"}
+                assert pool.stats()[0].rejected == 1
+
+    asyncio.run(main())
+
+
+def test_the_clock_of_headers_starts_with_each_request() -> None:
+    async def main() -> None:
+        async with backends(1) as (a,), serving(proxy_of([a], limits=Limits(header_timeout=0.4))) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(2):
+                writer.write(head("GET /api/sse/3/300 HTTP/1.1", "Host: x"))
+                # The answer takes longer than headers may: that is not the client's fault.
+                assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+                await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+            writer.write(b"GET /api/x HTTP/1.1\r\nHost")
+            assert status(await asyncio.wait_for(reader.read(), 5)) == 408
+            writer.close()
 
     asyncio.run(main())
 
