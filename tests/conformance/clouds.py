@@ -37,6 +37,7 @@ from aibalance.capacity import (
     check_backends,
     rebalance_ceiling,
 )
+from aibalance.integrations.ray_serve import backoff
 
 Case = dict[str, Any]
 
@@ -116,6 +117,11 @@ def ray_delay_timeline(i: Case) -> Case:
         target = r.desired
         seen.append(target)
     return {"target_after_each": seen}
+
+
+def ray_router_backoff(i: Case) -> Case:
+    options = {"initial": i["initial_backoff_s"], "multiplier": i["multiplier"], "maximum": i["max_backoff_s"]}
+    return {"backoff_s": backoff(i["attempt"], **options)}
 
 
 # AWS: schedules and forecasts
@@ -472,6 +478,7 @@ FAMILIES: tuple[Callable[[Case], Case], ...] = (
     ray_gang_rounding,
     ray_downscale_sequence,
     ray_delay_timeline,
+    ray_router_backoff,
     predictive_effective_max,
     predictive_hourly_action,
     predictive_prelaunch,

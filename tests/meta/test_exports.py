@@ -312,6 +312,16 @@ EXPORTED: dict[str, set[str]] = {
         "renewal",
         "scale",
     },
+    "aibalance.integrations.asgi": {"Fleet", "Limits", "Proxy"},
+    "aibalance.integrations.envoy": {
+        "EdsPublisher",
+        "EndpointPicker",
+        "envoy_config",
+        "load_assignment",
+        "weights",
+        "write_eds_file",
+    },
+    "aibalance.integrations.ray_serve": {"AutoscalingPolicy", "ReplicaPicker", "backoff", "request_router"},
     "aibalance.testing": {
         "Event",
         "Fault",

@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, explain, exports, imports, keda, recommend, simulate
+from . import bench, compare, epp, explain, exports, imports, keda, proxy, recommend, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate, recommend, explain, imports, exports, keda, bench)
+_COMMANDS = (compare, simulate, recommend, explain, imports, exports, proxy, epp, keda, bench)
 
 
 class _Parser(argparse.ArgumentParser):
