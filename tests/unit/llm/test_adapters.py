@@ -303,7 +303,7 @@ def pair(**settings: Any) -> PrefillDecode:
     index = PrefixIndex(block_size=16)
     return PrefillDecode(
         PrefixAware([Endpoint("p", max_inflight=1)], index=index),
-        PrefixAware([Endpoint("d", max_inflight=2)], index=index, prefill_scale=0),
+        PrefixAware([Endpoint("d", max_inflight=2)], index=index),
         **settings,
     )
 
