@@ -82,6 +82,11 @@ EXPORTED: dict[str, set[str]] = {
         "envoy_hash",
     },
     "aibalance.autoscaling": {
+        "EngineLatency",
+        "LoadPlanner",
+        "ServingEstimate",
+        "StateDependentScaling",
+        "ThroughputPlanner",
         "AiScaling",
         "ColdStart",
         "Composite",

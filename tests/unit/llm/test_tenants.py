@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -313,3 +314,23 @@ def test_queues_may_share_a_counter_and_pickle() -> None:
         one.acquire_blocking(tenant="", timeout=0)
     with pytest.raises(ConfigError, match="predicted_output"):
         one.acquire_blocking(tenant="a", predicted_output=-1, timeout=0)
+
+
+def test_threads_share_one_queue_and_nothing_is_lost() -> None:
+    queue = FairQueue(LeastRequest([Endpoint("gpu", max_inflight=2)]))
+
+    def work(tenant: str) -> None:
+        for i in range(30):
+            with queue.acquire_blocking(tenant=tenant, tokens=10, priority=i % 2, timeout=30) as lease:
+                lease.add(1)
+
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(work, f"t{i % 4}") for i in range(8)]:
+            done.result()
+    assert len(queue) == len(queue.counter) == 0
+    stats = queue.picker.pool.stats()[0]  # type: ignore[attr-defined]
+    assert (stats.inflight, stats.load, stats.successes) == (0, 0, 240)
+    counters = queue.counter.counters()
+    # Lifting may have raised some, and nothing lowers one.
+    assert len(counters) == 4
+    assert all(value >= 60 * 12 for value in counters.values())
