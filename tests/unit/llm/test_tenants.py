@@ -133,7 +133,7 @@ def test_idle_counters_are_bounded_and_those_that_lifting_would_raise_go_first()
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=2, max_size=5),
-    st.integers(60, 200),
+    st.integers(70, 200),
 )
 def test_busy_tenants_differ_by_no_more_than_the_bound_of_the_paper(sizes: list[tuple[int, int]], memory: int) -> None:
     counter: VirtualTokenCounter[int] = VirtualTokenCounter()
