@@ -140,7 +140,10 @@ def _solve(
     queue = 10 * batch if engine.max_queue is None else engine.max_queue
     # Chances of each state, relative to the largest so far, so that nothing overflows.
     weight, total, in_service, waiting, served = 1.0, 1.0, 0.0, 0.0, 0.0
-    for n in range(1, batch + queue + 1):
+    full = rate / rates[-1]
+    # The states in which somebody waits are a geometric series; where it is long and falls, in closed form.
+    closed = queue > 64 and full < 0.999
+    for n in range(1, batch + (0 if closed else queue) + 1):
         speed = rates[min(n, batch) - 1]
         weight *= min(rate / speed, 1e60)
         total += weight
@@ -151,6 +154,13 @@ def _solve(
             weight, total, in_service, waiting, served = (
                 x / 1e200 for x in (weight, total, in_service, waiting, served)
             )
+    if closed:
+        last = full**queue
+        several = weight * full * (1 - last) / (1 - full)
+        total += several
+        served += several * rates[-1]
+        in_service += several * batch
+        waiting += weight * full * (1 - (queue + 1) * last + queue * last * full) / (1 - full) ** 2
     throughput = served / total
     time = in_service / total / throughput
     wait = waiting / total / throughput

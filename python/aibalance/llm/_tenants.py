@@ -270,6 +270,8 @@ def _counter(values: dict[str, Any]) -> VirtualTokenCounter[Any]:
 class TenantLease(Frozen):
     """A lease whose tokens count for a tenant. What it has is what a `Lease` has; in a `with` block it is released.
 
+    One that is dropped gives its work back as ever, but what was predicted of its answer stays counted.
+
     >>> from aibalance.llm import FairQueue
     >>> queue = FairQueue(LeastRequest(["gpu"]))
     >>> with queue.acquire_blocking(tenant="a", tokens=100, timeout=1) as lease:

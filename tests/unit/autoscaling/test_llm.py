@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,12 @@ def chain(engine: EngineLatency, rate: float, inputs: float, outputs: float) -> 
     )
 
 
-@pytest.mark.parametrize("rate", [0.01, 1.0, 4.0, 7.0, 9.0, 30.0])
-def test_the_model_is_the_chain(rate: float) -> None:
-    found = ENGINE.at(rate, input_tokens=1000, output_tokens=100)
-    throughput, serving, waiting = chain(ENGINE, rate, 1000, 100)
+@pytest.mark.parametrize("queue", [0, 64, 65, 1000])
+@pytest.mark.parametrize("rate", [0.01, 1.0, 4.0, 7.0, 9.0, 9.65, 9.68, 9.7, 30.0])
+def test_the_model_is_the_chain(rate: float, queue: int) -> None:
+    engine = replace(ENGINE, max_queue=queue)
+    found = engine.at(rate, input_tokens=1000, output_tokens=100)
+    throughput, serving, waiting = chain(engine, rate, 1000, 100)
     assert found.throughput == pytest.approx(throughput, rel=1e-9)
     assert found.wait == pytest.approx(waiting / throughput, rel=1e-6, abs=1e-12)
     # The batch is that at which a request takes what it takes on average.
