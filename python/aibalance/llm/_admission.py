@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from .._errors import OverloadedError
+from .._explain import Explanation
 from .._picker import Picker, wrong
 from ._checks import at_least, positive
 from ._over import Over
@@ -265,6 +266,14 @@ class Admission(Over):
     def _refused(self, key: Any) -> Exception | None:
         said = self._full(key, None)
         return OverloadedError(said or "shed") if said or self.shedding is not None else None
+
+    def explain(self, key: Any = None, /, **given: Any) -> list[Explanation]:
+        """As for every picker; its own draws are not spent. Nobody has a rank when nobody is let in."""
+        drawn = self._chance.getstate()
+        try:
+            return super().explain(key, **given)
+        finally:
+            self._chance.setstate(drawn)
 
     def __repr__(self) -> str:
         return (

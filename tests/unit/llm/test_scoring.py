@@ -565,3 +565,22 @@ def test_complaints_say_the_line() -> None:
         inference_extension.read(SAMPLE.replace("- type: queue-scorer", "- type: queue-score"))
     with pytest.raises(ConfigError, match="2 documents"):
         inference_extension.read(SAMPLE + "\n---\n" + SAMPLE)
+
+
+def test_an_explanation_foretells_and_moves_nothing() -> None:
+    picker = by(QueueScorer())
+    for _ in range(20):
+        told = [one.endpoint for one in picker.explain() if one.reason == "chosen"]
+        assert [picker.pick()] == told
+    half = ProbabilisticShedding(1, 0.5)
+    held = LeastRequest(["a"])
+    gate = Admission(held, saturation=ConcurrencySaturation(1), shedding=half, hold=None, seed=3)
+    lease = held.acquire()
+    shed = []
+    for _ in range(40):
+        told = [one.endpoint for one in gate.explain(InferenceRequest(priority=-1)) if one.rank == 0]
+        found = gate.try_pick(InferenceRequest(priority=-1))
+        assert told == ([] if found is None else [found])
+        shed.append(found is None)
+    assert 5 < sum(shed) < 35
+    lease.release()
