@@ -177,11 +177,20 @@ class _Line:
         if bool(self.waiting) != self.on:
             self._listen(not self.on)
 
+    def _put(self, waiter: _Waiter) -> None:
+        insort(self.waiting, waiter)
+
+    def _drop(self, waiter: _Waiter) -> None:
+        self.waiting.remove(waiter)
+
+    def _late(self, waiter: _Waiter, lease: Lease) -> None:
+        """One who had left the line got a lease after all."""
+
     def join(self, waiter: _Waiter) -> None:
         """Stands in line, and is served at once if that is possible. Raises OverloadedError when the queue is full."""
 
         def enter() -> None:
-            insort(self.waiting, waiter)
+            self._put(waiter)
             # First, so that whatever is given back from now on is heard of.
             self._settle()
 
@@ -196,7 +205,7 @@ class _Line:
         def go() -> bool:
             there = waiter in self.waiting
             if there:
-                self.waiting.remove(waiter)
+                self._drop(waiter)
                 self._settle()
             return there
 
@@ -214,10 +223,65 @@ class _Line:
             if lease is not None:
                 return lease
         try:
-            return waiter.picker.acquire(waiter.key, **waiter.arguments)
+            lease = waiter.picker.acquire(waiter.key, **waiter.arguments)
         except OverloadedError as error:
             text = f"nobody became free within {timeout:g} s: {error}"
             raise OverloadedError(text, self.eta(len(self.waiting) + 1)) from None
+        self._late(waiter, lease)
+        return lease
+
+    async def wait(self, make: Callable[[Callable[[], object]], _Waiter], seconds: float) -> Lease:
+        """Stands in line in an event loop; `make` makes the waiter of what tells it that it was served."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def ready() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        waiter = make(lambda: loop.call_soon_threadsafe(ready))
+        self.join(waiter)
+        timers: list[asyncio.TimerHandle] = []
+
+        def look() -> None:
+            if not done.done():
+                timers[0] = loop.call_later(_LOOK, look)
+                if self.is_first(waiter):
+                    self.serve()
+
+        if not waiter.served and seconds > 0:
+            timers.append(loop.call_later(_LOOK, look))
+            if math.isfinite(seconds):
+                timers.append(loop.call_later(seconds, ready))
+            try:
+                await done
+            except BaseException:
+                if not self.leave(waiter):
+                    waiter.give_up()
+                raise
+            finally:
+                for timer in timers:
+                    timer.cancel()
+        return waiter.take() or self.late(waiter, seconds)
+
+    def wait_blocking(self, make: Callable[[Callable[[], object]], _Waiter], seconds: float) -> Lease:
+        """As `wait`, for a thread."""
+        bell = threading.Lock()
+        bell.acquire()
+        # A plain lock: giving it free is one step, whoever is interrupted for it.
+        waiter = make(bell.release)
+        self.join(waiter)
+        try:
+            left = seconds
+            while not waiter.served and left > 0 and not bell.acquire(timeout=min(left, _LOOK)):
+                left -= _LOOK
+                if self.is_first(waiter):
+                    self.serve()
+        except BaseException:
+            if not self.leave(waiter):
+                waiter.give_up()
+            raise
+        return waiter.take() or self.late(waiter, seconds)
 
     def eta(self, position: int) -> float | None:
         free, rate = 0, 0.0
@@ -381,47 +445,10 @@ class WaitQueue:
         Raises OverloadedError when the queue is full or the time is over, with `retry_after` where `eta` knows; when
         the time is over and nobody is there who could be waited for, NoHealthyEndpointError or NoEndpointsError.
         """
-        seconds = _checked(timeout)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def ready() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        waiter = _Waiter(
-            self._picker,
-            key,
-            whole("priority", priority, -(2**62)),
-            cost,
-            exclude,
-            subset,
-            lambda: loop.call_soon_threadsafe(ready),
+        seconds, rank = _checked(timeout), whole("priority", priority, -(2**62))
+        return await self._line.wait(
+            lambda notify: _Waiter(self._picker, key, rank, cost, exclude, subset, notify), seconds
         )
-        line = self._line
-        line.join(waiter)
-        timers: list[asyncio.TimerHandle] = []
-
-        def look() -> None:
-            if not done.done():
-                timers[0] = loop.call_later(_LOOK, look)
-                if line.is_first(waiter):
-                    line.serve()
-
-        if not waiter.served and seconds > 0:
-            timers.append(loop.call_later(_LOOK, look))
-            if math.isfinite(seconds):
-                timers.append(loop.call_later(seconds, ready))
-            try:
-                await done
-            except BaseException:
-                if not line.leave(waiter):
-                    waiter.give_up()
-                raise
-            finally:
-                for timer in timers:
-                    timer.cancel()
-        return waiter.take() or line.late(waiter, seconds)
 
     def acquire_blocking(
         self,
@@ -441,25 +468,10 @@ class WaitQueue:
         ...     lease.endpoint.id
         'gpu'
         """
-        seconds = _checked(timeout)
-        bell = threading.Lock()
-        bell.acquire()
-        rank = whole("priority", priority, -(2**62))
-        # A plain lock: giving it free is one step, whoever is interrupted for it.
-        waiter = _Waiter(self._picker, key, rank, cost, exclude, subset, bell.release)
-        line = self._line
-        line.join(waiter)
-        try:
-            left = seconds
-            while not waiter.served and left > 0 and not bell.acquire(timeout=min(left, _LOOK)):
-                left -= _LOOK
-                if line.is_first(waiter):
-                    line.serve()
-        except BaseException:
-            if not line.leave(waiter):
-                waiter.give_up()
-            raise
-        return waiter.take() or line.late(waiter, seconds)
+        seconds, rank = _checked(timeout), whole("priority", priority, -(2**62))
+        return self._line.wait_blocking(
+            lambda notify: _Waiter(self._picker, key, rank, cost, exclude, subset, notify), seconds
+        )
 
     def __repr__(self) -> str:
         return f"WaitQueue({self._picker!r}, max_waiting={self.max_waiting})"

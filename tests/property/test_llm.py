@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibalance import ConfigError, Endpoint, ManualClock, Pool, PrefixAware, PrefixIndex
+from aibalance import ConfigError, Endpoint, ManualClock, Pool, PrefixAware, PrefixIndex, PrefixMatch
 
 FULL = bool(os.environ.get("AIBALANCE_FULL"))
 SCORES = ("dynamo", "lmetric", "loadaware", "cache_aware")
@@ -249,3 +249,36 @@ def test_what_is_no_prompt_is_told_in_our_own_words(value: Any) -> None:
     picker = PrefixAware(["a"])
     with contextlib.suppress(ConfigError):
         assert picker.pick(value).id == "a"
+
+
+EVENTS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 11), st.sampled_from(["gpu", "host", "disk"]), st.booleans()),
+    max_size=30,
+    unique_by=lambda event: event[:3],
+)
+"""Endpoint, block, tier, and whether the block is stored or removed; each place is spoken of once."""
+
+
+@given(EVENTS, st.randoms(use_true_random=False), st.lists(st.integers(0, 11), max_size=12))
+def test_events_twice_and_in_any_order_say_the_same(events: Any, chance: Any, prompt: list[int]) -> None:
+    def told(order: list[Any]) -> Any:
+        index = PrefixIndex(block_size=4, capacity=100, ttl=None)
+        # Everything was there before, so that removals have something to remove.
+        for endpoint in range(4):
+            index.stored(f"e{endpoint}", np.arange(12, dtype=np.uint64), tier="host")
+        for endpoint, block, tier, stored in order:
+            (index.stored if stored else index.removed)(f"e{endpoint}", np.array([block], np.uint64), tier=tier)
+        return index.matches(np.array(prompt, np.uint64)), len(index)
+
+    usual = told(events)
+    again = events + events
+    chance.shuffle(again)
+    assert told(again) == usual
+    for endpoint in range(4):
+        places = {(b, t): s for e, b, t, s in events if e == endpoint}
+        length = 0
+        for block in prompt:
+            if not any(places.get((block, tier), tier == "host") for tier in ("gpu", "host", "disk")):
+                break
+            length += 1
+        assert usual[0].get(f"e{endpoint}", PrefixMatch()).blocks == length

@@ -41,6 +41,7 @@ from .hpa import (
 from .keda import KedaScaledObject
 from .keda_hpa import KedaAutoscaler
 from .knative import KnativePodAutoscaler
+from .llm import EngineLatency, LoadPlanner, ServingEstimate, StateDependentScaling, ThroughputPlanner
 from .policy import Clock, Policy
 from .predictive import ForecastScaling, OutageGuard
 from .proportional import ProportionalScaling, QueueScaling
@@ -57,6 +58,7 @@ __all__ = [
     "ColdStart",
     "Combined",
     "Composite",
+    "EngineLatency",
     "ExternalMetric",
     "FlappingGuard",
     "ForecastScaling",
@@ -68,6 +70,7 @@ __all__ = [
     "KedaScaledObject",
     "KnativePodAutoscaler",
     "KvCacheUsage",
+    "LoadPlanner",
     "ManagedInstanceGroup",
     "Moment",
     "ObjectMetric",
@@ -93,11 +96,14 @@ __all__ = [
     "ScalingSchedule",
     "ScheduledAction",
     "ScheduledScaling",
+    "ServingEstimate",
     "SimpleScaling",
     "StabilizationWindow",
+    "StateDependentScaling",
     "Step",
     "StepScaling",
     "TargetTracking",
+    "ThroughputPlanner",
     "Timeline",
     "TokenVelocity",
     "Tolerance",

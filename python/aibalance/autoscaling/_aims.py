@@ -39,7 +39,7 @@ def number(value: Any) -> float:
 
 def children(policy: Any) -> list[Any]:
     """The policies inside a policy."""
-    found = [getattr(policy, name, None) for name in ("policy", "reactive", "_hpa_inside", "schedule")]
+    found = [getattr(policy, name, None) for name in ("policy", "reactive", "_hpa_inside", "schedule", "floor")]
     several = getattr(policy, "policies", None)
     if isinstance(several, tuple):
         found += several
@@ -176,7 +176,7 @@ def windows(policy: Any) -> tuple[float, float]:
                 into = max(into, one.downscale_stabilization if hold is None else hold)
             case "StabilizationWindow":
                 out, into = max(out, one.scale_out), max(into, one.scale_in)
-            case "ProportionalScaling" | "QueueScaling" | "AiScaling":
+            case "ProportionalScaling" | "QueueScaling" | "AiScaling" | "StateDependentScaling" | "ThroughputPlanner":
                 into = max(into, one.stabilization)
             case "ManagedInstanceGroup":
                 into = max(into, one.stabilization_period)

@@ -1,14 +1,14 @@
-"""Balancing language models: prefixes, tokens and memory in one score."""
+"""`PrefixAware`, its index, and the parts of its score."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from ._core import PrefixAware, PrefixIndex, PrefixMatch
-from ._explain import Explanation
-from ._explain import _explain as _explain_any
-from ._picker import Names
+from .._core import PrefixAware, PrefixIndex, PrefixMatch
+from .._explain import Explanation
+from .._explain import _explain as _explain_any
+from .._picker import Names
 
 __all__ = ["PrefixAware", "PrefixExplanation", "PrefixIndex", "PrefixMatch", "Tier"]
 
