@@ -11,6 +11,7 @@ model.
 from __future__ import annotations
 
 from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
+from ._clouds import CloudFailover, CloudRun
 from ._compare import Comparison, compare
 from ._detail import (
     Antagonists,
@@ -34,6 +35,7 @@ from ._fluid import (
     loop_stability,
     simulate_fluid,
 )
+from ._group import GroupScaling, SpotEpisode
 from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
@@ -66,6 +68,8 @@ __all__ = [
     "Antagonists",
     "BalancerSpec",
     "ClosedTraffic",
+    "CloudFailover",
+    "CloudRun",
     "Comparison",
     "DeadTime",
     "Dispatchers",
@@ -73,6 +77,7 @@ __all__ = [
     "Failures",
     "Fleet",
     "FluidReport",
+    "GroupScaling",
     "Headroom",
     "Hedging",
     "Interval",
@@ -97,6 +102,7 @@ __all__ = [
     "Service",
     "Spike",
     "SpikeTraffic",
+    "SpotEpisode",
     "TokenService",
     "TraceTraffic",
     "compare",
