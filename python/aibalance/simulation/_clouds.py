@@ -49,8 +49,8 @@ class CloudFailover:
     picker : a picker class, or a callable of a pool that gives a picker, which chooses within a cloud (default
         LeastRequest).
 
-    `runs` holds a `CloudRun` for each run so far. What is in service at the primary when it goes is finished: this picker
-    cannot take it back. Resolvers that ignore the record's life are not modelled.
+    `runs` holds a `CloudRun` for each run so far. What is in service at the primary when it goes is finished: this
+    picker cannot take it back. Resolvers that ignore the record's life are not modelled.
 
     >>> from aibalance.simulation import Fleet, PoissonTraffic, Scenario, ServerType, Service, simulate
     >>> failover = CloudFailover(primary="aws", secondary="gcp", start_s=300, end_s=600, detection_s=30, dns_ttl_s=60)
@@ -91,7 +91,8 @@ class CloudFailover:
         self.write_share = check.number("write_share", write_share, 0, 1)
         self.response_gb = check.number("response_gb", response_gb, 0, 1e6)
         self.egress_per_gb = {
-            cloud: check.number(f"egress_per_gb.{cloud}", price, 0, 1e6) for cloud, price in (egress_per_gb or {}).items()
+            cloud: check.number(f"egress_per_gb.{cloud}", price, 0, 1e6)
+            for cloud, price in (egress_per_gb or {}).items()
         }
         for cloud in (primary, secondary):
             if response_gb and cloud not in self.egress_per_gb:
@@ -154,6 +155,7 @@ class _Failing:
             self._known = endpoints
             names = [one.id for one in endpoints]
             self._ids = {
-                name: [one for one in names if one.startswith(f"{name}/")] for name in (self._of.primary, self._of.secondary)
+                name: [one for one in names if one.startswith(f"{name}/")]
+                for name in (self._of.primary, self._of.secondary)
             }
         return self._ids[cloud]

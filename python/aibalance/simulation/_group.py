@@ -1,4 +1,4 @@
-"""A group of instances between a scaling policy and the simulated fleet: warm pools, spot, and times without capacity."""
+"""A group of instances between a scaling policy and the simulated fleet: warm pools, spot, and when there is none."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class GroupScaling:
     episodes : times in which spot is short, that do not overlap.
     seed : of the interruptions (default 0).
 
-    After a run, `cost` is what the group's instances cost until the last look: from launch to termination, those that wait
-    stopped in a warm pool free. The report's own cost knows servers in service only. A run copies the object that
+    After a run, `cost` is what the group's instances cost until the last look: from launch to termination, those that
+    wait stopped in a warm pool free. The report's own cost knows servers in service only. A run copies the object that
     `simulate` is given; to read its cost, give a callable that makes one and keep that.
 
     An interruption takes a server with few requests out of service, which finishes what it has: right where requests
@@ -191,7 +191,7 @@ class GroupScaling:
         group.step(0.0)
         for _ in range(3):
             for kind in ("launched", "loaded", "warmed"):
-                group.events([InstanceEvent(one.id, kind) for one in group.instances()], now=0.0)  # type: ignore[arg-type]
+                group.events([InstanceEvent(one.id, kind) for one in group.instances()], now=0.0)
         group.step(0.0)
         self._seen = group.instances()
 
@@ -205,7 +205,9 @@ class GroupScaling:
         return [
             one
             for one in instances
-            if one.market == "spot" and not one.at_risk and one.phase in ("launching", "loading", "warming", "in_service")
+            if one.market == "spot"
+            and not one.at_risk
+            and one.phase in ("launching", "loading", "warming", "in_service")
         ]
 
     def _take(self, instances: Sequence[Any], now: float) -> None:
@@ -217,9 +219,7 @@ class GroupScaling:
         if not begins:
             self.group.set_offers(self._offers, now=now)
             return
-        short = [
-            dataclasses.replace(one, depth=episode.depth) if one.market == "spot" else one for one in self._offers
-        ]
+        short = [dataclasses.replace(one, depth=episode.depth) if one.market == "spot" else one for one in self._offers]
         spot = self._spot(self.group.instances())
         count = int(np.ceil(episode.reclaim * len(spot) - 1e-9))
         self.group.set_offers(short, now=now)
@@ -230,4 +230,3 @@ class GroupScaling:
             chance = 1 - np.exp(-self.interruptions_per_hour * (now - self._now) / 3600)
             spot = self._spot(self._seen)
             self._take([one for one, u in zip(spot, self._rng.random(len(spot)), strict=True) if u < chance], now)
-
