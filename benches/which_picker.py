@@ -103,7 +103,8 @@ def speeds() -> tuple[str, str]:
             antagonists=Antagonists(share=0.5, speed=0.25, mean_on_s=60, mean_off_s=60),
             fleet=Fleet(types=[ServerType(name="server", concurrency=4)], min=20),
             traffic=PoissonTraffic(rate_rps=0.5 * 80),
-            duration_s=3000,
+            duration_s=6000,
+            replications=8,
         ),
         pickers=pick("PeakEwma", "LeastRequest", "RoundRobin"),
     )
