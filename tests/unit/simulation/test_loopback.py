@@ -29,11 +29,16 @@ def test_servers_on_loopback_answer_with_what_they_took() -> None:
 
 
 def test_what_was_recorded_is_what_is_simulated() -> None:
-    # Seventeen at once on eight servers of two slots: sixteen are served, one waits for the first that is done.
-    found = {"cell": "nginx_least_conn:0.5", "sent": [0.0] * 17, "work": [1.0] * 16 + [0.5], "latency": [1.0] * 17}
+    # Seventeen on eight servers of two slots: sixteen are served, one waits for the first that is done.
+    found = {
+        "cell": "nginx_least_conn:0.5",
+        "sent": [0.001 * i for i in range(17)],
+        "work": [1.0] * 16 + [0.5],
+        "latency": [1.0] * 17,
+    }
     ours = real_proxy.simulated(found, seeds=2)
     assert ours.shape == (2, 17)
-    assert ours[0].tolist() == [1.0] * 16 + [1.5]
+    assert ours[0] == pytest.approx([1.0] * 16 + [1.0 - 0.016 + 0.5])
     assert set(real_proxy.KINDS) == {"nginx_least_conn", "nginx_round_robin", "envoy_least_request"}
 
 
