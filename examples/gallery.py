@@ -94,7 +94,7 @@ def spot_storm() -> list[str]:
 
 TABLES: dict[str, Callable[[], list[str]]] = {
     "viral-spike": viral_spike,
-    "everyday": lambda: of("everyday", 2),
+    "everyday": lambda: of("everyday", 4),
     "mixed-gpus": lambda: of("mixed-gpus", 10),
     "batch-to-zero": lambda: of("batch-to-zero", 10),
     "diurnal": lambda: of("diurnal", 3),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from benches import which_picker
 from examples import cost_strategies, gallery, multi_cloud
 
 from aibalance.simulation import Comparison, compare
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gallery.md").read_text(encoding="utf-8")
+PICKERS = (Path(__file__).parents[2] / "docs" / "which-picker.md").read_text(encoding="utf-8")
 FULL = bool(os.environ.get("AIBALANCE_FULL"))
-LONG = {"everyday", "cost-strategies", "viral-spike"}
+QUICK = {"`JoinIdleQueue`, slots", "`Rendezvous(bounded_load=1.25)`, hot keys"}
+LONG = {"multi-cloud", "everyday", "cost-strategies", "viral-spike"}
 
 
 @pytest.mark.parametrize("name", gallery.TABLES)
@@ -83,3 +87,19 @@ def test_multi_cloud_dns_costs_what_arithmetic_says() -> None:
     _, failover = multi_cloud.run(5, 60)
     assert failover.runs[-1].unreachable == pytest.approx(expected, rel=0.1)
     assert failover.runs[-1].lost_writes == pytest.approx(20 * 5 * 0.1, rel=0.3)
+
+
+@pytest.mark.parametrize("claim", which_picker.CLAIMS)
+def test_each_claim_about_pickers_has_its_figure(claim: str) -> None:
+    if claim not in QUICK and not FULL:
+        pytest.skip("takes long: AIBALANCE_FULL=1")
+    what, figures = which_picker.CLAIMS[claim]()
+    assert f"| {claim} | {what} | {figures} |" in PICKERS
+
+
+def test_no_claim_is_without_a_figure() -> None:
+    advice = PICKERS[: PICKERS.index("## Does it show?")]
+    # Each picker of the first table, but for what recordings, replays and your own code show.
+    named = set(re.findall(r"`(\w+)(?:\(|`)", "\n".join(re.findall(r"^\|[^|]*\|([^|]*)\|", advice, re.MULTILINE))))
+    shown = {name for claim in which_picker.CLAIMS for name in re.findall(r"`(\w+)", claim)}
+    assert named - {"PrefixAware", "CustomPicker", "max_inflight"} == shown
