@@ -103,6 +103,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "diurnal": lambda: of("diurnal", 3),
     "spot-storm": spot_storm,
     "cold-start-trap": cold_start_trap,
+    "hashing-prompts": lambda: of("hashing-prompts", 5),
     "multi-cloud": multi_cloud.table,
     "cost-strategies": lambda: cost_strategies.table(28),
 }

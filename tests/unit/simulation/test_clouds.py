@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import aibalance
@@ -13,14 +14,17 @@ from aibalance.simulation import (
     CloudFailover,
     CloudRun,
     Fleet,
+    LLMService,
     PoissonTraffic,
     Report,
     Scenario,
     ServerType,
     Service,
+    TokenService,
     server_type,
     simulate,
 )
+from aibalance.traces import Trace
 
 GIVEN: dict[str, Any] = {"primary": "aws", "secondary": "gcp", "start_s": 300, "end_s": 600}
 
@@ -105,6 +109,27 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as error:
         CloudFailover(**{**GIVEN, **options})
     assert said in str(error.value)
+
+
+def test_a_trace_leaves_servers_that_batch_as_they_are() -> None:
+    times = np.array([0.0, 1.0])
+    tokens = np.array([600, 700])
+    trace = Trace("two", "made up", times, tokens, tokens, np.array([1, 2, 1, 3]), np.array([0, 2, 4]))
+    chat = Scenario(
+        name="chat",
+        traffic=PoissonTraffic(rate_rps=1),
+        service=LLMService(input_tokens=10, output_tokens=10, prefix_tokens=100, kv_tokens=9000, block_tokens=256),
+        duration_s=10,
+        slo_s=100,
+        fleet=Fleet(types=[ServerType(name="a")]),
+    )
+    found = chat.with_trace(trace)
+    assert found.service == LLMService(kv_tokens=9000, block_tokens=256)
+    report = simulate(found, picker="RoundRobin")
+    assert report.details["tokens_written"] == 1300
+    assert report.details["prompt_tokens_reused"] == 256
+    # Given, the linear model of [tokens] goes first.
+    assert chat.replace(tokens=TokenService()).with_trace(trace).service == TokenService()
 
 
 def test_server_types_of_the_table() -> None:
