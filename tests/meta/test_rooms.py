@@ -57,7 +57,7 @@ PACKAGE: dict[str, tuple[set[str], set[str]]] = {
     "__main__": ({"cli"}, set()),
     **{room: (NATIVE, set()) for room in DOMAIN},
     "autoscaling": (NATIVE, {"formats"}),
-    "simulation": (NATIVE, {"report", "traces", "autoscaling"}),  # what it simulates is what users import
+    "simulation": (NATIVE, {"report", "traces", "autoscaling", "capacity"}),  # what it simulates is what users import
     "testing": (NATIVE, DOMAIN),
     "formats": (NATIVE | DOMAIN, set()),
     "report": (NATIVE, {"simulation"}),

@@ -11,6 +11,7 @@ model.
 from __future__ import annotations
 
 from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
+from ._clouds import CloudFailover, CloudRun
 from ._compare import Comparison, compare
 from ._detail import (
     Antagonists,
@@ -34,6 +35,8 @@ from ._fluid import (
     loop_stability,
     simulate_fluid,
 )
+from ._group import GroupScaling, SpotEpisode
+from ._instances import server_type
 from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
@@ -66,6 +69,8 @@ __all__ = [
     "Antagonists",
     "BalancerSpec",
     "ClosedTraffic",
+    "CloudFailover",
+    "CloudRun",
     "Comparison",
     "DeadTime",
     "Dispatchers",
@@ -73,6 +78,7 @@ __all__ = [
     "Failures",
     "Fleet",
     "FluidReport",
+    "GroupScaling",
     "Headroom",
     "Hedging",
     "Interval",
@@ -97,6 +103,7 @@ __all__ = [
     "Service",
     "Spike",
     "SpikeTraffic",
+    "SpotEpisode",
     "TokenService",
     "TraceTraffic",
     "compare",
@@ -104,6 +111,7 @@ __all__ = [
     "growth_headroom",
     "interval",
     "loop_stability",
+    "server_type",
     "simulate",
     "simulate_fluid",
     "t_quantile",

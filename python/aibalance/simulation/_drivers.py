@@ -190,7 +190,8 @@ class PolicyDriver:
 
     def __call__(self, now: float, seen: Mapping[str, Any]) -> int | None:
         servers = seen["servers"]
-        waiting = seen["queue_per_server"] * servers
+        # Without any server all wait (in a shared queue), and the engine has no queue to divide.
+        waiting = seen["queue_per_server"] * servers if servers > 0 else seen["in_flight"]
 
         def per_server(value: float) -> float:
             return value / servers if servers > 0 else math.inf if value > 0 else 0.0

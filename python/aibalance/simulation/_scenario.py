@@ -515,12 +515,15 @@ class Scenario:
     ) -> Scenario:
         """The scenario with its traffic and work replaced by a trace's.
 
-        The work of a request follows from its tokens by `tokens`. The duration becomes one pass of the trace, unless
-        given. With `keep_spike`, the spike of the traffic is laid over the trace.
+        The work of a request follows from its tokens by `tokens`; without those, servers that batch (`LLMService`) go
+        on batching, with the trace's tokens and blocks. The duration becomes one pass of the trace, unless given. With
+        `keep_spike`, the spike of the traffic is laid over the trace.
         """
         spike = self.spike if keep_spike else None
         traffic = TraceTraffic(trace=trace, time_scale=time_scale, rate_scale=rate_scale, spike=spike)
-        own = self.service if isinstance(self.service, TokenService) else None
+        own: TokenService | LLMService | None = self.service if isinstance(self.service, TokenService) else None
+        if isinstance(self.service, LLMService):
+            own = dataclasses.replace(self.service, input_tokens=None, output_tokens=None, prefix_tokens=0)
         return self.replace(
             traffic=traffic,
             service=self.tokens or own or TokenService(),
