@@ -50,6 +50,11 @@ pub enum SimulationError {
         "more than {0} requests are in the system at once: the fleet cannot keep up; set a timeout, a queue limit or less traffic"
     )]
     TooManyInSystem(u32),
+    /// Nobody will ever serve what waits.
+    #[error(
+        "{0} requests wait at the end, and no server will ever come: give the fleet a minimum, or a policy that scales up"
+    )]
+    Unserved(u32),
     /// The balancer failed or broke its contract.
     #[error("balancer: {0}")]
     Balancer(String),

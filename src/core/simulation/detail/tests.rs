@@ -253,6 +253,15 @@ fn workers_pull_by_priority_and_the_queue_refuses() {
 }
 
 #[test]
+fn who_is_never_served_is_said() {
+    let (traffic, work) = trace(&[0.0, 0.1], &[1.0; 2]);
+    let mut c = with(config(traffic, work, 1, 1, 10), |d| d.pull = Some(Pull { limit: None, longest_wait: None }));
+    (c.fleet.min, c.fleet.initial) = (0, 0);
+    let error = Engine::new(c, Box::new(TestBalancer::new(Rule::Random, 5)), None).unwrap().finish().unwrap_err();
+    assert!(error.to_string().starts_with("2 requests wait at the end"), "{error}");
+}
+
+#[test]
 fn retries_are_bounded_by_attempts_and_budget() {
     let (traffic, work) = trace(&[0.0, 0.1, 0.2], &[5.0; 3]);
     let mut c = config(traffic, work, 1, 1, 10);
