@@ -272,7 +272,7 @@ impl Engine {
         while !self.run(1 << 20)? {}
         let horizon = self.horizon.ok_or(SimulationError::Broken("the end of the traffic"))?;
         if self.in_system > 0 {
-            return Err(SimulationError::Unserved(self.in_system as u32));
+            return Err(SimulationError::Unserved(self.in_system));
         }
         // Little's law, for the whole run and to the nanosecond, and the same for the servers' slots.
         let [calm, spike] = &self.phases;
