@@ -1,6 +1,6 @@
 """The command line. One file a command; argparse, so that it needs nothing that Python does not bring.
 
-Exit codes: 0 the question was answered; 1 the answer is "no" (`compare --require`); 2 wrong usage or input, one line on
+Exit codes: 0 the question was answered; 1 the answer is "no" (`compare --require`, `plan`); 2 wrong usage or input, one line on
 stderr; 70 a bug of aibalance; 130 ended by Ctrl-C; 141 the reader of our output went away.
 """
 
@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, explain, recommend, simulate
+from . import bench, compare, explain, init, plan, recommend, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate, recommend, explain, bench)
+_COMMANDS = (init, compare, plan, simulate, recommend, explain, bench)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -34,6 +34,9 @@ from ._fluid import (
     loop_stability,
     simulate_fluid,
 )
+from ._plan import Plan, plan
+from ._plan_slo import Objective
+from ._plan_space import Design, SpotTerms, WarmPool
 from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
@@ -68,6 +71,7 @@ __all__ = [
     "ClosedTraffic",
     "Comparison",
     "DeadTime",
+    "Design",
     "Dispatchers",
     "DiurnalTraffic",
     "Failures",
@@ -81,8 +85,10 @@ __all__ = [
     "LoopStability",
     "MmppTraffic",
     "Network",
+    "Objective",
     "PhaseReport",
     "PiecewiseTraffic",
+    "Plan",
     "PoissonTraffic",
     "PolicySpec",
     "RecordedService",
@@ -97,13 +103,16 @@ __all__ = [
     "Service",
     "Spike",
     "SpikeTraffic",
+    "SpotTerms",
     "TokenService",
     "TraceTraffic",
+    "WarmPool",
     "compare",
     "dead_time_backlog",
     "growth_headroom",
     "interval",
     "loop_stability",
+    "plan",
     "simulate",
     "simulate_fluid",
     "t_quantile",
