@@ -1,7 +1,7 @@
 """The command line. One file a command; argparse, so that it needs nothing that Python does not bring.
 
-Exit codes: 0 the question was answered; 1 the answer is "no" (`compare --require`, `plan`); 2 wrong usage or input, one line on
-stderr; 70 a bug of aibalance; 130 ended by Ctrl-C; 141 the reader of our output went away.
+Exit codes: 0 the question was answered; 1 the answer is "no" (`compare --require`, `plan`); 2 wrong usage or input, one
+line on stderr; 70 a bug of aibalance; 130 ended by Ctrl-C; 141 the reader of our output went away.
 """
 
 from __future__ import annotations

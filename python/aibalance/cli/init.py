@@ -105,7 +105,7 @@ def run(given: argparse.Namespace) -> int:
         if getattr(given, name) is not None and given.trace is None:
             raise ConfigError(f"--{name.replace('_', '-')}: needs --trace")
     fitted = None if given.trace is None else _fitted(given)
-    asks = _FLEET if fitted is not None else _QUESTIONS
+    asks: tuple[_Question, ...] = _FLEET if fitted is not None else _QUESTIONS
     if fitted is not None:
         for one in (*_TRAFFIC, *_WORK):
             if getattr(given, one.name) is not None and not (one in _WORK and not fitted.has_service):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["add", "run", "save", "sparkline", "text"]
 
 _EPILOG = """\
-objectives: p50, p90, p95, p99, p99.9 or mean "<" a time in s or ms; error "<" a share in %; several with commas, or --slo
-again. The plan goes to stdout, progress and notes to stderr. Exit codes: 0 the objectives can be kept; 1 not for this money;
-2 wrong usage or input; 130 ended by Ctrl-C, with what was known by then.
+objectives: p50, p90, p95, p99, p99.9 or mean "<" a time in s or ms; error "<" a share in %; several with commas,
+or --slo again. The plan goes to stdout, progress and notes to stderr. Exit codes: 0 the objectives can be kept; 1 not for
+this money; 2 wrong usage or input; 130 ended by Ctrl-C, with what was known by then.
 """
 
 
@@ -241,11 +241,12 @@ def _thinned(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 def _rows(rows: Sequence[dict[str, Any]], metrics: Sequence[str], columns: int, *, calm: bool) -> str:
     from ..report import numbers
+    from ..report.model import Interval
 
     def value(metric: str, of: dict[str, float]) -> str:
         if of["mean"] == float("inf"):
             return "no answer"
-        interval = numbers.Interval(of["mean"], of["low"], of["high"])
+        interval = Interval(of["mean"], of["low"], of["high"])
         return numbers.plus_minus(interval, "share" if metric == "error" else "seconds")
 
     head = ["design", *metrics, "a month", *(["a spike"] if calm else []), "missed"]

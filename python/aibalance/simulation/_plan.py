@@ -25,8 +25,8 @@ from ._statistics import Interval
 class Plan:
     """What `plan` found.
 
-    `met` says whether the best design keeps every objective within the budget, under every fresh seed. `best` is that design,
-    or, if none does, the best for the money; `would` is then the cheapest that keeps the objectives for more money, if
+    `met` says whether the best design keeps every objective within the budget, under every fresh seed. `best` is that
+    design, or, if none does, the best for the money; `would` is then the cheapest that keeps the objectives for more money, if
     any does. `queue` is the best design with one queue and an ETA for the money. `front` are the designs that nothing
     beats in both cost and the first objective, cheapest first; `runners_up` come next after the best.
     """
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def answers(self) -> dict[str, str]:
-        """The seven points: balancer, scaling policy, pre-warming, queue, cost mix, interruptions, metrics and alerts."""
+        """The seven points: balancer, scaling policy, pre-warming, queue, cost mix, interruptions, metrics."""
         return words.answers(self)
 
     def summary(self) -> str:
@@ -150,7 +150,7 @@ class Plan:
         """The report, in a notebook."""
         from ..report import plan_to_html, shown
 
-        return shown(lambda: plan_to_html(self.to_dict()), self.summary())
+        return str(shown(lambda: plan_to_html(self.to_dict()), self.summary()))
 
 
 def row(one: Evaluated) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def plan(
     ray: str | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Plan:
-    """Search balancer, scaling policy, bounds, target, warm pool and fleet mix for the cheapest that keeps the objectives.
+    """Search balancer, scaling policy, bounds, target, warm pool and fleet mix for the cheapest that keep an objective.
 
     Parameters
     ----------
@@ -266,9 +266,10 @@ def prepare(
     wanted, added = objectives(slo)
     if budget is not None:
         check.number("budget", budget, 0, 1e12, unit="USD")
-    for name, given, kind in (("spot", spot, SpotTerms), ("warm_pool", warm_pool, WarmPool)):
-        if given is not None and not isinstance(given, kind):
-            raise check.wrong(name, given, f"a {kind.__name__} or None")
+    if spot is not None and not isinstance(spot, SpotTerms):
+        raise check.wrong("spot", spot, "a SpotTerms or None")
+    if warm_pool is not None and not isinstance(warm_pool, WarmPool):
+        raise check.wrong("warm_pool", warm_pool, "a WarmPool or None")
     check.number("spikes_per_month", spikes_per_month, 0, 1e4)
     check.whole("trials", trials, 1, 100_000)
     seed = scenario.seed if seed is None else check.whole("seed", seed, 0, 2**64 - 1)

@@ -139,7 +139,8 @@ def sentence(plan: Plan) -> str:
     if plan.met:
         runs = len(best.fresh)
         return (
-            f"{describe(best.design, of)} keeps {goals} for {_money(best)}: {metric} {shown(metric, best.objective(i))} "
+            f"{describe(best.design, of)} keeps {goals} for {_money(best)}: {metric} "
+            f"{shown(metric, best.objective(i))} "
             f"in {runs} of {runs} fresh runs, so in more than {100 * 0.05 ** (1 / runs):.0f} % of all (95 % sure)."
         )
     budget = "no money" if of.budget is None else f"{usd(of.budget)} a month"
@@ -171,7 +172,8 @@ def _would(plan: Plan) -> str:
         if floor > one.limit:
             return (
                 f"No fleet of these servers can: on the fastest, with nobody waiting, {one.metric} is already "
-                f"{_time(floor) if one.metric != 'error' else f'{100 * floor:.3g} %'}. A faster type, or shorter work, would."
+                f"{_time(floor) if one.metric != 'error' else f'{100 * floor:.3g} %'}. A faster type, or "
+                "shorter work, would."
             )
     if plan.would is None:
         return (
@@ -229,11 +231,13 @@ def _scaling(plan: Plan) -> str:
     bounds = f"min {design.min}, max {design.max}, decided {every}"
     if design.policy == "tracking":
         return (
-            f"Target tracking on requests in flight a server, target {design.target:g} of the slots (which sees the queue, "
+            f"Target tracking on requests in flight a server, target {design.target:g} of the slots (which "
+            "sees the queue, "
             f"as utilization does not); out at the first high value, in after 15 low ones; {bounds}."
         )
     return (
-        f"Target tracking on utilization at {100 * design.target:.0f} %, and a step: {design.threshold:g} or more requests "
+        f"Target tracking on utilization at {100 * design.target:.0f} %, and a step: {design.threshold:g} or "
+        "more requests "
         f"waiting a server start everything at once, {design.max} servers. Only tracking scales in. {bounds[0].upper()}"
         f"{bounds[1:]}."
     )
@@ -251,13 +255,16 @@ def _warm(plan: Plan) -> str:
         price = (design.max - design.min) * of.pool.price_per_hour * 730
         return (
             f"A warm pool of {design.max - design.min} stopped servers, ready in {start:g} s instead of {cold:g} s: "
-            f"{usd(price)} a month, in the price above. It takes {lag + start:g} s at most from a change to the servers "
+            f"{usd(price)} a month, in the price above. It takes {lag + start:g} s at most from a change to "
+            "the servers "
             "that answer it."
             + (" Look whether your cloud allows a pool beside spot: AWS did not for long." if design.spot_share else "")
         )
     return (
-        f"No warm pool: {cold:g} s of cold start, and {lag + cold:g} s at most from a change to the servers that answer it, "
-        f"are borne by {design.min} standing servers and the queue. Before an announced event raise min by hand or by schedule."
+        f"No warm pool: {cold:g} s of cold start, and {lag + cold:g} s at most from a change to the servers "
+        "that answer it, "
+        f"are borne by {design.min} standing servers and the queue. Before an announced event raise min by "
+        "hand or by schedule."
     )
 
 
@@ -265,8 +272,11 @@ def _queue(plan: Plan) -> str:
     of, best = plan.space, plan.best
     design = best.design
     if design.balancer in of.pulls:
-        text = "One queue for all, first come first served by priority; each request is told its ETA, (those ahead + 1) times the "
-        text += "mean time in service over all slots, and may cancel."
+        text = (
+            "One queue for all, first come first served by priority; each request is told its ETA, (those "
+            "ahead + 1) times "
+            "the mean time in service over all slots, and may cancel."
+        )
         if design.longest_wait_s is not None:
             text += f" Who would wait longer than {design.longest_wait_s:g} s is turned away at once."
     else:
@@ -312,9 +322,12 @@ def _interruptions(plan: Plan) -> str:
     servers = sum(plan.best.column("servers_mean")) / len(plan.best.runs)
     a_month = of.spot.interruptions_per_month * design.spot_share * max(0.0, servers - of.spot.on_demand_base)
     return (
-        f"About {a_month:.1f} a month at the run's mean of {servers:.0f} servers. At the notice: drain (no new work; what runs is finished if it "
-        f"is shorter than the notice), start an on-demand server at once ({cold:g} s), go back to spot when there is some. The simulation "
-        "has them without any notice: what ran on them is lost. Spread over zones and types: what is gone in one pool is "
+        f"About {a_month:.1f} a month at the run's mean of {servers:.0f} servers. At the notice: drain (no "
+        "new work; what runs is finished if it "
+        f"is shorter than the notice), start an on-demand server at once ({cold:g} s), go back to spot when "
+        "there is some. The simulation "
+        "has them without any notice: what ran on them is lost. Spread over zones and types: what is gone in "
+        "one pool is "
         "gone for all in it."
     )
 
@@ -324,7 +337,8 @@ def _metrics(plan: Plan) -> str:
     fleet = plan.scenario.fleet
     limits = ", ".join(f"{one.metric} above {_limit(one.metric, 0.8 * one.limit)}" for one in of.objectives)
     parts = [
-        f"Watch {', '.join(one.metric for one in of.objectives)}, the longest wait, requests turned away, busy slots, wanted "
+        f"Watch {', '.join(one.metric for one in of.objectives)}, the longest wait, requests turned away, "
+        "busy slots, wanted "
         f"against ready servers, money a day. Warn at {limits}, over 5 min",
         f"at ready servers below the wanted for more than {2 * (fleet.load_s + fleet.warmup_s) or 60:g} s",
     ]

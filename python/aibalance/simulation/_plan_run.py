@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -156,19 +156,17 @@ class Ray:
 
 def _ray() -> Any:
     try:
-        import ray
+        return importlib.import_module("ray")
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
         raise ConfigError("ray: is not installed; run: pip install ray, or leave it out to use this machine") from None
-    return ray
 
 
 def cores() -> int:
     """Cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def runner(space: Space, *, workers: int | None, ray: str | None) -> Runner:
@@ -182,7 +180,7 @@ def runner(space: Space, *, workers: int | None, ray: str | None) -> Runner:
 
 
 def excess(space: Space, of: Outcome) -> float:
-    """By how much a run misses the objectives: the logarithm of the worst value over its limit, at most 0 if it does not.
+    """By how much a run misses the objectives: the logarithm of the worst value over its limit; 0 or less if it does not.
 
     Infinite values have a finite excess that grows with the share without an answer, so that a search has a slope.
     """

@@ -1,8 +1,8 @@
 """The search: designs by theory first, then by optuna's TPE under successive halving, then step by step, then verified.
 
-Two questions are searched at once, each by a study of its own, and every run tells both: the cheapest design that keeps the
-objectives, and the best objectives for the budget. All designs meet the same requests (common random numbers): replication r has the
-seed `seed + r`. What is promised is verified under seeds that the search has never seen.
+Two questions are searched at once, each by a study of its own, and every run tells both: the cheapest design that
+keeps the objectives, and the best objectives for the budget. All designs meet the same requests (common random numbers):
+replication r has the seed `seed + r`. What is promised is verified under seeds that the search has never seen.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RUNGS = (2, 8, 20)
 """Replications of every design, of the better third of a batch, and of the finalists."""
 BATCH = 16
 FRESH = 100
-"""Fresh seeds under each of which a promise must hold. With no miss in 100, misses are below 3 % with 95 % confidence."""
+"""Fresh seeds under each of which a promise must hold. No miss in 100 means less than 3 % of misses, 95 % sure."""
 FRESH_AT = 1_000_003
 _PENALTY = 4.0
 _MISSED = 100.0
@@ -117,7 +117,7 @@ class Evaluated:
         return _MISSED + self.excess if self.excess > 0 else math.log(max(self.total, 1e-9))
 
     def best(self) -> float:
-        """What the second makes small: the miss, and a penalty for what the budget lacks; money decides between equals."""
+        """What the second makes small: the miss, and a penalty for what the budget lacks; then money."""
         return self.excess + _PENALTY * max(0.0, min(self.over, 50.0)) + 1e-3 * math.log(max(self.total, 1e-9))
 
 
@@ -175,7 +175,8 @@ class Search:
         self._tell(1.0)
 
     def _keys(self) -> list[Callable[[Evaluated], float]]:
-        return [Evaluated.cheapest] + ([Evaluated.best] if self.space.budget is not None else [])
+        keys: list[Callable[[Evaluated], float]] = [Evaluated.cheapest]
+        return keys if self.space.budget is None else [*keys, Evaluated.best]
 
     def ordered(self, key: Callable[[Evaluated], float]) -> list[Evaluated]:
         """All designs, the best by this key first."""
@@ -277,7 +278,7 @@ class Search:
                 break
 
     def _verify(self) -> None:
-        """Promise the cheapest design that keeps the objectives under every fresh seed, within the budget if one does."""
+        """Promise the cheapest design that keeps the objectives under every fresh seed, for the budget if one does."""
         for key, count in zip(self._keys(), (10, 6), strict=False):
             self._settle(key, count)
         for affordable in (True, False):

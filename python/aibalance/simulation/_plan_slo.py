@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Objective:
     @staticmethod
     def parse(text: str) -> list[Objective]:
         """The objectives in a text. Raises ConfigError that says what is wrong and what is allowed."""
-        if not isinstance(text, str) or not text.strip():
+        if not text.strip():
             raise ConfigError(f"slo: {text!r} is not allowed; expected {_GRAMMAR}")
         return [_one(part) for part in text.split(",")]
 
@@ -77,7 +78,10 @@ def _one(part: str) -> Objective:
 
 def objectives(slo: str | Objective | Sequence[str | Objective]) -> tuple[tuple[Objective, ...], str]:
     """All objectives that were asked for, and what had to be added, in words."""
-    given = [slo] if isinstance(slo, str | Objective) else list(slo)
+    given: list[Any] = [slo] if isinstance(slo, str | Objective) else list(slo)
+    for one in given:
+        if not isinstance(one, str | Objective):
+            raise ConfigError(f"slo: {one!r} is not allowed; expected {_GRAMMAR}")
     found = [each for one in given for each in ([one] if isinstance(one, Objective) else Objective.parse(one))]
     if not found:
         raise ConfigError(f"slo: nothing is asked; expected {_GRAMMAR}")

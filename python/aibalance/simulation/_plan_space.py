@@ -17,7 +17,7 @@ from ._drivers import balancer, build_policy
 from ._plan_slo import Objective
 from ._run import HOURS_A_MONTH, simulate
 from ._scenario import BalancerSpec, Fleet, PolicySpec, Scenario, ServerType
-from ._traffic import PoissonTraffic, SpikeTraffic
+from ._traffic import PoissonTraffic, SpikeTraffic, TraceTraffic
 
 POLICIES = ("fixed", "tracking", "surge")
 SPOT_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -343,6 +343,7 @@ def _without_spike(scenario: Scenario) -> Scenario | None:
         return None
     if isinstance(scenario.traffic, SpikeTraffic):
         return scenario.replace(traffic=PoissonTraffic(rate_rps=scenario.traffic.base_rps))
+    assert isinstance(scenario.traffic, TraceTraffic)
     return scenario.replace(traffic=dataclasses.replace(scenario.traffic, spike=None))
 
 
