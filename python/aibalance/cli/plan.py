@@ -21,8 +21,8 @@ __all__ = ["add", "run", "save", "sparkline", "text"]
 
 _EPILOG = """\
 objectives: p50, p90, p95, p99, p99.9 or mean "<" a time in s or ms; error "<" a share in %; several with commas,
-or --slo again. The plan goes to stdout, progress and notes to stderr. Exit codes: 0 the objectives can be kept; 1 not for
-this money; 2 wrong usage or input; 130 ended by Ctrl-C, with what was known by then.
+or --slo again. The plan goes to stdout, progress and notes to stderr. Exit codes: 0 the objectives can be kept; 1 not
+for this money; 2 wrong usage or input; 130 ended by Ctrl-C, with what was known by then.
 """
 
 

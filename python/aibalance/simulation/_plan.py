@@ -26,8 +26,9 @@ class Plan:
     """What `plan` found.
 
     `met` says whether the best design keeps every objective within the budget, under every fresh seed. `best` is that
-    design, or, if none does, the best for the money; `would` is then the cheapest that keeps the objectives for more money, if
-    any does. `queue` is the best design with one queue and an ETA for the money. `front` are the designs that nothing
+    design, or, if none does, the best for the money; `would` is then the cheapest that keeps the objectives for more
+    money, if any does.
+    `queue` is the best design with one queue and an ETA for the money. `front` are the designs that nothing
     beats in both cost and the first objective, cheapest first; `runners_up` come next after the best.
     """
 

@@ -53,7 +53,7 @@ def outcome(space: Space, task: Task) -> Outcome:
     else:
         calm, _, _ = space.specs(design, space.calm)
         ordinary = space.money(design, run(calm, by, policy(scaling, calm), seed).cost, of.duration_s)
-        month, spike = ordinary / hours * HOURS, max(0.0, cost - ordinary)
+        month, spike = ordinary / hours * HOURS, cost - ordinary
     return Outcome(
         values=tuple(one.value(report) for one in space.objectives),
         quantiles=(
@@ -180,7 +180,7 @@ def runner(space: Space, *, workers: int | None, ray: str | None) -> Runner:
 
 
 def excess(space: Space, of: Outcome) -> float:
-    """By how much a run misses the objectives: the logarithm of the worst value over its limit; 0 or less if it does not.
+    """By how much a run misses the objectives: the logarithm of the worst value over its limit; up to 0 for no miss.
 
     Infinite values have a finite excess that grows with the share without an answer, so that a search has a slope.
     """

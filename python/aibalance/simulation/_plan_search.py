@@ -1,7 +1,7 @@
 """The search: designs by theory first, then by optuna's TPE under successive halving, then step by step, then verified.
 
-Two questions are searched at once, each by a study of its own, and every run tells both: the cheapest design that
-keeps the objectives, and the best objectives for the budget. All designs meet the same requests (common random numbers):
+Two questions are searched at once, each by a study of its own, and every run tells both: the cheapest design that keeps
+the objectives, and the best objectives for the budget. All designs meet the same requests (common random numbers):
 replication r has the seed `seed + r`. What is promised is verified under seeds that the search has never seen.
 """
 
@@ -38,6 +38,7 @@ BATCH = 16
 FRESH = 100
 """Fresh seeds under each of which a promise must hold. No miss in 100 means less than 3 % of misses, 95 % sure."""
 FRESH_AT = 1_000_003
+_CHUNK = 20
 _PENALTY = 4.0
 _MISSED = 100.0
 _TRIES = 6
@@ -52,6 +53,16 @@ class Evaluated:
     outcomes: list[Outcome] = field(default_factory=list, repr=False)
     fresh: list[Outcome] = field(default_factory=list, repr=False)
     """Runs under seeds that the search did not see; empty unless the design was up for a promise."""
+    _known: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, until there are more runs: orders ask for the same over and over."""
+        runs = (len(self.outcomes), len(self.fresh))
+        if self._known.get("runs") != runs:
+            self._known = {"runs": runs}
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     @property
     def runs(self) -> list[Outcome]:
@@ -73,12 +84,14 @@ class Evaluated:
     @property
     def month(self) -> Interval:
         """USD for a month without a spike."""
-        return interval(self.column("month_cost"))
+        found: Interval = self._once("month", lambda: interval(self.column("month_cost")))
+        return found
 
     @property
     def spike(self) -> Interval:
         """USD that one spike adds."""
-        return interval(self.column("spike_cost"))
+        found: Interval = self._once("spike", lambda: interval(self.column("spike_cost")))
+        return found
 
     @property
     def total(self) -> float:
@@ -93,6 +106,10 @@ class Evaluated:
     @property
     def excess(self) -> float:
         """By how much runs miss, pessimistically: mean and a standard deviation, at least the worst but one of many."""
+        found: float = self._once("excess", self._excess)
+        return found
+
+    def _excess(self) -> float:
         found = np.array([excess(self.space, one) for one in self.runs])
         if len(found) < RUNGS[1]:
             return float(found.max())
@@ -261,7 +278,7 @@ class Search:
 
     def _refine(self, key: Callable[[Evaluated], float]) -> None:
         """From the best few, one change at a time for as long as it helps."""
-        rounds = 6
+        rounds = min(6, 1 + self._trials // 32)
         for round_ in range(rounds):
             self.evaluate([one.design for one in self.ordered(key)[:6]], RUNGS[1])
             order = self.ordered(key)
@@ -286,9 +303,9 @@ class Search:
                 one = self._candidate(affordable)
                 if one is None:
                     break
-                self.refresh(one)
+                self.refresh(one, first_miss=True)
                 self._tell((tried + 1 + _TRIES * (not affordable)) / (2 * _TRIES))
-                if one.misses == 0 and (one.affordable or not affordable):
+                if one.misses == 0 and len(one.fresh) == FRESH and (one.affordable or not affordable):
                     self.promised = one
                     return
 
@@ -321,11 +338,13 @@ class Search:
             passed.add(one.design)
         return None
 
-    def refresh(self, one: Evaluated) -> None:
-        """Run a design under the fresh seeds."""
-        if not one.fresh:
-            tasks = [(one.design, (self.seed + FRESH_AT + r) % 2**64) for r in range(FRESH)]
-            one.fresh.extend(list(self._map(tasks)))
+    def refresh(self, one: Evaluated, *, first_miss: bool = False) -> None:
+        """Run a design under all fresh seeds, or until one of them misses."""
+        while len(one.fresh) < FRESH:
+            seeds = range(len(one.fresh), len(one.fresh) + _CHUNK)
+            one.fresh.extend(list(self._map([(one.design, (self.seed + FRESH_AT + r) % 2**64) for r in seeds])))
+            if first_miss and one.misses:
+                break
 
     # Progress
 
