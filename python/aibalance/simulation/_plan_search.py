@@ -41,7 +41,7 @@ FRESH_AT = 1_000_003
 _CHUNK = 20
 _PENALTY = 4.0
 _MISSED = 100.0
-_TRIES = 6
+_TRIES = 20
 
 
 @dataclass
@@ -300,7 +300,8 @@ class Search:
             self._settle(key, count)
         for affordable in (True, False):
             for tried in range(_TRIES):
-                one = self._candidate(affordable)
+                # Who has failed often wants more room.
+                one = self._candidate(affordable, 0.005 * tried)
                 if one is None:
                     break
                 self.refresh(one, first_miss=True)
@@ -317,11 +318,11 @@ class Search:
                 break
             self.evaluate([one.design for one in top], RUNGS[2])
 
-    def _candidate(self, affordable: bool) -> Evaluated | None:
-        """The cheapest design that has kept the objectives in all replications and was not verified yet."""
+    def _candidate(self, affordable: bool, room: float) -> Evaluated | None:
+        """The cheapest design that has kept the objectives, with some room, and was not verified yet."""
         failed = [one for one in self.seen.values() if one.fresh and one.misses]
         passed: set[Design] = set()
-        for _ in range(60):
+        for _ in range(100):
             for one in self.ordered(Evaluated.cheapest):
                 if one.excess > 0:
                     return None
@@ -333,7 +334,7 @@ class Search:
             self.evaluate([one.design], RUNGS[2])
             # What all but equals a design that failed would fail too: it needs some more room.
             doubted = any(kind(other.design) == kind(one.design) and _near(other, one) for other in failed)
-            if one.excess <= 0 and not doubted and (one.affordable or not affordable):
+            if one.excess <= -room and not doubted and (one.affordable or not affordable):
                 return one
             passed.add(one.design)
         return None
