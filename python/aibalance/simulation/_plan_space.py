@@ -377,7 +377,8 @@ def _sizes(space: Space) -> dict[str, float]:
     facts["mean_rps"] = float(rate.mean())
     spike = scenario.spike
     # The top without the noise of single steps.
-    facts["peak_rps"] = float(np.quantile(rate, 0.95)) if len(rate) else facts["mean_rps"]
+    blocks = [float(part.mean()) for part in np.array_split(rate, 12) if len(part)]
+    facts["peak_rps"] = max(blocks, default=facts["mean_rps"])
     facts["calm_rps"] = facts["peak_rps"] / spike.factor if spike is not None else facts["mean_rps"]
     if spike is not None:
         busy = (found.timeline["t_s"] > spike.start_s) & (found.timeline["t_s"] <= spike.end_s)
