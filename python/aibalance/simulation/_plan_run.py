@@ -131,7 +131,8 @@ class Processes:
         # At once: a run that nobody waits for may be long.
         for child in set(multiprocessing.active_children()) - self._before:
             child.terminate()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        # With nobody left to wait for, this is short; and a thread that outlives us would complain at the end.
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Ray:
