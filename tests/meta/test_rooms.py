@@ -57,7 +57,8 @@ PACKAGE: dict[str, tuple[set[str], set[str]]] = {
     "__main__": ({"cli"}, set()),
     **{room: (NATIVE, set()) for room in DOMAIN},
     "autoscaling": (NATIVE, {"formats"}),
-    "simulation": (NATIVE, {"report", "traces", "autoscaling", "capacity"}),  # what it simulates is what users import
+    # What it simulates is what users import; a plan begins with theory and weighs money.
+    "simulation": (NATIVE, {"report", "traces", "autoscaling", "capacity", "queueing"}),
     "testing": (NATIVE, DOMAIN),
     "formats": (NATIVE | DOMAIN, set()),
     "report": (NATIVE, {"simulation"}),

@@ -1,7 +1,7 @@
 """The command line. One file a command; argparse, so that it needs nothing that Python does not bring.
 
-Exit codes: 0 the question was answered; 1 the answer is "no" (`compare --require`); 2 wrong usage or input, one line on
-stderr; 70 a bug of aibalance; 130 ended by Ctrl-C; 141 the reader of our output went away.
+Exit codes: 0 the question was answered; 1 the answer is "no" (`compare --require`, `plan`); 2 wrong usage or input, one
+line on stderr; 70 a bug of aibalance; 130 ended by Ctrl-C; 141 the reader of our output went away.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, epp, explain, exports, imports, keda, proxy, recommend, simulate
+from . import bench, compare, epp, explain, exports, imports, init, keda, plan, proxy, recommend, simulate
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, simulate, recommend, explain, imports, exports, proxy, epp, keda, bench)
+_COMMANDS = (init, compare, plan, simulate, recommend, explain, imports, exports, proxy, epp, keda, bench)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any
 
 from .._errors import ConfigError
 from .model import Comparison, parse
 
-__all__ = ["parse", "ready", "to_html", "write_html"]
+__all__ = ["parse", "plan_to_html", "ready", "shown", "to_html", "write_html", "write_plan"]
 
 
 def to_html(comparison: Mapping[str, Any], /) -> str:
@@ -56,7 +57,43 @@ def write_html(comparison: Mapping[str, Any], path: str | os.PathLike[str], /) -
 
     Raises ConfigError as `to_html` does, and when the file cannot be written.
     """
-    text = to_html(comparison)
+    _write(to_html(comparison), path)
+
+
+def plan_to_html(plan: Mapping[str, Any], /) -> str:
+    """The page of a plan as text. `plan` is what `Plan.to_dict()` returns.
+
+    Raises ConfigError when matplotlib or Jinja2 is not installed.
+    """
+    _renderer()
+    from .plan import render
+
+    return render(plan)
+
+
+def write_plan(plan: Mapping[str, Any], path: str | os.PathLike[str], /) -> None:
+    """Write the page of a plan to `path`, which is replaced whole or not at all. Raises ConfigError as `write_html`."""
+    _write(plan_to_html(plan), path)
+
+
+def shown(page: Callable[[], str], text: str) -> str:
+    """What a notebook shows: the page in a frame of its own, or the text where the extra is not installed.
+
+    >>> shown(lambda: "<p>a page", "text")[:30]
+    '<iframe srcdoc="&lt;p&gt;a pag'
+    """
+    try:
+        html = page()
+    except ConfigError:
+        return f"<pre>{escape(text)}</pre>"
+    # The page's style stays within; it runs no script.
+    return (
+        f'<iframe srcdoc="{escape(html, quote=True)}" sandbox="allow-same-origin" '
+        'style="width: 100%; height: 720px; border: 0"></iframe>'
+    )
+
+
+def _write(text: str, path: str | os.PathLike[str]) -> None:
     target = os.fspath(path)
     draft = f"{target}.part{os.getpid()}"
     try:

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -107,12 +107,20 @@ def panel(figure: Figure, left: float, top: float, width: float, height: float) 
     )
 
 
-def inline(figure: Figure, *, name: str, title: str, description: str) -> str:
-    """The figure as an `<svg>` element. `name` makes its ids its own; title and description are for screen readers."""
+def inline(figure: Figure, *, name: str, title: str, description: str, tips: Mapping[str, str] | None = None) -> str:
+    """The figure as an `<svg>` element. `name` makes its ids its own; title and description are for screen readers.
+
+    `tips` are texts that show when the pointer rests on the artist with that gid.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ET.fromstring(buffer.getvalue())
     parents = {child: parent for parent in root.iter() for child in parent}
+    for element in list(root.iter()):
+        if tips and element.attrib.get("id") in tips:
+            tip = ET.Element(f"{{{_SVG}}}title")
+            tip.text = tips[element.attrib["id"]]
+            element.insert(0, tip)
     ids: dict[str, str] = {}
     for element in root.iter():
         if "id" in element.attrib:
@@ -132,7 +140,9 @@ def inline(figure: Figure, *, name: str, title: str, description: str) -> str:
                     del element.attrib["id"]
             elif key == f"{{{_XLINK}}}href":
                 del element.attrib[key]
-                element.attrib["href"] = "#" + ids.get(value.removeprefix("#"), "")
+                # A picture brings its bytes along.
+                inside = value.startswith("data:")
+                element.attrib["href"] = value if inside else "#" + ids.get(value.removeprefix("#"), "")
             elif key == "style":
                 element.attrib["style"] = _themed(value)
             elif key in ("d", "x", "y", "transform"):

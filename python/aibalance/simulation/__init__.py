@@ -37,6 +37,9 @@ from ._fluid import (
 )
 from ._group import GroupScaling, SpotEpisode
 from ._instances import server_type
+from ._plan import Plan, plan
+from ._plan_slo import Objective
+from ._plan_space import Design, SpotTerms, WarmPool
 from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
@@ -73,6 +76,7 @@ __all__ = [
     "CloudRun",
     "Comparison",
     "DeadTime",
+    "Design",
     "Dispatchers",
     "DiurnalTraffic",
     "Failures",
@@ -87,8 +91,10 @@ __all__ = [
     "LoopStability",
     "MmppTraffic",
     "Network",
+    "Objective",
     "PhaseReport",
     "PiecewiseTraffic",
+    "Plan",
     "PoissonTraffic",
     "PolicySpec",
     "RecordedService",
@@ -104,13 +110,16 @@ __all__ = [
     "Spike",
     "SpikeTraffic",
     "SpotEpisode",
+    "SpotTerms",
     "TokenService",
     "TraceTraffic",
+    "WarmPool",
     "compare",
     "dead_time_backlog",
     "growth_headroom",
     "interval",
     "loop_stability",
+    "plan",
     "server_type",
     "simulate",
     "simulate_fluid",

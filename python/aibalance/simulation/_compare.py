@@ -156,6 +156,12 @@ class Comparison:
 
         write_html(self.to_dict(), path)
 
+    def _repr_html_(self) -> str:
+        """The report, in a notebook."""
+        from ..report import shown, to_html
+
+        return shown(lambda: to_html(self.to_dict()), self.sentence)
+
     def _find(self, name: str) -> _Candidate:
         for one in self._candidates:
             if one.name == name:

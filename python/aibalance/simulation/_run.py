@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,29 @@ class Report:
             f"${self.cost:,.2f}, ${self.cost_per_month:,.0f} a month"
         )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A table, in a notebook."""
+        phases = [(name, of) for name in ("all", "calm", "spike") if (of := getattr(self, name)) is not None]
+        if self.spike is None:
+            phases = phases[:1]
+        phases += list(self.classes.items())
+        heads = ("", "requests", "mean", "p50", "p95", "p99", "in SLO", "rejected", "timed out")
+        rows = [
+            (
+                escape(name),
+                f"{of.requests:,}",
+                *(f"{value:.4g} s" for value in (of.mean_s, of.p50_s, of.p95_s, of.p99_s)),
+                f"{of.within_slo:.2%}",
+                f"{_share(of.rejected, of.requests):.2%}",
+                f"{_share(of.timed_out, of.requests):.2%}",
+            )
+            for name, of in phases
+        ]
+        head = "".join(f"<th>{one}</th>" for one in heads)
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        title, last = (escape(line) for line in (self.summary().splitlines()[0], self.summary().splitlines()[-1]))
+        return f"<p><b>{title}</b></p><table><tr>{head}</tr>{body}</table><p>{last}</p>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the records."""

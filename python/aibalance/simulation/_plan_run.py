@@ -1,0 +1,198 @@
+"""Runs of designs, on one core or on all, here or on a Ray cluster: the same function, the same results."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .._errors import ConfigError, SimulationError
+from . import _checks as check
+from ._drivers import balancer, policy
+from ._plan_space import HOURS, Design, Space
+from ._run import run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of a design measured. `values` are the objectives', in their order; money is in USD."""
+
+    values: tuple[float, ...]
+    quantiles: tuple[float, float, float, float]
+    """p50, p95, p99 over all requests (infinite where too many have no answer), and the share without an answer."""
+    run_cost: float
+    month_cost: float
+    """A month without a spike."""
+    spike_cost: float
+    servers_mean: float
+    servers_peak: float
+
+
+Task = tuple[Design, int]
+
+
+def outcome(space: Space, task: Task) -> Outcome:
+    """One run of a design under one seed, and one of an ordinary day beside it."""
+    from ._plan_slo import measured
+
+    design, seed = task
+    of, spec, scaling = space.specs(design)
+    by = balancer(spec, of)
+    report = run(of, by, policy(scaling, of), seed)
+    hours = of.duration_s / 3600
+    cost = space.money(design, report.cost, of.duration_s)
+    if space.calm is None:
+        month, spike = cost / hours * HOURS, 0.0
+    else:
+        calm, _, _ = space.specs(design, space.calm)
+        ordinary = space.money(design, run(calm, by, policy(scaling, calm), seed).cost, of.duration_s)
+        month, spike = ordinary / hours * HOURS, cost - ordinary
+    return Outcome(
+        values=tuple(one.value(report) for one in space.objectives),
+        quantiles=(
+            measured("p50", report),
+            measured("p95", report),
+            measured("p99", report),
+            measured("error", report),
+        ),
+        run_cost=cost,
+        month_cost=month,
+        spike_cost=spike,
+        servers_mean=report.servers_mean,
+        servers_peak=float(report.servers_peak),
+    )
+
+
+class Runner(Protocol):
+    """Maps `outcome` over tasks; results come in the tasks' order."""
+
+    def map(self, tasks: Sequence[Task]) -> Iterable[Outcome]: ...
+
+    def close(self) -> None: ...
+
+
+class Serial:
+    """In this process."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def map(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        return (outcome(self._space, task) for task in tasks)
+
+    def close(self) -> None:
+        pass
+
+
+_SPACE: Space | None = None
+
+
+def _begin(space: Space) -> None:
+    global _SPACE
+    # Ctrl-C is the parent's business; it ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _SPACE = space
+
+
+def _work(task: Task) -> Outcome:
+    assert _SPACE is not None
+    return outcome(_SPACE, task)
+
+
+class Processes:
+    """In processes of this machine."""
+
+    def __init__(self, space: Space, workers: int) -> None:
+        # A fork of a process with threads may hang; these start anew.
+        ways = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
+        self._workers = workers
+        self._before = set(multiprocessing.active_children())
+        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(space,))
+
+    def map(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        size = max(1, min(8, len(tasks) // (4 * self._workers)))
+        try:
+            yield from self._pool.map(_work, tasks, chunksize=size)
+        except BrokenProcessPool as error:
+            raise SimulationError(
+                "plan: a worker process ended; out of memory, or a script that calls plan() without "
+                'if __name__ == "__main__"? workers=1 does without processes'
+            ) from error
+
+    def close(self) -> None:
+        # At once: a run that nobody waits for may be long.
+        for child in set(multiprocessing.active_children()) - self._before:
+            child.terminate()
+        # With nobody left to wait for, this is short; and a thread that outlives us would complain at the end.
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Ray:
+    """On a Ray cluster."""
+
+    def __init__(self, space: Space, address: str) -> None:
+        self._ray = _ray()
+        self._mine = not self._ray.is_initialized()
+        if self._mine:
+            self._ray.init(address=address, log_to_driver=False)
+        self._space = self._ray.put(space)
+        self._outcome = self._ray.remote(outcome)
+
+    def map(self, tasks: Sequence[Task]) -> Iterable[Outcome]:
+        found: list[Outcome] = self._ray.get([self._outcome.remote(self._space, task) for task in tasks])
+        return found
+
+    def close(self) -> None:
+        if self._mine:
+            self._ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ConfigError("ray: is not installed; run: pip install ray, or leave it out to use this machine") from None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def runner(space: Space, *, workers: int | None, ray: str | None) -> Runner:
+    """Where to run. Raises ConfigError when Ray is asked for and not there."""
+    if ray is not None:
+        if workers is not None:
+            raise check.wrong("workers", workers, "none with ray, which has workers of its own")
+        return Ray(space, check.text("ray", ray))
+    n = cores() if workers is None else check.whole("workers", workers, 1, 4096)
+    return Serial(space) if n == 1 else Processes(space, n)
+
+
+def excess(space: Space, of: Outcome) -> float:
+    """By how much a run misses the objectives: the logarithm of the worst value over its limit; up to 0 for no miss.
+
+    Infinite values have a finite excess that grows with the share without an answer, so that a search has a slope.
+    """
+    worst = -math.inf
+    for one, value in zip(space.objectives, of.values, strict=True):
+        if math.isinf(value) or math.isnan(value):
+            found = 5.0 + 5.0 * of.quantiles[3]
+        else:
+            found = min(math.log(max(value, 1e-9) / one.limit), 5.0)
+        worst = max(worst, found)
+    return worst
+
+
+Progress = Callable[[float], object]
