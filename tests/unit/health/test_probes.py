@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -33,17 +34,29 @@ def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
 def asked(probe: Probe, reply: bytes | Callable[[bytes], bytes], address: str = "{}") -> ProbeResult:
     """What a probe makes of a server that answers so."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        writer.write(reply if isinstance(reply, bytes) else reply(head))
-        await writer.drain()
-        writer.close()
-
     async def go() -> ProbeResult:
+        ended = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(reply if isinstance(reply, bytes) else reply(head))
+                await writer.drain()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass  # who only wanted to connect has hung up
+            finally:
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+                ended.set()
+
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
         async with server:
-            return await probe(Endpoint(address.format(f"{host}:{port}")))
+            result = await probe(Endpoint(address.format(f"{host}:{port}")))
+            # A connection that outlives its loop is a warning in whatever test runs when it is collected.
+            await asyncio.wait_for(ended.wait(), 30)
+            return result
 
     return asyncio.run(go())
 
