@@ -8,6 +8,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from tests.connections import hang_up
+
 
 class Backend:
     """Raw HTTP/1.1 on a port of its own, so that nothing makes a request nicer than it came.
@@ -48,8 +50,8 @@ class Backend:
         except (OSError, asyncio.IncompleteReadError, ValueError):
             pass
         finally:
+            await hang_up(writer)
             self._writers.discard(writer)
-            writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aibalance import Pool
+from tests.connections import hang_up
 
 
 @dataclass
@@ -81,8 +82,8 @@ class Backend:
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            await hang_up(writer)
             self.open.discard(writer)
-            writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -141,6 +142,8 @@ def backends(*answers: Callable[[Got], Say]) -> Iterator[list[Backend]]:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            # A connection that was accepted just now ends in a later turn of the loop.
+            await asyncio.sleep(0.02)
 
         asyncio.run_coroutine_threadsafe(rest(), loop).result(20)
         loop.call_soon_threadsafe(loop.stop)
