@@ -138,6 +138,11 @@ def backends(*answers: Callable[[Got], Say]) -> Iterator[list[Backend]]:
             one.kill()
 
         async def rest() -> None:
+            # Cancelled before its first step, a connection's task would never come to its end, where it hangs up.
+            await asyncio.sleep(0.02)
+            for one in started:
+                for writer in list(one.open):
+                    writer.transport.abort()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
