@@ -12,3 +12,13 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         await asyncio.wait_for(writer.wait_closed(), 1)
     except (TimeoutError, OSError, asyncio.CancelledError):
         writer.transport.abort()
+
+
+async def close(server: asyncio.Server) -> None:
+    """Closes a server between two connections: CPython 3.11 leaks one that it has accepted but not yet attached."""
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    server.close()

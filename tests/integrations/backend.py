@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tests.connections import hang_up
+from tests.connections import close, hang_up
 
 
 class Backend:
@@ -38,7 +38,7 @@ class Backend:
     async def stop(self) -> None:
         """As a process that is killed: its port closes, and so do its connections."""
         if self._server is not None:
-            self._server.close()
+            await close(self._server)
         for writer in list(self._writers):
             writer.transport.abort()
 

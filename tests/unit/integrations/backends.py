@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aibalance import Pool
-from tests.connections import hang_up
+from tests.connections import close, hang_up
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Backend:
         self.run(self._kill())
 
     async def _kill(self) -> None:
-        self.server.close()
+        await close(self.server)
         for writer in list(self.open):
             writer.transport.abort()
 
