@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeAlias
 from .. import ConfigError, Endpoint, FormatError, Pool
 from .._extras import need
 from .._picker import wrong
+from ._task import stop
 
 __all__ = ["Discovery", "DnsSource", "FileSource", "Found", "from_endpoint_slices"]
 
@@ -392,10 +393,7 @@ class Discovery:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await stop(task)
 
 
 def _endpoints(answer: Any) -> tuple[Endpoint, ...]:

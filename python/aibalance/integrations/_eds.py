@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from .. import ConfigError, EndpointStats, Pool
 from ._proxy import split_address
+from ._task import stop
 
 TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
@@ -215,10 +216,7 @@ class EdsPublisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await stop(task)
         self._changed = None
 
     def _look(self) -> bool:
@@ -295,9 +293,7 @@ class EdsPublisher:
                 sent = self._version
                 yield self._response(wanted or ())
         finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            await stop(reading)
 
     def _response(self, names: tuple[str, ...]) -> Any:
         json_format = need("google.protobuf.json_format")

@@ -13,6 +13,7 @@ from .._extras import need
 from .._picker import wrong
 from ._client import target
 from ._signals import SOURCES, SignalReader, Signals, Source, observation
+from ._task import stop
 
 __all__ = ["SignalPoller"]
 
@@ -167,7 +168,4 @@ class SignalPoller:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await stop(task)
