@@ -219,6 +219,8 @@ pub struct Block {
     meters: Vec<Arc<[Meter]>>,
     /// Where nginx's rule is in use: how much weight is withheld in all.
     worn: Option<Arc<AtomicU64>>,
+    /// How often an endpoint that might get work has been blocked.
+    blocks: Arc<AtomicU64>,
 }
 
 impl Block {
@@ -227,9 +229,9 @@ impl Block {
     pub fn for_slots(slots: usize) -> Block {
         // Chunks of one size, a power of two: a slot's place is a shift and a mask.
         let shift = slots.next_power_of_two().trailing_zeros().clamp(4, 12);
-        let (signals, told) = (vec![signals(shift)], Arc::default());
+        let (signals, told, blocks) = (vec![signals(shift)], Arc::default(), Arc::default());
         let mut block =
-            Block { first: chunk(shift), rest: Vec::new(), shift, signals, told, meters: Vec::new(), worn: None };
+            Block { first: chunk(shift), shift, signals, told, rest: vec![], meters: vec![], worn: None, blocks };
         block.grow_to(slots);
         block
     }
@@ -304,6 +306,24 @@ impl Block {
             }
             meter.forget();
         }
+    }
+
+    /// Says whether a slot's endpoint must not get work, whatever an index built earlier says.
+    pub fn block(&self, slot: u32, blocked: bool) {
+        let Some(cell) = self.cell(slot) else { return };
+        // Most are as they were, and a look does not take the line away from those who pick.
+        let same = (cell.blocked.load(Ordering::Acquire) != 0) == blocked;
+        if !same && cell.blocked.swap(u64::from(blocked), Ordering::AcqRel) == 0 && blocked {
+            self.blocks.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Changes whenever somebody is blocked who was not. Who reads this and then finds nobody blocked need not look again
+    /// while it stays the same.
+    #[inline(always)]
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.blocks.load(Ordering::Acquire)
     }
 
     /// The cell of a slot; `None` for a slot that does not exist.

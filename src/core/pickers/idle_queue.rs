@@ -42,11 +42,9 @@ impl Policy for JoinIdleQueue {
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
         let before: Vec<_> = before.iter().map(|b| &b.busy).collect();
-        Index {
-            sampler: Sampler::new(members),
-            idle: Scan::new(view, members),
-            busy: self.busy.build(view, members, &before, draws),
-        }
+        let idle = Scan::new(view, members);
+        idle.prepare(view, 0, |cell, _| u64::from(!is_idle(cell)));
+        Index { sampler: Sampler::new(members), idle, busy: self.busy.build(view, members, &before, draws) }
     }
 
     #[inline(always)]

@@ -97,7 +97,13 @@ impl LeastRequest {
 
     #[inline(always)]
     fn score_of(&self, cx: &Context<'_>, load: i64, member: Member) -> f64 {
-        let load = if self.after { load + cx.units as i64 } else { load } as f64;
+        self.score_with(if self.after { cx.units } else { 0 }, load, member)
+    }
+
+    /// The score with what the request adds.
+    #[inline(always)]
+    fn score_with(&self, units: u64, load: i64, member: Member) -> f64 {
+        let load = (load + units as i64) as f64;
         if self.bias == 1.0 { load / member.weight } else { load.powf(self.bias) / member.weight }
     }
 
@@ -119,17 +125,26 @@ impl LeastRequest {
         if y < x || (y == x && self.wins_tie(b, a)) { b } else { a }
     }
 
+    /// Whether loads alone decide.
+    #[inline(always)]
+    fn by_load_alone(&self, equal: bool) -> bool {
+        equal && self.bias == 1.0
+    }
+
+    /// Scores as the scan compares them: a float that is not negative compares as its bits do.
+    #[inline(always)]
+    fn score_bits(&self, units: u64) -> impl Fn(&Cell, Member) -> u64 {
+        move |cell, member| self.score_with(units, cell.signed_load().max(0), member).to_bits()
+    }
+
     /// The best of all members, as long as nobody has blocked it since the index was built.
     #[inline(always)]
     fn least<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) -> Option<Choice> {
-        let member = if index.equal && self.bias == 1.0 {
-            let load = |cell: &Cell, _| cell.effective_load();
-            index.scan.least(cx, 0, self.ties, &index.rotation, load)
+        let member = if self.by_load_alone(index.equal) {
+            index.scan.least(cx, 0, self.ties, &index.rotation, load_alone)
         } else {
             let units = if self.after { cx.units } else { 0 };
-            // A float that is not negative compares as its bits do.
-            let score = |cell: &Cell, member| self.score_of(cx, cell.signed_load().max(0), member).to_bits();
-            index.scan.least(cx, units, self.ties, &index.rotation, score)
+            index.scan.least(cx, units, self.ties, &index.rotation, self.score_bits(units))
         };
         member.filter(|&m| cx.view.available(m)).map(Choice::from)
     }
@@ -241,6 +256,11 @@ impl LeastRequest {
     }
 }
 
+/// Where weights are the same, the load is the score.
+fn load_alone(cell: &Cell, _: Member) -> u64 {
+    cell.effective_load()
+}
+
 /// The members, how to draw them, and where ties rotate.
 #[derive(Debug)]
 pub struct Index<M: Mode> {
@@ -291,6 +311,13 @@ impl Policy for LeastRequest {
         };
         let scan = Scan::new(view, if self.full_scan { members } else { &[] });
         let equal = !sampler.weighted();
+        if way == Way::All && self.by_load_alone(equal) {
+            scan.prepare(view, 0, load_alone);
+        } else if way == Way::All {
+            // For what most requests bring.
+            let units = if self.after { UNITS as u64 } else { 0 };
+            scan.prepare(view, units, self.score_bits(units));
+        }
         Index { sampler, rotation: AtomicU64::new(rotation), deadlines, way, equal, scan }
     }
 

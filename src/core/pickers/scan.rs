@@ -86,6 +86,14 @@ impl<M: Mode> Scan<M> {
         Scan { members, groups, ordered, units, best, count, gate: M::Gate::default() }
     }
 
+    /// Looks at everybody now, so that the first pick need not. What is asked later with other `units` or another score
+    /// is looked for anew.
+    pub fn prepare(&self, view: &View, units: u64, score: impl Fn(&Cell, Member) -> u64) {
+        self.units.store(units, Ordering::Relaxed);
+        self.groups.iter().for_each(|group| self.look(group, view, &score));
+        self.compare();
+    }
+
     /// The member of least score, or of several one by the rule for ties; `None` when nobody may take the request.
     /// `units` is what `score` depends on besides the cell and the member; no score is u64::MAX.
     #[inline(always)]
@@ -144,7 +152,7 @@ impl<M: Mode> Scan<M> {
         let mut changed = false;
         for group in &self.groups {
             if group.watch.value() != group.seen.load(Ordering::Relaxed) {
-                self.look(group, cx, &score);
+                self.look(group, cx.view, &score);
                 changed = true;
             }
         }
@@ -162,12 +170,12 @@ impl<M: Mode> Scan<M> {
 
     /// Looks at every member of a group.
     #[inline(never)]
-    fn look(&self, group: &Group, cx: &Context<'_>, score: &impl Fn(&Cell, Member) -> u64) {
+    fn look(&self, group: &Group, view: &View, score: &impl Fn(&Cell, Member) -> u64) {
         let seen = group.watch.start::<M>();
         let (mut least, mut who, mut count) = (NONE, 0u32, 0u64);
         for (bit, &member) in (0u32..).zip(self.of(group)) {
-            let Some(cell) = cx.cell(member) else { continue };
-            if cx.view.limited && cx.view.full(cell, member.index) {
+            let Some(cell) = view.block.cell(member.slot) else { continue };
+            if view.limited && view.full(cell, member.index) {
                 continue;
             }
             let score = score(cell, member);

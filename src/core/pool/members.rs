@@ -8,7 +8,7 @@ use crate::core::endpoints::endpoint::check_weight;
 use crate::core::endpoints::{Block, Endpoint, Health, Member, Snapshot, Tier, View};
 use crate::core::error::ConfigError;
 use crate::core::health::failover::{Candidate, Plan};
-use crate::core::sync::{Mode, Mutex, Ordering};
+use crate::core::sync::{Mode, Mutex};
 use crate::core::time::Nanos;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -129,10 +129,7 @@ impl<P: Clone> Writer<P> {
             }
         }
         for slot in self.places.iter().map(|p| p.slot).chain(self.retired.iter().copied()) {
-            if let Some(cell) = self.block.cell(slot) {
-                let eligible = eligible.get(slot as usize).copied().unwrap_or(false);
-                cell.blocked.store(u64::from(!eligible), Ordering::Release);
-            }
+            self.block.block(slot, !eligible.get(slot as usize).copied().unwrap_or(false));
         }
         let limits: Vec<u32> = self.places.iter().map(|p| p.endpoint.max_inflight).collect();
         let snapshot = Snapshot {

@@ -233,8 +233,8 @@ impl Table {
         meter.alert.store(u64::from(seat.peer.fails > 0 || broken), Ordering::Release);
         let changed = out != seat.out;
         seat.out = out;
-        if out && let Some(cell) = block.cell(slot) {
-            cell.blocked.store(1, Ordering::Release);
+        if out {
+            block.block(slot, true);
         }
         changed
     }
@@ -455,9 +455,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     #[inline(never)]
     fn admit_probe(&self, block: &Block, meter: &Meter, choice: Choice, now: Nanos) -> bool {
         let refuse = || {
-            if let Some(cell) = block.cell(choice.slot) {
-                cell.blocked.store(1, Ordering::Release);
-            }
+            block.block(choice.slot, true);
             false
         };
         let Some(probes) = meter.breaker.pass() else { return refuse() };

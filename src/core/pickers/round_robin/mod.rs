@@ -160,7 +160,7 @@ impl<M: Mode> Index<M> {
     #[inline(never)]
     fn turn_available(&self, cx: &Context<'_>) -> Option<Choice> {
         if let Index::Smooth(index) = self {
-            return smooth::live(index, cx, &|_| true);
+            return smooth::live(index, cx, None);
         }
         self.turn(&|member| cx.view.available(member))
     }

@@ -50,6 +50,8 @@ pub struct Index<M: Mode> {
     current: Vec<AtomicU64>,
     /// Picks since the last one that skipped somebody.
     calm: AtomicU64,
+    /// What [`Block::blocks`] said when nobody was blocked; u64::MAX when that is not known.
+    free_at: AtomicU64,
     /// What one of `weights` is in the weights as given: a common divisor, or the inverse of the scale of fractions.
     unit: f64,
     /// Current weights, in weights as given, of slots that are in the pool and not in this rank: they keep still until
@@ -91,15 +93,51 @@ impl<M: Mode> Index<M> {
         None
     }
 
-    /// One live step over the members that can be had. Holds the gate. `block` knows whose weight is lowered: nginx's
-    /// effective weight, which grows by one in each step in which its owner could be had.
-    fn step(&self, usable: &dyn Fn(Member) -> bool, block: Option<&Block>) -> Option<Choice> {
+    /// From now on the current weights are kept instead of a place in the cycle. Holds the gate.
+    fn leave_cycle(&self) {
         if self.live.load(Ordering::Acquire) == 0 {
             for (current, value) in self.current.iter().zip(self.weights_now()) {
                 current.store(value as u64, Ordering::Relaxed);
             }
             self.live.store(1, Ordering::Release);
         }
+    }
+
+    /// Whether everybody can be had, which is looked for again only after somebody was blocked. Holds the gate.
+    fn all_free(&self, view: &View) -> bool {
+        if self.limited || (self.wears && view.block.worn()) {
+            return false;
+        }
+        let blocks = view.block.blocks();
+        let free =
+            self.free_at.load(Ordering::Relaxed) == blocks || self.members.iter().all(|&member| view.available(member));
+        if free {
+            self.free_at.store(blocks, Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// One live step where everybody can be had: only numbers that lie beside each other are walked. Holds the gate.
+    fn step_all(&self) -> Option<Choice> {
+        self.leave_cycle();
+        let (mut best, mut most) = (None, i64::MIN);
+        for ((current, &weight), at) in self.current.iter().zip(&self.weights).zip(0usize..) {
+            let raised = (current.load(Ordering::Relaxed) as i64).wrapping_add(weight);
+            current.store(raised as u64, Ordering::Relaxed);
+            if raised > most {
+                (best, most) = (Some(at), raised);
+            }
+        }
+        let at = best?;
+        self.current.get(at)?.store(most.wrapping_sub(self.total) as u64, Ordering::Relaxed);
+        self.calm.store(self.calm.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.members.get(at).map(|&member| member.into())
+    }
+
+    /// One live step over the members that can be had. Holds the gate. `block` knows whose weight is lowered: nginx's
+    /// effective weight, which grows by one in each step in which its owner could be had.
+    fn step(&self, usable: &dyn Fn(Member) -> bool, block: Option<&Block>) -> Option<Choice> {
+        self.leave_cycle();
         let block = block.filter(|block| self.wears && block.worn());
         let (mut total, mut best, mut skipped) = (0i64, None::<(Member, &AtomicU64, i64)>, false);
         for ((&member, &weight), current) in self.members.iter().zip(&self.weights).zip(&self.current) {
@@ -269,6 +307,9 @@ impl Policy for Smooth {
             cycle_from(&base, &weights, total)
         };
         let live = u64::from(cycle.is_none());
+        // Looked for here, since a look at everybody takes longer than many picks.
+        let blocks = view.block.blocks();
+        let free = live != 0 && members.iter().all(|&member| view.available(member));
         let current = base.iter().map(|&b| AtomicU64::new(b as u64)).collect();
         let index = Index {
             members: members.to_vec(),
@@ -288,6 +329,7 @@ impl Policy for Smooth {
             live: AtomicU64::new(live),
             current,
             calm: AtomicU64::new(0),
+            free_at: AtomicU64::new(if free { blocks } else { u64::MAX }),
             unit,
             parked,
             gate: M::Gate::default(),
@@ -300,7 +342,7 @@ impl Policy for Smooth {
             } else {
                 // A random place in a cycle too long to walk: far enough in is as good as anywhere.
                 for _ in 0..start.min(MAX_PERIOD) {
-                    index.step(&|_| true, None);
+                    index.step_all();
                 }
             }
         }
@@ -325,11 +367,11 @@ impl Policy for Smooth {
 
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64) -> Option<Choice> {
-        index.next_in_cycle(cx).or_else(|| live::<M>(index, cx, &|_| true))
+        index.next_in_cycle(cx).or_else(|| live::<M>(index, cx, None))
     }
 
     fn choose<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, _: u64, allow: Allow<'_>) -> Option<Choice> {
-        live::<M>(index, cx, allow)
+        live::<M>(index, cx, Some(allow))
     }
 
     fn fill<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>, out: &mut [u32]) -> usize {
@@ -367,13 +409,17 @@ impl Policy for Smooth {
 }
 
 #[inline(never)]
-pub(super) fn live<M: Mode>(index: &Index<M>, cx: &Context<'_>, allow: Allow<'_>) -> Option<Choice> {
+pub(super) fn live<M: Mode>(index: &Index<M>, cx: &Context<'_>, allow: Option<Allow<'_>>) -> Option<Choice> {
     let _gate = M::enter(&index.gate);
     if index.live.load(Ordering::Relaxed) == 0 {
         // From here on every pick walks all members, until a rebuild finds a cycle again.
         cx.deferred.store(true, Ordering::Relaxed);
     }
-    index.step(&|member| cx.view.available(member) && allow(member.index), Some(&cx.view.block))
+    if allow.is_none() && index.all_free(cx.view) {
+        return index.step_all();
+    }
+    let allowed = |member: Member| allow.is_none_or(|allow| allow(member.index));
+    index.step(&|member| cx.view.available(member) && allowed(member), Some(&cx.view.block))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -468,5 +514,57 @@ mod tests {
         // The first takes two turns in a row here: 2, 0 and then 1, 1.
         assert_eq!(cycle_of_equals(&[1, -1], 2), None);
         assert_eq!(cycle_of_equals(&[0, 1], 2), Some(vec![1, 0]));
+    }
+
+    #[test]
+    fn a_walk_over_numbers_alone_is_the_walk_that_looks_at_everybody() {
+        use crate::core::endpoints::Endpoint;
+        use crate::core::pickers::RoundRobin;
+        use crate::core::pool::options::Options;
+        use crate::core::pool::{Pool, picker::Picker};
+        use crate::core::rng::Rng;
+        use crate::core::sync::Exclusive;
+        use crate::core::time::Nanos;
+        let endpoint = |i: u32| Endpoint {
+            id: format!("e{i}").into(),
+            hash_key: format!("e{i}").into(),
+            // No cycle that could be kept.
+            weight: f64::from(10_000 + 7 * i),
+            backup: false,
+            priority: 0,
+            zone: "".into(),
+            max_inflight: u32::MAX,
+            passive: None,
+            payload: (),
+        };
+        let made = || {
+            let pool = Pool::<Exclusive, ()>::new((0..20).map(endpoint).collect(), Options::default()).unwrap();
+            let picker = Picker::new(&pool, RoundRobin::default());
+            (pool, picker)
+        };
+        let (quick, slow) = (made(), made());
+        let mut rng = Rng::new(5);
+        let mut skipped = 0;
+        for step in 0..4000u64 {
+            if rng.below(40) == 0 {
+                let who = format!("e{}", rng.below(20));
+                for (pool, _) in [&quick, &slow] {
+                    pool.drain(&who, Nanos(step)).unwrap();
+                }
+                skipped += 1;
+            } else if rng.below(40) == 0 {
+                // Everybody comes back.
+                for (pool, _) in [&quick, &slow] {
+                    pool.update((0..20).map(endpoint).collect(), Nanos(step)).unwrap();
+                    (0..20).for_each(|i| pool.undrain(&format!("e{i}")).unwrap());
+                }
+            }
+            let one = quick.1.pick(&quick.1.state(), None, Nanos(step));
+            let state = slow.1.state();
+            let cx = slow.1.context(&state, 1024, Nanos(step));
+            let other = state.choose(slow.1.policy(), &cx, 0, &|_| true);
+            assert_eq!(one, other, "step {step}");
+        }
+        assert!(skipped > 50);
     }
 }
