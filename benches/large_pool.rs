@@ -45,9 +45,17 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("good bounds")
 }
 
+/// How often the system took this thread off its core, where it tells.
+fn switched() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let count = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Picks until told to stop, as a host does: with a state that is kept while its version is the same.
-fn pick_until<L: Policy>(picker: &Picker<L, Shared, Arc<()>>, stop: &AtomicBool) -> Histogram<u64> {
+fn pick_until<L: Policy>(picker: &Picker<L, Shared, Arc<()>>, stop: &AtomicBool) -> (Histogram<u64>, u64) {
     let mut times = histogram();
+    let before = switched();
     let (mut version, mut state) = (picker.version(), picker.state());
     let mut key = 0u64;
     while !stop.load(Ordering::Relaxed) {
@@ -60,7 +68,7 @@ fn pick_until<L: Policy>(picker: &Picker<L, Shared, Arc<()>>, stop: &AtomicBool)
         black_box(picker.pick(&state, Some(black_box(key).into()), Nanos(1)));
         times.saturating_record(begin.elapsed().as_nanos() as u64);
     }
-    times
+    (times, switched() - before)
 }
 
 fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
@@ -68,8 +76,11 @@ fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
     let picker = Picker::new(&pool, policy);
     let stop = AtomicBool::new(false);
     let (mut sets, mut rebuilds) = (histogram(), histogram());
-    let picks = std::thread::scope(|scope| {
+    let (picks, switches) = std::thread::scope(|scope| {
         let picking = scope.spawn(|| pick_until(&picker, &stop));
+        if count == 0 {
+            std::thread::sleep(Duration::from_secs(2));
+        }
         for i in 0..count {
             std::thread::sleep(Duration::from_millis(2));
             let begin = Instant::now();
@@ -85,7 +96,7 @@ fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
     let ms = |nanos: u64| nanos as f64 / 1e6;
     let us = |nanos: u64| nanos as f64 / 1e3;
     println!(
-        "{name:<24} {:>8.2} {:>8.2} {:>9.2}   {:>12} {:>8.2} {:>9.2} {:>9.2} {:>9.0}",
+        "{name:<24} {:>8.2} {:>8.2} {:>9.2}   {:>12} {:>8.2} {:>9.2} {:>9.2} {:>9.0} {:>9}",
         ms(sets.value_at_quantile(0.5)),
         ms(sets.max()),
         ms(rebuilds.value_at_quantile(0.5)),
@@ -94,6 +105,7 @@ fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
         us(picks.value_at_quantile(0.999)),
         us(picks.value_at_quantile(0.9999)),
         us(picks.max()),
+        switches,
     );
 }
 
@@ -115,8 +127,8 @@ fn main() {
     let count = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(200);
     println!("10,000 endpoints; one weight changed {count} times");
     println!(
-        "{:<24} {:>8} {:>8} {:>9}   {:>12} {:>8} {:>9} {:>9} {:>9}",
-        "", "set ms", "most", "later ms", "picks", "p50 µs", "p99.9", "p99.99", "most"
+        "{:<24} {:>8} {:>8} {:>9}   {:>12} {:>8} {:>9} {:>9} {:>9} {:>9}",
+        "", "set ms", "most", "later ms", "picks", "p50 µs", "p99.9", "p99.99", "most", "switches"
     );
     changes("power of two", LeastRequest::default(), false, count);
     changes("power of two, weighted", LeastRequest::default(), true, count);
@@ -124,7 +136,10 @@ fn main() {
     changes("round robin, smooth", RoundRobin::default(), false, count);
     changes("round robin, weighted", RoundRobin::default(), true, count);
     changes("Maglev, 65,537", Maglev::default(), true, count.min(100));
-    changes("ring, 160 points", RingHash { size: RingSize::Points(160), ..RingHash::default() }, true, count.min(40));
+    let ring = RingHash { size: RingSize::Points(160), ..RingHash::default() };
+    changes("ring, 160 points", ring.clone(), true, count.min(40));
+    // What the machine does to a hundred megabytes of random looks by itself.
+    changes("the same, left alone", ring, true, 0);
     println!("\none weight changed and the table built");
     rebuild("Maglev, 65,537, 100 endpoints", Maglev::default(), 100);
     rebuild(

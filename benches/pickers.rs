@@ -93,10 +93,11 @@ fn lease(c: &mut Criterion) {
     group.finish();
 }
 
-/// A thousand cycles on each of one and two threads: twice the work in the same time is what one hopes for. With one
-/// picker for both they meet at its source of chance as well; with a handle each, at the endpoints alone.
+/// So many cycles on each of one and two threads that starting them does not count: twice the work in the same time is
+/// what one hopes for. With one picker for both they meet at its source of chance as well; with a handle each, at the endpoints alone.
 fn threads(c: &mut Criterion) {
-    let mut group = c.benchmark_group("1,000 × acquire, release a thread");
+    let mut group = c.benchmark_group("100,000 × acquire, release a thread");
+    group.sample_size(20);
     for n in [16, 128, 1024] {
         let picker = Picker::new(&pool::<Shared>(n, false), LeastRequest::default());
         for count in [1, 2] {
@@ -104,7 +105,7 @@ fn threads(c: &mut Criterion) {
                 b.iter(|| {
                     std::thread::scope(|scope| {
                         for _ in 0..count {
-                            scope.spawn(|| cycle(&picker, 1000));
+                            scope.spawn(|| cycle(&picker, 100_000));
                         }
                     });
                 });
@@ -114,7 +115,7 @@ fn threads(c: &mut Criterion) {
                 b.iter(|| {
                     std::thread::scope(|scope| {
                         for handle in &handles {
-                            scope.spawn(|| cycle(handle, 1000));
+                            scope.spawn(|| cycle(handle, 100_000));
                         }
                     });
                 });

@@ -1,5 +1,8 @@
 //! Points on a circle of 64-bit hashes, and a fast way to the one that follows a key.
 
+use crate::core::sync::Mutex;
+use std::sync::Arc;
+
 /// A point and who owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Point {
@@ -7,19 +10,70 @@ pub(super) struct Point {
     pub owner: u32,
 }
 
+/// For [`Circle::changed`]: an owner whose points go.
+pub(super) const GONE: u32 = u32::MAX;
+
 /// The sorted points, and for the leading bits of a hash the first point that may follow it.
 #[derive(Debug, Default)]
 pub(super) struct Circle {
     points: Vec<Point>,
     first: Vec<u32>,
     shift: u32,
+    spare: Spare,
+}
+
+/// The memory of a circle that is gone, for the one after the next: fresh pages for a hundred megabytes cost the kernel
+/// more time than all else here, and that time is taken from those who pick.
+type Spare = Arc<Mutex<Option<(Vec<Point>, Vec<u32>)>>>;
+
+/// From so many points on memory is kept.
+const LARGE: usize = 65_536;
+
+impl Drop for Circle {
+    fn drop(&mut self) {
+        // With nobody else there is no next circle.
+        if self.points.len() >= LARGE
+            && Arc::strong_count(&self.spare) > 1
+            && let Some(mut spare) = self.spare.try_lock()
+        {
+            *spare = Some((std::mem::take(&mut self.points), std::mem::take(&mut self.first)));
+        }
+    }
 }
 
 impl Circle {
     pub fn new(mut points: Vec<Point>) -> Circle {
         points.sort_unstable();
-        let (first, shift) = lookup(&points);
-        Circle { points, first, shift }
+        let (mut first, spare) = (Vec::new(), Spare::default());
+        let shift = lookup(&points, &mut first);
+        Circle { points, first, shift, spare }
+    }
+
+    /// The circle once some owners' points are gone and others have come, without sorting those that stay. `now` has for
+    /// each owner who that is from now on, [`GONE`] for those whose points go.
+    pub fn changed(&self, now: &[u32], mut come: Vec<Point>) -> Circle {
+        come.sort_unstable();
+        let (mut points, mut first) = self.spare.try_lock().and_then(|mut spare| spare.take()).unwrap_or_default();
+        points.clear();
+        points.reserve(self.points.len() + come.len());
+        let mut come = come.into_iter().peekable();
+        let renamed = self.points.iter().filter_map(|point| {
+            let owner = now.get(point.owner as usize).copied().filter(|&owner| owner != GONE)?;
+            Some(Point { owner, ..*point })
+        });
+        for point in renamed {
+            while let Some(earlier) = come.next_if(|new| *new < point) {
+                points.push(earlier);
+            }
+            points.push(point);
+        }
+        points.extend(come);
+        // Owners may have changed places: of points with one hash the first owner's is the first.
+        for run in points.chunk_by_mut(|a, b| a.hash == b.hash).filter(|run| run.len() > 1) {
+            run.sort_unstable();
+        }
+        let shift = lookup(&points, &mut first);
+        Circle { points, first, shift, spare: self.spare.clone() }
     }
 
     /// The position of the first point at or after a hash, around the circle.
@@ -70,10 +124,11 @@ impl Circle {
 
 /// For every value of the leading bits, the first point not below it. About one point a value, so that a search ends
 /// within a step or two.
-fn lookup(points: &[Point]) -> (Vec<u32>, u32) {
+fn lookup(points: &[Point], first: &mut Vec<u32>) -> u32 {
     let bits = usize::BITS - points.len().max(1).leading_zeros();
     let shift = 64 - bits;
-    let mut first = Vec::with_capacity(1 << bits);
+    first.clear();
+    first.reserve(1 << bits);
     let mut at = 0u32;
     for lead in 0..(1u64 << bits) {
         while points.get(at as usize).is_some_and(|p| p.hash < lead << shift) {
@@ -81,5 +136,51 @@ fn lookup(points: &[Point]) -> (Vec<u32>, u32) {
         }
         first.push(at);
     }
-    (first, shift)
+    shift
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::core::rng::Rng;
+
+    #[test]
+    fn a_changed_circle_is_the_circle_of_what_there_is_then() {
+        let mut rng = Rng::new(11);
+        // Few hashes, so that many points share one.
+        let mut points = |owner: u32, n: u32| -> Vec<Point> {
+            (0..n).map(|_| Point { hash: u64::from(rng.below(60)) << 57, owner }).collect()
+        };
+        for round in 0..200u32 {
+            let owners: Vec<Vec<Point>> = (0..6).map(|owner| points(owner, 1 + round % 7)).collect();
+            let before = Circle::new(owners.concat());
+            // Who stays changes place with the others.
+            let now: Vec<u32> = (0..6).map(|o| if (o + round) % 3 == 0 { GONE } else { (o + 2) % 6 }).collect();
+            let come = points(6, round % 5);
+            let stay = before.points.iter().filter_map(|p| {
+                let owner = now.get(p.owner as usize).copied().filter(|&o| o != GONE)?;
+                Some(Point { owner, ..*p })
+            });
+            let after = Circle::new(stay.chain(come.iter().copied()).collect());
+            let changed = before.changed(&now, come);
+            assert_eq!((&changed.points, &changed.first), (&after.points, &after.first), "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_large_circle_is_used_again() {
+        let mut rng = Rng::new(12);
+        let points: Vec<Point> = (0..70_000).map(|owner| Point { hash: rng.next_u64(), owner }).collect();
+        let now: Vec<u32> = (0..70_000).collect();
+        let one = Circle::new(points.clone());
+        let two = one.changed(&now, Vec::new());
+        let place = one.points.as_ptr();
+        drop(one);
+        let three = two.changed(&now, Vec::new());
+        assert_eq!((three.points.as_ptr(), &three.points), (place, &two.points));
+        let spare = two.spare.clone();
+        drop(two);
+        drop(three);
+        assert!(spare.lock().is_some());
+    }
 }
