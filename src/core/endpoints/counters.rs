@@ -70,12 +70,12 @@ pub struct Cell {
     pub shown: AtomicU64,
     /// Who watches the slots around.
     pub watch: Arc<Watch>,
+    /// Leases that ended well. Here, so that a request from begin to end stays in one line.
+    pub successes: AtomicU64,
     /// When the correction of reports stops counting; 0 when there is none.
     pub report_until: AtomicU64,
     /// When the latency estimate was made.
     pub rtt_at: AtomicU64,
-    /// Leases that ended well.
-    pub successes: AtomicU64,
     /// Leases that ended in failure.
     pub failures: AtomicU64,
     /// Leases that ended in a timeout.
