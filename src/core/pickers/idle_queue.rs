@@ -29,6 +29,7 @@ pub struct Index<M: Mode> {
     busy: least_request::Index<M>,
 }
 
+#[inline(always)]
 fn is_idle(cell: &Cell) -> bool {
     cell.inflight.load(Ordering::SeqCst) == 0 && cell.signed_load() <= 0
 }

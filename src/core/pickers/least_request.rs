@@ -257,6 +257,7 @@ impl LeastRequest {
 }
 
 /// Where weights are the same, the load is the score.
+#[inline(always)]
 fn load_alone(cell: &Cell, _: Member) -> u64 {
     cell.effective_load()
 }

@@ -21,6 +21,8 @@ struct Group {
     /// Place of the first in the list of members.
     from: u32,
     len: u32,
+    /// Slot of the first, where each slot follows the one before.
+    slots: Option<u32>,
     /// What the watch said when the rest was found.
     seen: AtomicU64,
     /// The least score of those that may take a request; NONE when there is nobody.
@@ -70,11 +72,15 @@ impl<M: Mode> Scan<M> {
         for (from, member) in (0u32..).zip(&members) {
             let Some(cell) = view.block.cell(member.slot) else { continue };
             match groups.last_mut() {
-                Some(group) if Arc::ptr_eq(&group.watch, &cell.watch) => group.len += 1,
+                Some(group) if Arc::ptr_eq(&group.watch, &cell.watch) => {
+                    group.slots = group.slots.filter(|&slot| slot.checked_add(group.len) == Some(member.slot));
+                    group.len += 1;
+                }
                 _ => groups.push(Group {
                     watch: cell.watch.clone(),
                     from,
                     len: 1,
+                    slots: Some(member.slot),
                     seen: AtomicU64::new(NONE),
                     least: AtomicU64::new(NONE),
                     ties: AtomicU64::new(0),
@@ -172,22 +178,37 @@ impl<M: Mode> Scan<M> {
     #[inline(never)]
     fn look(&self, group: &Group, view: &View, score: &impl Fn(&Cell, Member) -> u64) {
         let seen = group.watch.start::<M>();
-        let (mut least, mut who, mut count) = (NONE, 0u32, 0u64);
-        for (bit, &member) in (0u32..).zip(self.of(group)) {
-            let Some(cell) = view.block.cell(member.slot) else { continue };
-            if view.limited && view.full(cell, member.index) {
-                continue;
+        let members = self.of(group);
+        let (mut scores, mut least) = ([NONE; GROUP as usize], NONE);
+        // Without a branch: who is least is hard to foresee. The least is found in the same steps, for alone they would
+        // be vectorised, which costs more where there is no instruction for it.
+        match group.slots.and_then(|slot| view.block.run(slot, members.len())) {
+            Some(cells) if !view.limited => {
+                for (at, (cell, place)) in cells.iter().zip(scores.iter_mut()).enumerate() {
+                    let Some(&member) = members.get(at) else { break };
+                    *place = score(cell, member);
+                    least = least.min(*place);
+                }
             }
-            let score = score(cell, member);
-            if score < least {
-                (least, who, count) = (score, 1 << bit, 1);
-            } else if score == least && least != NONE {
-                who |= 1 << bit;
-                count += 1;
+            _ => {
+                for (place, &member) in scores.iter_mut().zip(members) {
+                    match view.block.cell(member.slot) {
+                        Some(cell) if !(view.limited && view.full(cell, member.index)) => *place = score(cell, member),
+                        _ => {}
+                    }
+                    least = least.min(*place);
+                }
             }
         }
+        let mut who = 0u32;
+        for (bit, &score) in scores.iter().enumerate() {
+            who |= u32::from(score == least) << bit;
+        }
+        if least == NONE {
+            who = 0;
+        }
         group.least.store(least, Ordering::Relaxed);
-        group.ties.store(count << 32 | u64::from(who), Ordering::Relaxed);
+        group.ties.store(u64::from(who.count_ones()) << 32 | u64::from(who), Ordering::Relaxed);
         group.seen.store(seen, Ordering::Relaxed);
     }
 

@@ -95,6 +95,19 @@ impl Rendezvous {
     }
 }
 
+/// Where the largest number is that a key and a seed make, the first of equals. Nothing but the seeds is looked at.
+#[inline(always)]
+fn most(seeds: &[u64], key: u64) -> usize {
+    let (mut at, mut most) = (0, 0);
+    for (i, &seed) in seeds.iter().enumerate() {
+        let number = mix64(key ^ seed);
+        if number > most {
+            (at, most) = (i, number);
+        }
+    }
+    at
+}
+
 /// Of the members wanted the one with the largest score, the first of equals.
 #[inline(always)]
 fn best_of<S: PartialOrd>(
@@ -152,7 +165,10 @@ impl Policy for Rendezvous {
     #[inline(always)]
     fn pick<M: Mode>(&self, index: &Index, cx: &Context<'_>, key: u64) -> Option<Choice> {
         if self.bounded_load.is_none() {
-            let member = self.best(index, key, cx, |_| true)?;
+            let member = match self.variant {
+                Variant::Mixed if index.equal => index.members.get(most(&index.seeds, key)).copied()?,
+                _ => self.best(index, key, cx, |_| true)?,
+            };
             if cx.view.available(member) {
                 return Some(member.into());
             }
