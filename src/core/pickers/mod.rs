@@ -17,7 +17,7 @@ mod scan;
 use crate::core::endpoints::{Averages, Cell, Member, Order, View};
 use crate::core::hash;
 use crate::core::rng;
-use crate::core::sync::{AtomicBool, AtomicU64, Mode, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Exclusive, Mode, Ordering};
 use crate::core::time::Nanos;
 
 pub use first::First;
@@ -60,13 +60,22 @@ impl From<Member> for Choice {
 #[repr(align(128))]
 pub struct Draws {
     counter: AtomicU64,
+    /// Whether one thread alone draws.
+    alone: bool,
 }
 
 impl Draws {
     /// A source that starts at draw 0 of `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Draws {
-        Draws { counter: AtomicU64::new(seed) }
+        Draws { counter: AtomicU64::new(seed), alone: false }
+    }
+
+    /// A source for one thread alone. Its draws do not wait for what the thread has written before, so that a pick's looks
+    /// at endpoints begin while the one before it still takes its work. Several threads may get the same draw from it.
+    #[must_use]
+    pub fn alone(seed: u64) -> Draws {
+        Draws { alone: true, ..Draws::new(seed) }
     }
 
     /// Starts again at draw 0 of another seed: what a forked child does.
@@ -77,13 +86,18 @@ impl Draws {
     /// A source that will draw what this one would.
     #[must_use]
     pub fn copy(&self) -> Draws {
-        Draws { counter: AtomicU64::new(self.counter.load(Ordering::Relaxed)) }
+        Draws { counter: AtomicU64::new(self.counter.load(Ordering::Relaxed)), alone: self.alone }
     }
 
     /// The next 64 random bits.
     #[inline(always)]
     pub fn next<M: Mode>(&self) -> u64 {
-        rng::wyrand(M::add(&self.counter, rng::WY_STEP).wrapping_add(rng::WY_STEP))
+        let before = if M::SHARED && self.alone {
+            Exclusive::add(&self.counter, rng::WY_STEP)
+        } else {
+            M::add(&self.counter, rng::WY_STEP)
+        };
+        rng::wyrand(before.wrapping_add(rng::WY_STEP))
     }
 }
 

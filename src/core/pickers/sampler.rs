@@ -156,12 +156,20 @@ fn alias_table(members: &[Member]) -> Vec<(u32, u32)> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::core::sync::Exclusive;
+    use crate::core::sync::{Exclusive, Shared};
 
     fn sampler(weights: &[f64]) -> Sampler {
         let members: Vec<Member> =
             weights.iter().enumerate().map(|(i, &weight)| Member { index: i as u32, slot: i as u32, weight }).collect();
         Sampler::new(&members)
+    }
+
+    #[test]
+    fn a_source_for_one_thread_draws_what_any_other_would() {
+        let (one, other) = (Draws::alone(7), Draws::new(7));
+        let draws = |source: &Draws| (0..100).map(|_| source.next::<Shared>()).collect::<Vec<_>>();
+        assert_eq!(draws(&one), draws(&other));
+        assert_eq!(draws(&one.copy()), draws(&other.copy()));
     }
 
     #[test]

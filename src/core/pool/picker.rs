@@ -191,7 +191,8 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
 
     fn made(pool: &Arc<Pool<M, P>>, policy: L, whole: Option<Arc<Picker<L, M, P>>>) -> Arc<Picker<L, M, P>> {
         pool.register(|snapshot, stream, seed| {
-            let draws = Draws::new(rng::stream(seed, stream));
+            let seed = rng::stream(seed, stream);
+            let draws = if whole.is_some() { Draws::alone(seed) } else { Draws::new(seed) };
             let state = match &whole {
                 Some(whole) if !policy.rotates() => whole.state.load_full(),
                 _ => Arc::new(State::build(&policy, snapshot, None, &draws)),
@@ -223,7 +224,8 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// A handle for one thread, so that threads do not wait for each other nor for each other's cache lines. It draws by
     /// itself. A policy that takes turns has a rotation of its own in each handle, and each handle after the first starts
     /// elsewhere in it; the index of any other policy is that of the whole picker. Weights, health and requests in flight
-    /// are the pool's, as for every picker. A handle of a handle is one more of the same picker.
+    /// are the pool's, as for every picker. A handle of a handle is one more of the same picker. Threads that share a handle may
+    /// draw alike.
     pub fn local(self: &Arc<Self>) -> Arc<Picker<L, M, P>> {
         let whole = self.whole.as_ref().unwrap_or(self);
         let before = whole.handles.fetch_add(1, Ordering::AcqRel);
