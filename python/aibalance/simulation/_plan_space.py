@@ -287,7 +287,7 @@ def space(
         balancers=names,
         pulls=pulls,
         mixes=_mixes(fleet, highest),
-        calm=_without_spike(scenario),
+        calm=without_spike(scenario),
         spikes_per_month=spikes_per_month,
     )
     found.facts.update(_sizes(found))
@@ -337,7 +337,7 @@ def _mixes(fleet: Fleet, highest: int) -> tuple[tuple[float, ...], ...]:
     return tuple(mix for mix in found if fits(mix)) or (own,)
 
 
-def _without_spike(scenario: Scenario) -> Scenario | None:
+def without_spike(scenario: Scenario) -> Scenario | None:
     """The scenario on an ordinary day; None where every day is like this."""
     if scenario.spike is None:
         return None
