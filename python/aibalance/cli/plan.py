@@ -85,7 +85,9 @@ def _number(low: float, high: float) -> Any:
 
 def run(given: argparse.Namespace) -> int:
     """Plan, print, and say whether the objectives can be kept."""
-    from ..simulation import SpotTerms, WarmPool
+    from dataclasses import replace
+
+    from ..simulation import SpotTerms, WarmPoolTerms
     from ..simulation._plan import conclude, prepare
 
     if given.html is not None:
@@ -104,6 +106,10 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError("--no-warm-pool: has no meaning beside --warm-…")
     pool = {"start_s": given.warm_start, "price_per_hour": given.warm_price}
     scenario = options.load(given)
+    # An option says more than the scenario's [plan.spot] and [plan.warm_pool], and those more than the defaults.
+    spot_terms = None if given.no_spot else replace(scenario.spot or SpotTerms(), **terms)
+    known = {name: value for name, value in pool.items() if value is not None}
+    pool_terms = None if given.no_warm_pool else replace(scenario.warm_pool or WarmPoolTerms(), **known)
     search: Search | None = None
     with Progress("plan", quiet=given.quiet) as progress:
         try:
@@ -111,10 +117,8 @@ def run(given: argparse.Namespace) -> int:
                 scenario,
                 slo=given.slo,
                 budget=given.budget,
-                spot=None if given.no_spot else SpotTerms(**terms),
-                warm_pool=None
-                if given.no_warm_pool
-                else WarmPool(**{name: value for name, value in pool.items() if value is not None}),
+                spot=spot_terms,
+                warm_pool=pool_terms,
                 max_servers=given.max_servers,
                 spikes_per_month=given.spikes,
                 trials=given.trials,

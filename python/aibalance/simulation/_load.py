@@ -11,6 +11,7 @@ from typing import Any
 from .. import _toml
 from .._errors import ConfigError
 from . import _checks as check
+from . import _load_buying as buying
 from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
 from ._detail import (
     Antagonists,
@@ -56,6 +57,9 @@ _TABLES = (
     "antagonists",
     "dispatchers",
     "reports",
+    "groups",
+    "failovers",
+    "plan",
 )
 _PARTS = (Retries, Hedging, Network, Failures, Antagonists, Dispatchers, Reports)
 _SPIKE = ("factor", "start_s", "ramp_s", "hold_s", "ramp_down_s")
@@ -91,8 +95,8 @@ _FLEET = (
     "warm_s",
 )
 _TYPE = ("name", "speed", "weight", "concurrency", "price_per_hour", "share", "max")
-_BALANCER = ("name", "picker", "options", "weights", "cost")
-_POLICY = ("name", "policy", "metric", "target", "options")
+_BALANCER = ("name", "picker", "options", "weights", "cost", "failover")
+_POLICY = ("name", "policy", "metric", "target", "options", "group")
 
 
 def load(path: str | os.PathLike[str]) -> Scenario:
@@ -149,6 +153,9 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
         balancers=_each("balancers", table.get("balancers", []), _BALANCER, _balancer),
         policies=_each("policies", table.get("policies", []), _POLICY, _policy),
         classes=_each("classes", table.get("classes", []), _fields(RequestClass), _class),
+        groups=_each("groups", table.get("groups", []), buying.GROUP, buying.group),
+        failovers=_each("failovers", table.get("failovers", []), buying.FAILOVER, buying.failover),
+        **(buying.plan(_sub(table, "plan")) if "plan" in table else {}),
         **{part.__name__.lower(): _part(part, table) for part in _PARTS if part.__name__.lower() in table},
     )
     # Options are the business of the classes: build each once, so that a mistake is told now and with its line.

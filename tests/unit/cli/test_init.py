@@ -140,3 +140,16 @@ def test_examples_follow_the_schema(path: Path) -> None:
     validate.check_schema(schema())
     assert [error.message for error in validate(schema()).iter_errors(tomllib.loads(path.read_text("utf-8")))] == []
     assert list(validate(schema()).iter_errors({"name": 3, "colour": "red"}))
+
+
+def test_the_schema_has_the_tables_of_groups_and_clouds() -> None:
+    from aibalance.simulation import _load_buying as buying
+
+    of = schema()["properties"]
+    assert set(of["groups"]["items"]["properties"]) == set(buying.GROUP)
+    for name in buying.parts():
+        one = of["groups"]["items"]["properties"][name]
+        assert set(one.get("items", one)["properties"]) == set(buying.keys(name))
+    assert set(of["failovers"]["items"]["properties"]) == set(buying.FAILOVER)
+    assert of["failovers"]["items"]["required"] == ["primary", "secondary", "start_s", "end_s"]
+    assert set(of["plan"]["properties"]["spot"]["properties"]) == {one.name for one in fields(buying.PLAN["spot"])}
