@@ -103,7 +103,8 @@ def _headline(comparison: Comparison) -> list[tuple[str, str, str]]:
 
     def apart(field: str, show: Any) -> str:
         parts = [f"{name} {show(getattr(one, field).mean)}" for name, one in (("calm", calm), ("spike", spike)) if one]
-        return " · ".join(parts)
+        # A value is not parted from its unit.
+        return " · ".join(part.replace(" ", "\u00a0") for part in parts)
 
     return [
         (
