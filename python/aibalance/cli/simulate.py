@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from .._errors import AibalanceError
-from ..report import numbers
+from ..report import numbers, ready
 from . import options
 from .progress import Progress
 
@@ -34,6 +35,7 @@ def add(commands: Any) -> None:
         "--balancer", metavar="NAME", help="a balancer of the scenario, or a picker such as LeastRequest (the first)"
     )
     parser.add_argument("--policy", metavar="NAME", help="a scaling policy of the scenario, or Fixed (the first)")
+    parser.add_argument("--report", metavar="FILE.html", help="write a report with charts, one file, readable offline")
     parser.set_defaults(run=run)
 
 
@@ -41,6 +43,10 @@ def run(given: argparse.Namespace) -> int:
     """Simulate once and print what happened."""
     from ..simulation import simulate
 
+    if given.report is not None:
+        # What it has to say about its font cache is not for whoever waits for a run.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        ready(given.report)
     scenario = options.load(given)
     progress = Progress("simulate", quiet=given.quiet)
     try:
@@ -53,6 +59,9 @@ def run(given: argparse.Namespace) -> int:
         options.print_json(report.to_dict())
     else:
         print(report.summary())
+    if given.report is not None:
+        report.to_html(given.report)
+        options.note(given, f"report: {given.report}")
     return 0
 
 

@@ -453,5 +453,13 @@ def _interrupted(
     return Interrupted(Comparison(scenario, known, seed), f"{text}; {counted}")
 
 
+def alone(report: Report) -> Comparison:
+    """One run as a comparison of one candidate, which is what a page is made of."""
+    scenario = report.scenario
+    by = Balancer(report.picker, report.picker, lambda seed: None)
+    scaling = Policy(report.policy, report.policy, lambda: None, scenario.fleet)
+    return Comparison(scenario, [_Candidate(report.picker, by, scaling, (report,))], report.seed)
+
+
 def _scaled(progress: Callable[[float], object], done: int, total: int) -> Callable[[float], object]:
     return lambda fraction: progress((done + fraction) / total)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,12 @@ class Report:
             f"${self.cost:,.2f}, ${self.cost_per_month:,.0f} a month"
         )
         return "\n".join(lines)
+
+    def to_html(self, path: str | PathLike[str], /) -> None:
+        """Writes the run as a page: one HTML file, readable offline. Needs the extra `aibalance[report]`."""
+        from ._compare import alone
+
+        alone(self).to_html(path)
 
     def _repr_html_(self) -> str:
         """A table, in a notebook."""
