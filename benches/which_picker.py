@@ -87,6 +87,25 @@ def few() -> tuple[str, str]:
     return "the same, 5 servers", told(found, "p99_s")
 
 
+def any_number() -> tuple[str, str]:
+    parts = []
+    for servers in (10, 500):
+        found = compare(
+            scenario("any number", servers, 0.8, DIFFERENT, duration_s=200_000 / servers, discard_s=100),
+            pickers=pick("LeastRequest", "RoundRobin"),
+        )
+        parts.append(f"{servers}: {told(found, 'p99_s')}")
+    return "the same, 10 and 500 servers", "; ".join(parts)
+
+
+def unknown() -> tuple[str, str]:
+    parts = []
+    for name, service in (("alike", ALIKE), ("different", DIFFERENT)):
+        found = compare(scenario(name, 20, 0.9, service), pickers=pick("LeastRequest", "RoundRobin", "WeightedRandom"))
+        parts.append(f"{name}: {told(found, 'p99_s')}")
+    return "p99, 20 servers 90 % busy, all work alike, and one in ten eleven times as long", "; ".join(parts)
+
+
 def slots() -> tuple[str, str]:
     found = compare(scenario("slots", 50, 0.7, DIFFERENT), pickers=pick("JoinIdleQueue", "LeastRequest", "RoundRobin"))
     return "wait on average, 50 servers of one slot, 70 % busy", told(found, "wait_mean_s")
@@ -164,12 +183,14 @@ def hot() -> tuple[str, str]:
 CLAIMS: dict[str, Callable[[], tuple[str, str]]] = {
     "`RoundRobin`, alike": alike,
     "`LeastRequest`, different": different,
+    "`LeastRequest`, any number": any_number,
     "`LeastRequest(full_scan=True)`, few": few,
     "`JoinIdleQueue`, slots": slots,
     "`PeakEwma`, speeds": speeds,
     "`First`, letting go": let_go,
     "`Maglev`, `Rendezvous`, caches": cached,
     "`Rendezvous(bounded_load=1.25)`, hot keys": hot,
+    "`LeastRequest`, if you do not know": unknown,
 }
 """By claim, what makes its figure."""
 

@@ -105,7 +105,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "cold-start-trap": cold_start_trap,
     "hashing-prompts": lambda: of("hashing-prompts", 5),
     "multi-cloud": multi_cloud.table,
-    "cost-strategies": lambda: cost_strategies.table(28),
+    "cost-strategies": lambda: cost_strategies.table(4),
 }
 """What makes each table."""
 

@@ -10,6 +10,7 @@ import pytest
 from benches import which_picker
 from examples import cost_strategies, gallery, multi_cloud
 
+from aibalance.capacity import PriceList
 from aibalance.simulation import Comparison, compare
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gallery.md").read_text(encoding="utf-8")
@@ -71,22 +72,32 @@ def test_viral_spike_a_plan_for_the_day_beats_tracking() -> None:
 
 def test_cost_strategies_prices_are_arithmetic_and_availability_is_the_market() -> None:
     # Monday to Wednesday, with the hours in which spot is short.
-    runs = {name: cost_strategies.run(name, days=3) for name in ("all_on_demand", "all_spot")}
-    month = {name: scaling.cost * 730 / 72 for name, (_, scaling) in runs.items()}
-    assert month["all_on_demand"] == pytest.approx(26 * 0.526 * 730, rel=0.001)
-    assert 0.33 < month["all_spot"] / month["all_on_demand"] < 0.351
-    steady, spot = (runs[name][0].all for name in ("all_on_demand", "all_spot"))
-    assert steady.served == steady.requests
-    assert 0.9 < spot.served / spot.requests < 0.99
-    assert runs["all_spot"][1].interrupted >= 15
+    dear, cheap = (cost_strategies.run(name, days=3) for name in ("all on demand", "all spot"))
+    assert dear.cost_per_month == pytest.approx(26 * 0.526 * 730, rel=0.001)
+    assert 0.33 < cheap.cost / dear.cost < 0.351
+    assert dear.all.served == dear.all.requests
+    assert 0.9 < cheap.all.served / cheap.all.requests < 0.99
+    assert cheap.details["interruptions"] >= 15
     assert 0.989 < cost_strategies.needed() < 0.991
 
 
 def test_multi_cloud_dns_costs_what_arithmetic_says() -> None:
     expected = 20 * (30 + 60 / 2)
-    _, failover = multi_cloud.run(5, 60)
-    assert failover.runs[-1].unreachable == pytest.approx(expected, rel=0.1)
-    assert failover.runs[-1].lost_writes == pytest.approx(20 * 5 * 0.1, rel=0.3)
+    found = multi_cloud.run("hot: 5 servers").details
+    assert found["unreachable"] == pytest.approx(expected, rel=0.1)
+    assert found["lost_writes"] == pytest.approx(20 * 5 * 0.1, rel=0.3)
+
+
+def test_prices_of_the_gallery_are_the_list_s() -> None:
+    prices = PriceList.load()
+    at = ("aws", "us-east-1", "g4dn.xlarge")
+    groups = gallery.scenario("cost-strategies").groups
+    offered = {(one.market, one.price) for group in groups for one in group.offers}
+    assert offered == {("on_demand", prices.on_demand(*at)), ("spot", prices.spot(*at))}
+    clouds = gallery.scenario("multi-cloud")
+    assert clouds.fleet.types[0].price_per_hour == prices.on_demand(*at)
+    for one in clouds.failovers:
+        assert one.egress_per_gb == {cloud: prices.egress_per_gb(cloud) for cloud in ("aws", "gcp")}
 
 
 @pytest.mark.parametrize("claim", which_picker.CLAIMS)

@@ -66,6 +66,9 @@ PACKAGE: dict[str, tuple[set[str], set[str]]] = {
     "cli": (NATIVE | DOMAIN | {"formats", "integrations", "report", "testing"}, set()),
 }
 
+# Who may import a private helper module that is not for all: one module reads TOML, and only for these.
+HELPERS = {"_toml": {"simulation", "capacity", "integrations", "cli"}}
+
 # The numeric edge: who may import numpy, and only there.
 NUMERIC = {"simulation", "traces", "queueing", "_arrivals", "_laws", "_special", "report", "cli"}
 
@@ -169,6 +172,19 @@ def test_every_python_room_imports_only_what_it_may() -> None:
             broken.append(at)
     assert not broken
     assert seen >= 2, "the walk found imports"
+
+
+def test_files_in_toml_are_read_by_one_module() -> None:
+    seen = set()
+    for path in rooms.python_files():
+        room = rooms.python_room(path)
+        for found in rooms.python_imports(path):
+            assert found.name.split(".")[0] != "tomllib" or room == "_toml", f"{relative(path)}:{found.line}: tomllib"
+            helper = [*found.name.split("."), ""][1] if found.name.startswith("aibalance.") else ""
+            if helper in HELPERS:
+                assert room in HELPERS[helper], f"{relative(path)}:{found.line} imports {found.name}"
+                seen.add(room)
+    assert seen == set.union(*HELPERS.values()), "each room that may is one that does"
 
 
 def test_nobody_imports_the_command_line() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from .. import _toml
 from .._core import _availability, _capacity_chance, _cheapest_mix, _pooled_capacity
-from .._errors import ConfigError, FormatError
+from .._errors import ConfigError
 from ._checks import count as _whole
 from ._checks import number as _number
 from ._checks import wrong as _wrong
@@ -278,31 +278,27 @@ class PriceList:
         """Reads a TOML file; None is the list that comes with the package.
 
         Tables `[instances.CLOUD.REGION."TYPE"]` have `on_demand`, perhaps `spot`, `date` and `source`; `[egress.CLOUD]`
-        has `per_gb`, `date` and `source`. Raises FormatError that says where, OSError when it cannot be read.
+        has `per_gb`, `date` and `source`. Raises FormatError that names the file, the line and the field.
         """
         if path is None:
             text = (resources.files("aibalance") / "capacity" / "prices.toml").read_text(encoding="utf-8")
+            file = _toml.parse(text, "prices.toml")
         else:
-            text = Path(path).read_text(encoding="utf-8")
-        try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise FormatError(f"{path}: {error}") from error
+            file = _toml.read(path)
         instances = {}
-        for cloud, region, kind, row in _rows(data.get("instances", {})):
-            where = f"instances.{cloud}.{region}.{kind}"
-            _check_row(where, row, {"on_demand"}, {"spot"})
+        for where, row in _rows(file):
+            _check_row(file, where, row, {"on_demand"}, {"spot"})
+            _, cloud, region, kind = where
             instances[cloud, region, kind] = row
         egress = {}
-        leaving = data.get("egress", {})
+        leaving = file.values.get("egress", {})
         if not isinstance(leaving, dict):
-            raise FormatError("egress: expected tables")
+            raise file.error("egress", f"expected tables, one a cloud; {leaving!r} is not allowed")
         for cloud, row in leaving.items():
-            _check_row(f"egress.{cloud}", row, {"per_gb"}, set())
+            _check_row(file, ("egress", cloud), row, {"per_gb"}, set())
             egress[cloud] = row
-        unknown = set(data) - {"instances", "egress"}
-        if unknown:
-            raise FormatError(f"{sorted(unknown)[0]}: not a table that is known; instances or egress")
+        for unknown in sorted(set(file.values) - {"instances", "egress"}):
+            raise file.error(unknown, "unknown table; allowed: instances, egress")
         return PriceList(instances, egress)
 
     def _row(self, cloud: str, region: str, kind: str) -> Mapping[str, Any]:
@@ -334,34 +330,33 @@ class PriceList:
         return f"{row['source']}, {row['date']}"
 
 
-def _rows(tables: Any) -> list[tuple[str, str, str, Any]]:
-    if not isinstance(tables, dict):
-        raise FormatError("instances: expected tables")
-    found = []
-    for cloud, regions in tables.items():
-        if not isinstance(regions, dict):
-            raise FormatError(f"instances.{cloud}: expected tables, one a region")
-        for region, kinds in regions.items():
-            if not isinstance(kinds, dict):
-                raise FormatError(f"instances.{cloud}.{region}: expected tables, one a type")
-            found += [(cloud, region, kind, row) for kind, row in kinds.items()]
+def _rows(file: _toml.Document) -> list[tuple[tuple[str, ...], Any]]:
+    """Where each row stands, and the row."""
+    found: list[tuple[tuple[str, ...], Any]] = [(("instances",), file.values.get("instances", {}))]
+    for below in ("one a cloud", "one a region", "one a type"):
+        for where, tables in found:
+            if not isinstance(tables, dict):
+                raise file.error(where, f"expected tables, {below}; {tables!r} is not allowed")
+        found = [((*where, name), one) for where, tables in found for name, one in tables.items()]
     return found
 
 
-def _check_row(where: str, row: Any, needed: set[str], allowed: set[str]) -> None:
+def _check_row(file: _toml.Document, where: tuple[str, ...], row: Any, needed: set[str], allowed: set[str]) -> None:
     if not isinstance(row, dict):
-        raise FormatError(f"{where}: expected a table")
+        raise file.error(where, f"expected a table; {row!r} is not allowed")
     for name in sorted(needed | {"date", "source"}):
         if name not in row:
-            raise FormatError(f"{where}: {name} is needed")
+            raise file.error((*where, name), f"missing; {name} is needed")
     for name, value in row.items():
+        at = (*where, name)
         if name in needed | allowed:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
-                raise FormatError(f"{where}.{name}: {value!r} is not a price of 0 or more")
+                raise file.error(at, f"{value!r} is not a price of 0 or more")
         elif name == "date":
             if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
-                raise FormatError(f"{where}.date: {value!r} is not a date such as 2025-06-01")
+                raise file.error(at, f"{value!r} is not a date such as 2025-06-01")
         elif name != "source":
-            raise FormatError(f"{where}.{name}: not a field that is known")
+            known = ", ".join(sorted(needed | allowed | {"date", "source"}))
+            raise file.error(at, f"not a field that is known; allowed: {known}")
         elif not isinstance(value, str) or not value:
-            raise FormatError(f"{where}.source: {value!r} is not a text")
+            raise file.error(at, f"{value!r} is not a text")

@@ -15,11 +15,8 @@ from typing import NoReturn
 
 from .. import __version__
 from .._errors import AibalanceError, InternalError
-from . import bench, compare, epp, explain, exports, imports, init, keda, plan, proxy, recommend, simulate
 
 __all__ = ["main"]
-
-_COMMANDS = (init, compare, plan, simulate, recommend, explain, imports, exports, proxy, epp, keda, bench)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,6 +27,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Here, so that Ctrl-C is ours already.
+    from . import bench, compare, epp, explain, exports, imports, init, keda, plan, proxy, recommend, simulate
+
     parser = _Parser(
         prog="aibalance",
         description="Decides which server gets the next request, and how many servers there should be.",
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"aibalance {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in _COMMANDS:
+    for module in (init, compare, plan, simulate, recommend, explain, imports, exports, proxy, epp, keda, bench):
         module.add(commands)
     return parser
 

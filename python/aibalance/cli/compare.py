@@ -18,7 +18,7 @@ __all__ = ["add", "run", "text"]
 
 _EPILOG = """\
 The ranking goes to stdout, progress and notes to stderr. Exit codes: 0 compared; 1 no candidate reaches --require;
-2 wrong usage or input.
+2 wrong usage or input; 130 ended by Ctrl-C, with the ranking of the runs that were over by then.
 """
 
 
@@ -74,8 +74,12 @@ def run(given: argparse.Namespace) -> int:
     scenario = options.load(given)
     present = baseline.load(given) if given.baseline is not None else None
     more = baseline.candidates(given, present, scenario) if present is not None else {}
-    with Progress("compare", quiet=given.quiet) as progress:
-        result = compare(scenario, replications=given.replications, seed=given.seed, progress=progress, **more)
+    try:
+        with Progress("compare", quiet=given.quiet) as progress:
+            result = compare(scenario, replications=given.replications, seed=given.seed, progress=progress, **more)
+    except KeyboardInterrupt as stop:
+        _known(given, getattr(stop, "known", None), getattr(stop, "text", ""))
+        raise
     found = result.to_dict()
     comparison = parse(found)
     if given.json:
@@ -90,6 +94,18 @@ def run(given: argparse.Namespace) -> int:
     if given.require is not None:
         return _answer(given, comparison)
     return 0
+
+
+def _known(given: argparse.Namespace, known: Any, counted: str) -> None:
+    """What an interrupted comparison knows: no report and no answer, only what its runs say."""
+    if known is None:
+        options.note(given, f"interrupted; nothing is known yet{f': {counted}' if counted else ''}")
+        return
+    found = known._plain(brief=not given.json)
+    if given.json:
+        options.print_json({"interrupted": True, "counted": counted, **found})
+    else:
+        print(f"interrupted; partial: {counted}\n\n" + text(parse(found), width()))
 
 
 def _answer(given: argparse.Namespace, comparison: Comparison) -> int:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._errors import ConfigError, FormatError
+from .._errors import ConfigError
 from . import options
 
 if TYPE_CHECKING:
@@ -89,12 +89,10 @@ def run(given: argparse.Namespace) -> int:
 
 
 def write(path: str, written: str) -> None:
-    """Writes a file. Raises FormatError."""
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(written)
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be written: {error.strerror or error}") from error
+    """Writes a file whole or not at all. Raises ConfigError."""
+    from .plan import save
+
+    save(path, written)
 
 
 def _plain(remarks: Sequence[Remark]) -> list[dict[str, str]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from .plan import save
 __all__ = ["add", "run", "scenario_text"]
 
 _FORMATS = ("csv", "nginx", "envoy")
+_BUSY = 0.65
+"""How busy the servers of an ordinary day should be: what the scenario's policy keeps, too."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class _Question:
     low: float
     high: float
     whole: bool = False
+    grows: bool = False
+    """Whether the default is only the least: busy traffic needs more."""
 
     @property
     def name(self) -> str:
@@ -41,8 +47,29 @@ class _Question:
             value = float("nan")
         if not self.low <= value <= self.high:
             kind = "a whole number" if self.whole else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r}; allowed: {kind} from {self.low:g} to {self.high:g}")
+            low = "above 0" if 0 < self.low < 1e-3 else f"from {self.low:g}"
+            raise argparse.ArgumentTypeError(f"{text!r}; allowed: {kind} {low} to {self.high:,.15g}")
         return value
+
+    def suggested(self, found: dict[str, Any], fitted: _Fitted | None) -> Any:
+        """The default, or as many servers as the answers so far (and the log) need."""
+        if not self.grows:
+            return self.default
+        work = (found["work_low"] + found["work_high"]) / 2 if "work_low" in found else 0.0
+        rate = found.get("rps", 0.0)
+        if fitted is not None:
+            rate, work = fitted.rps, fitted.work_s or work
+        calm = rate * work / found["concurrency"]
+        if self.name == "min":
+            return min(max(self.default, math.ceil(calm / _BUSY)), int(self.high))
+        return min(max(self.default, found["min"], math.ceil(2 * calm * found.get("spike", 1.0))), int(self.high))
+
+    def against(self, value: Any, found: dict[str, Any]) -> None:
+        """Refuses what contradicts an earlier answer."""
+        if self.name == "max" and value < max(found["min"], 1):
+            raise ConfigError(f"--max: {value} is not allowed; expected at least --min, {found['min']}")
+        if self.name == "work_high" and value <= found["work_low"]:
+            raise ConfigError(f"--work-high: {value:g} is not allowed; expected more than --work-low")
 
 
 _TRAFFIC = (
@@ -58,8 +85,8 @@ _FLEET = (
     _Question("price", "a server costs, USD an hour", 0.526, 0, 1e6),
     _Question("concurrency", "requests that a server serves at once", 1, 1, 1_000_000, True),
     _Question("cold-start", "from launch to ready, in seconds", 90.0, 0, 1e6),
-    _Question("min", "servers at least", 2, 0, 100_000, True),
-    _Question("max", "servers at most", 50, 1, 100_000, True),
+    _Question("min", "servers at least", 2, 0, 100_000, True, True),
+    _Question("max", "servers at most", 50, 1, 100_000, True, True),
 )
 _QUESTIONS = (*_TRAFFIC, *_WORK, *_FLEET)
 
@@ -78,7 +105,10 @@ def add(commands: Any) -> None:
     parser.add_argument("--name", metavar="TEXT", help="as reports show it (the file's name)")
     for one in _QUESTIONS:
         parser.add_argument(
-            f"--{one.flag}", metavar="N", type=one.read, help=f"{one.asks.replace('%', '%%')} ({one.default:g})"
+            f"--{one.flag}",
+            metavar="N",
+            type=one.read,
+            help=f"{one.asks.replace('%', '%%')} ({one.default:g}{', or what the traffic needs' if one.grows else ''})",
         )
     parser.add_argument("--trace", metavar="LOG", help="fit arrivals and service to this log")
     parser.add_argument(
@@ -112,10 +142,15 @@ def run(given: argparse.Namespace) -> int:
                 raise ConfigError(f"--{one.flag}: has no meaning with --trace, which says it")
         if not fitted.has_service:
             asks = (*_WORK, *_FLEET)
-    answers = _answers(given, asks, None if given.yes or not sys.stdin.isatty() else input)
+    try:
+        ask = None if given.yes or not sys.stdin.isatty() else input
+        answers = _answers(given, asks, ask, fitted)
+    except KeyboardInterrupt:
+        # The prompt's line is not over.
+        options.note(given, "\ninterrupted; nothing was written")
+        raise
     name = given.name or os.path.basename(path).removesuffix(".toml")
-    made = scenario_text(name, answers, fitted)
-    save(path, made)
+    save(path, scenario_text(name, answers, fitted, file=path))
     _check(path, given)
     return 0
 
@@ -144,22 +179,30 @@ def _check(path: str, given: argparse.Namespace) -> None:
 
 
 def _answers(
-    given: argparse.Namespace, asks: tuple[_Question, ...], ask: Callable[[str], str] | None
+    given: argparse.Namespace,
+    asks: tuple[_Question, ...],
+    ask: Callable[[str], str] | None,
+    fitted: _Fitted | None = None,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    if ask is not None and any(getattr(given, one.name) is None for one in asks):
+        options.note(given, "Enter takes what stands in brackets; Ctrl-C ends, and nothing is written.")
     for one in asks:
         value = getattr(given, one.name)
+        default = one.suggested(found, fitted)
         while value is None and ask is not None:
-            said = ask(f"{one.asks} [{one.default:g}]: ").strip()
             try:
-                value = one.read(said) if said else one.default
-            except argparse.ArgumentTypeError as error:
+                said = ask(f"{one.asks} [{default:g}]: ").strip()
+            except EOFError:
+                raise ConfigError(f"--{one.flag}: no answer; allowed: an answer, the option, or --yes") from None
+            try:
+                value = one.read(said) if said else default
+                one.against(value, found)
+            except (argparse.ArgumentTypeError, ConfigError) as error:
                 print(error, file=sys.stderr)
-        found[one.name] = one.default if value is None else value
-    if found["max"] < max(found["min"], 1):
-        raise ConfigError(f"--max: {found['max']} is not allowed; expected at least --min, {found['min']}")
-    if "work_low" in found and found["work_high"] <= found["work_low"]:
-        raise ConfigError(f"--work-high: {found['work_high']:g} is not allowed; expected more than --work-low")
+                value = None
+        found[one.name] = default if value is None else value
+        one.against(found[one.name], found)
     return found
 
 
@@ -173,6 +216,8 @@ class _Fitted:
     service: tuple[str, ...]
     table: str
     rps: float
+    work_s: float
+    """The mean of its durations; 0 without any."""
 
     @property
     def has_service(self) -> bool:
@@ -208,12 +253,18 @@ def _fitted(given: argparse.Namespace) -> _Fitted:
         service=_service(found.service[0]) if found.service else (),
         table=found.describe(),
         rps=found.mean_rps,
+        work_s=float(getattr(found.service[0].law, "mean", 0.0)) if found.service else 0.0,
     )
 
 
 def _n(value: float) -> str:
     """A number that TOML reads back, to five figures."""
     return f"{float(f'{value:.5g}')!r}"
+
+
+def _short(line: str) -> str:
+    """The line with five figures of each number, which is more than a log knows."""
+    return re.sub(r"\d+\.\d{5,}", lambda found: f"{float(found[0]):.5g}", line)
 
 
 def _arrivals(best: Any) -> tuple[str, ...]:
@@ -243,8 +294,8 @@ def _service(best: Any) -> tuple[str, ...]:
             return ('kind = "bounded_pareto"', f"alpha = {_n(law.alpha)}", low, high)
 
 
-def scenario_text(name: str, answers: dict[str, Any], fitted: Any = None) -> str:
-    """A scenario file. `answers` are by the names of the options."""
+def scenario_text(name: str, answers: dict[str, Any], fitted: Any = None, *, file: str = "THIS.toml") -> str:
+    """A scenario file. `answers` are by the names of the options; `file` is what its first lines call it."""
     of = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in answers.items()}
     spike = fitted is None and answers["spike"] > 1
     if fitted is None:
@@ -260,20 +311,24 @@ def scenario_text(name: str, answers: dict[str, Any], fitted: Any = None) -> str
             ]
     else:
         duration = min(max(fitted.span_s, 60.0), 86_400.0)
-        traffic = [f"# Fitted to {fitted.source}:", *(f"# {line}" for line in fitted.table.splitlines())]
+        traffic = [f"# Fitted to {fitted.source}:", *(f"# {_short(line)}" for line in fitted.table.splitlines())]
         traffic += fitted.traffic
     if fitted is not None and fitted.service:
         service = ["# The log's durations: they hold the waiting of its day too.", *fitted.service]
     else:
         service = ['kind = "uniform"      # or lognormal, exponential, llm, …: see docs/simulation.md']
         service += [f"low_s = {of['work_low']}", f"high_s = {of['work_high']}"]
+        if fitted is not None:
+            service.insert(0, "# The log has no durations: this is what you said, or a guess.")
+    slo = f'"p95 < {of["slo"]}s"'
     lines = [
         "# Written by `aibalance init`. Every key is explained in docs/simulation.md; all times are seconds.",
-        f'# Run it:   aibalance compare THIS.toml     and     aibalance plan THIS.toml --slo "p95 < {of["slo"]}s"',
+        f"# Run it: aibalance simulate {file}, aibalance compare {file}, aibalance plan {file} --slo {slo}",
         "",
         f"name = {json.dumps(name, ensure_ascii=False)}",
         f"duration_s = {_n(duration)}   # how long traffic lasts",
         f"slo_s = {of['slo']}             # an answer that comes later came too late",
+        f"# timeout_s = {6 * answers['slo']:g}   # a client gives up; without it all wait for their answer",
         "seed = 1",
         "replications = 20     # of each candidate in a comparison",
         "",
@@ -310,4 +365,14 @@ def scenario_text(name: str, answers: dict[str, Any], fitted: Any = None) -> str
         'metric = "utilization_percent"',
         "target = 65",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_aligned(lines)) + "\n"
+
+
+def _aligned(lines: list[str]) -> list[str]:
+    """Comments behind values, one below the other."""
+    found = []
+    for line in lines:
+        value, mark, said = line.partition("   # ")
+        value, said = value.rstrip(), said.strip()
+        found.append(f"{value:21} # {said}" if mark and not line.startswith("#") else line)
+    return found

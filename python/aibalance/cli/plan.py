@@ -85,7 +85,9 @@ def _number(low: float, high: float) -> Any:
 
 def run(given: argparse.Namespace) -> int:
     """Plan, print, and say whether the objectives can be kept."""
-    from ..simulation import SpotTerms, WarmPool
+    from dataclasses import replace
+
+    from ..simulation import SpotTerms, WarmPoolTerms
     from ..simulation._plan import conclude, prepare
 
     if given.html is not None:
@@ -104,33 +106,40 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError("--no-warm-pool: has no meaning beside --warm-…")
     pool = {"start_s": given.warm_start, "price_per_hour": given.warm_price}
     scenario = options.load(given)
+    # An option says more than the scenario's [plan.spot] and [plan.warm_pool], and those more than the defaults.
+    spot_terms = None if given.no_spot else replace(scenario.spot or SpotTerms(), **terms)
+    known = {name: value for name, value in pool.items() if value is not None}
+    pool_terms = None if given.no_warm_pool else replace(scenario.warm_pool or WarmPoolTerms(), **known)
+    search: Search | None = None
     with Progress("plan", quiet=given.quiet) as progress:
-        search = prepare(
-            scenario,
-            slo=given.slo,
-            budget=given.budget,
-            spot=None if given.no_spot else SpotTerms(**terms),
-            warm_pool=None
-            if given.no_warm_pool
-            else WarmPool(**{name: value for name, value in pool.items() if value is not None}),
-            max_servers=given.max_servers,
-            spikes_per_month=given.spikes,
-            trials=given.trials,
-            seed=given.seed,
-            workers=given.workers,
-            ray=given.ray,
-            progress=progress,
-        )
         try:
+            search = prepare(
+                scenario,
+                slo=given.slo,
+                budget=given.budget,
+                spot=spot_terms,
+                warm_pool=pool_terms,
+                max_servers=given.max_servers,
+                spikes_per_month=given.spikes,
+                trials=given.trials,
+                seed=given.seed,
+                workers=given.workers,
+                ray=given.ray,
+                progress=progress,
+            )
             search.run()
             found = conclude(search)
         except KeyboardInterrupt:
+            if search is None:
+                options.note(given, "interrupted; no design was tried yet")
+                raise
             # Workers first: what they still do, nobody waits for.
             search.close()
             _known(given, search)
             raise
         finally:
-            search.close()
+            if search is not None:
+                search.close()
     if given.json:
         options.print_json(found.to_dict())
     else:
@@ -170,6 +179,12 @@ def _writable(path: str) -> None:
 def save(path: str, content: str) -> None:
     """Write a file whole or not at all. Raises ConfigError when that fails."""
     try:
+        # The file, not the link to it; and what is no file (/dev/stdout) cannot be replaced.
+        path = os.path.realpath(path) if os.path.islink(path) else path
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(content)
+            return
         draft = tempfile.NamedTemporaryFile(  # noqa: SIM115  it outlives its with
             "w", encoding="utf-8", dir=os.path.dirname(path) or ".", prefix=".aibalance-", delete=False
         )

@@ -6,11 +6,11 @@ import ast
 import inspect
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .. import _toml
 from .._errors import ConfigError, FormatError
 
 __all__ = ["HELP", "Named", "read"]
@@ -168,21 +168,16 @@ def _node(node: ast.expr, text: str) -> Any:
 
 
 def _tables(path: str, part: str) -> Named:
-    try:
-        with open(path, "rb") as file:
-            document = tomllib.load(file)
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: not TOML: {error}") from None
+    file = _toml.read(path)
+    document = file.values
     base = os.path.basename(path)
     if "policy" in document:
         if part:
             raise ConfigError(f"policy: {path}#{part}: there is one policy in the file, without a name to choose")
-        return Named(str(document.get("name") or base), _table(document, {}, path))
+        return Named(str(document.get("name") or base), _table(file, document, {}, ""))
     tables = document.get("policies")
     if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
-        raise FormatError(f"{path}: policy: missing; the file has neither a policy nor [[policies]]")
+        raise file.error("policy", "missing; the file has neither a policy nor [[policies]]")
     names = [str(one.get("name") or one.get("policy")) for one in tables]
     if not part and len(tables) > 1:
         raise ConfigError(f"policy: {path} has several; say which one: {', '.join(f'{path}#{n}' for n in names)}")
@@ -190,23 +185,28 @@ def _tables(path: str, part: str) -> Named:
         raise ConfigError(f"policy: {path}#{part}: there is no such policy; {', '.join(names)}")
     index = names.index(part) if part else 0
     fleet = document.get("fleet", {})
-    bounds = {f"{k}_capacity": fleet[k] for k in ("min", "max") if isinstance(fleet, dict) and k in fleet}
-    where = f"{path}: policies[{index}]"
+    if not isinstance(fleet, dict):
+        raise file.error("fleet", f"{fleet!r} is not allowed; a table")
+    bounds = {f"{k}_capacity": fleet[k] for k in ("min", "max") if k in fleet}
+    where = f"policies[{index}]"
     if tables[index].get("policy") == "Fixed" and "servers" not in tables[index].get("options", {}):
         return Named(names[index], Fixed(fleet.get("initial", 1)))
-    return Named(names[index], _table(tables[index], bounds, where))
+    return Named(names[index], _table(file, tables[index], bounds, where))
 
 
-def _table(table: Mapping[str, Any], bounds: Mapping[str, Any], where: str) -> Any:
+def _table(file: _toml.Document, table: Mapping[str, Any], bounds: Mapping[str, Any], where: str) -> Any:
+    def at(field: str) -> str:
+        return f"{where}.{field}" if where else field
+
     name = table.get("policy")
     if not isinstance(name, str):
-        raise FormatError(f"{where}: policy: {name!r} is not allowed; the name of a policy")
+        raise file.error(at("policy"), f"{name!r} is not allowed; the name of a policy")
     if "(" in name:
         return _called(name)
     given = {key: value for key, value in table.items() if key not in ("policy", "name", "options")}
     options = table.get("options", {})
     if not isinstance(options, Mapping):
-        raise FormatError(f"{where}: options: {options!r} is not allowed; a table")
+        raise file.error(at("options"), f"{options!r} is not allowed; a table")
     given |= options
     cls = _classes().get(name)
     known = getattr(cls, "__dataclass_fields__", {})
@@ -215,16 +215,20 @@ def _table(table: Mapping[str, Any], bounds: Mapping[str, Any], where: str) -> A
         if key == "steps" and name in ("StepScaling",) and isinstance(value, list):
             given[key] = [_make("Step", [], dict(one)) if isinstance(one, Mapping) else one for one in value]
         elif isinstance(value, Mapping) and "policy" in value:
-            given[key] = _table(value, bounds, f"{where}.{key}")
+            given[key] = _table(file, value, bounds, at(key))
         elif isinstance(value, list) and key == "policies":
-            given[key] = [_table(one, bounds, f"{where}.policies[{i}]") for i, one in enumerate(value)]
+            inner = at("options.policies") if key in options else at("policies")
+            given[key] = [_table(file, one, bounds, f"{inner}[{i}]") for i, one in enumerate(value)]
         elif isinstance(value, list):
             # A part, such as a signal or a metric, is written as a call.
             given[key] = [_part(one) for one in value]
     try:
         return _make(name, [], given)
     except ConfigError as error:
-        raise FormatError(f"{where}: {error}") from None
+        field, _, said = str(error).partition(": ")
+        if field in options:
+            raise file.error(at(f"options.{field}"), said) from None
+        raise file.located(error, within=where) from None
 
 
 def _part(value: Any) -> Any:

@@ -21,6 +21,13 @@ class Progress:
         self._start = time.monotonic()
         self._shown = -1.0
         self._quarter = 0
+        self.fraction = 0.0
+        """What was told last."""
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._start
 
     def __enter__(self) -> Progress:
         return self
@@ -34,7 +41,7 @@ class Progress:
 
     def __call__(self, fraction: float) -> None:
         """Show that this fraction (0 to 1) is done."""
-        fraction = min(max(fraction, 0.0), 1.0)
+        self.fraction = fraction = min(max(fraction, 0.0), 1.0)
         if self._quiet:
             return
         if self._bar:

@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._toml import read
 from . import _fleets
 from ._eds import EdsPublisher, ip_address
 from ._envoy_config import envoy_config
 from ._epp import EndpointPicker
-from ._toml import read
 
 if TYPE_CHECKING:
     from ..health import HealthChecker
@@ -34,7 +34,7 @@ class EppFile:
 
 def load(path: str | os.PathLike[str], /) -> EppFile:
     """Reads the file. Raises FormatError, naming file, line and field."""
-    top = read(path)
+    top = read(path).root
     listen = top.text("listen", "127.0.0.1:9002")
     top.build(lambda: ip_address(listen), "listen")
     grace = top.number("grace", 5.0, above=True)

@@ -7,9 +7,9 @@ from typing import Any
 import aibalance
 
 from .. import Endpoint, Latency, Pool, SlowStart, health
+from .._toml import Table
 from ..health import HealthChecker
 from ..passive import CircuitBreaker, MaxFails, OutlierDetection
-from ._toml import Table
 
 PICKERS = (
     "ClientSideWeightedRoundRobin",

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .. import ConfigError
+from .._toml import Table, read
 from ..routing import Router, Rule, StickyCookie
 from . import _fleets
 from ._proxy import Fleet, Limits, Proxy, split_address
-from ._toml import Table, read
 
 _RULE = tuple(field.name for field in fields(Rule))
 
@@ -34,7 +34,7 @@ class ProxyFile:
 
 def load(path: str | os.PathLike[str], /) -> ProxyFile:
     """Reads the file. Raises FormatError, naming file, line and field."""
-    top = read(path)
+    top = read(path).root
     listen = top.text("listen", "127.0.0.1:8080")
     # Port 0: any that is free.
     host, port = top.build(lambda: _listen(listen), "listen")

@@ -68,7 +68,9 @@ def _charts(comparison: Comparison) -> dict[str, tuple[Markup, Markup] | None]:
         ("cost", charts.cost_against_slo),
         ("differences", charts.differences),
     ):
-        pair = [draw(comparison, wide=wide) for wide in (True, False)]
+        # A single point has nothing to be weighed against.
+        alone = name == "cost" and len(comparison.candidates) == 1
+        pair = [None if alone else draw(comparison, wide=wide) for wide in (True, False)]
         drawn[name] = None if pair[0] is None or pair[1] is None else (Markup(pair[0]), Markup(pair[1]))
     return drawn
 
@@ -84,7 +86,9 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("SLO", f"answered within {numbers.clock(scenario.slo_s)}"),
         (
             "Candidates",
-            f"{balancers} balancers × {len(comparison.policies)} scaling policies, {len(comparison.candidates)} in all",
+            f"{_many(balancers, 'balancer', 'balancers')} × "
+            f"{_many(len(comparison.policies), 'scaling policy', 'scaling policies')}, "
+            f"{len(comparison.candidates)} in all",
         ),
         (
             "Replications",
@@ -96,6 +100,10 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
+def _many(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
+
+
 def _headline(comparison: Comparison) -> list[tuple[str, str, str]]:
     """The winner in four numbers: what, value, and what stands beside it."""
     best, scenario = comparison.candidates[0], comparison.scenario
@@ -103,7 +111,8 @@ def _headline(comparison: Comparison) -> list[tuple[str, str, str]]:
 
     def apart(field: str, show: Any) -> str:
         parts = [f"{name} {show(getattr(one, field).mean)}" for name, one in (("calm", calm), ("spike", spike)) if one]
-        return " · ".join(parts)
+        # A value is not parted from its unit.
+        return " · ".join(part.replace(" ", "\u00a0") for part in parts)
 
     return [
         (

@@ -11,6 +11,7 @@ model.
 from __future__ import annotations
 
 from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
+from ._buying import FailoverSpec, GroupSpec
 from ._clouds import CloudFailover, CloudRun
 from ._compare import Comparison, compare
 from ._detail import (
@@ -35,11 +36,12 @@ from ._fluid import (
     loop_stability,
     simulate_fluid,
 )
-from ._group import GroupScaling, SpotEpisode
+from ._group import GroupScaling, SpotEpisode, TimedRefresh
 from ._instances import server_type
 from ._plan import Plan, plan
 from ._plan_slo import Objective
-from ._plan_space import Design, SpotTerms, WarmPool
+from ._plan_space import Design
+from ._plan_terms import SpotTerms, WarmPoolTerms
 from ._recorded import RecordedService
 from ._run import OUTCOMES, PhaseReport, Records, Report, simulate
 from ._scenario import (
@@ -79,10 +81,12 @@ __all__ = [
     "Design",
     "Dispatchers",
     "DiurnalTraffic",
+    "FailoverSpec",
     "Failures",
     "Fleet",
     "FluidReport",
     "GroupScaling",
+    "GroupSpec",
     "Headroom",
     "Hedging",
     "Interval",
@@ -111,9 +115,10 @@ __all__ = [
     "SpikeTraffic",
     "SpotEpisode",
     "SpotTerms",
+    "TimedRefresh",
     "TokenService",
     "TraceTraffic",
-    "WarmPool",
+    "WarmPoolTerms",
     "compare",
     "dead_time_backlog",
     "growth_headroom",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .._errors import ConfigError
 from . import _checks as check
 from ._drivers import Balancer, Policy, balancer, policy
+from ._interrupted import Interrupted
 from ._run import PhaseReport, Report, run
 from ._scenario import Scenario
 from ._statistics import Interval, interval
@@ -132,11 +133,17 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the scenario, the candidates with their intervals, the ranking, the differences, a sentence."""
+        return self._plain()
+
+    def _plain(self, *, brief: bool = False) -> dict[str, Any]:
+        """`brief` leaves out the differences, for who is in a hurry: they are half of the work."""
         edges = self._edges()
         others = [one.name for one in self._candidates if one.name != self.baseline]
         phases = [phase for phase in _PHASES if getattr(self._candidates[0].reports[0], phase) is not None]
         if self.scenario.spike is None:
             phases = ["all"]
+        if brief:
+            others = []
         differences = [
             self.difference(name, metric, phase) for name in others for phase in phases for metric in _DIFFERENCES
         ]
@@ -380,7 +387,8 @@ def compare(
     seed : of the first replication (default: the scenario's).
     progress : called with the fraction done, now and then.
 
-    Raises what `simulate` raises.
+    Raises what `simulate` raises. A KeyboardInterrupt has `known`: the Comparison of the replications that all have
+    run (in the first one, of the candidates that have), None before the first run is over; and `text`, of how much.
     """
     if not isinstance(scenario, Scenario):
         raise check.wrong("scenario", scenario, "a Scenario; Scenario.load(path) reads a file")
@@ -402,17 +410,55 @@ def compare(
     reports: list[list[Report]] = [[] for _ in pairs]
     total = n * len(pairs)
     # Replication by replication, so that an interrupted run has wasted no pair, and progress is even.
-    for r in range(n):
-        for i, (one, other) in enumerate(pairs):
-            done = r * len(pairs) + i
-            tell = None if progress is None else _scaled(progress, done, total)
-            reports[i].append(run(scenario, one, other, (first + r) % 2**64, progress=tell))
-    if progress is not None:
-        progress(1.0)
+    try:
+        for r in range(n):
+            for i, (one, other) in enumerate(pairs):
+                done = r * len(pairs) + i
+                tell = None if progress is None else _scaled(progress, done, total)
+                reports[i].append(run(scenario, one, other, (first + r) % 2**64, progress=tell))
+        if progress is not None:
+            progress(1.0)
+    except KeyboardInterrupt as stop:
+        raise _interrupted(scenario, names, pairs, reports, n, first) from stop
     candidates = [
         _Candidate(name, one, other, tuple(of)) for name, (one, other), of in zip(names, pairs, reports, strict=True)
     ]
     return Comparison(scenario, candidates, first)
+
+
+def _interrupted(
+    scenario: Scenario,
+    names: Sequence[str],
+    pairs: Sequence[tuple[Balancer, Policy]],
+    reports: Sequence[Sequence[Report]],
+    replications: int,
+    seed: int,
+) -> Interrupted:
+    """What is known when a comparison is stopped: only whole replications compare like with like."""
+    runs = sum(len(of) for of in reports)
+    text = f"{runs:,} of {replications * len(pairs):,} runs are over"
+    whole = min(len(of) for of in reports)
+    known = [
+        _Candidate(name, one, other, tuple(of[: max(whole, 1)]))
+        for name, (one, other), of in zip(names, pairs, reports, strict=True)
+        if of
+    ]
+    if not known:
+        return Interrupted(None, text)
+    counted = (
+        f"{whole} of {replications} replications count"
+        if whole
+        else f"only {len(known)} of {len(pairs)} candidates have run, once each"
+    )
+    return Interrupted(Comparison(scenario, known, seed), f"{text}; {counted}")
+
+
+def alone(report: Report) -> Comparison:
+    """One run as a comparison of one candidate, which is what a page is made of."""
+    scenario = report.scenario
+    by = Balancer(report.picker, report.picker, lambda seed: None)
+    scaling = Policy(report.policy, report.policy, lambda: None, scenario.fleet)
+    return Comparison(scenario, [_Candidate(report.picker, by, scaling, (report,))], report.seed)
 
 
 def _scaled(progress: Callable[[float], object], done: int, total: int) -> Callable[[float], object]:

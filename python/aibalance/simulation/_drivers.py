@@ -17,7 +17,9 @@ from typing import Any
 from .. import _core
 from .._errors import ConfigError, PickError, SimulationError
 from . import _checks as check
+from ._buying import FailoverSpec, GroupSpec, Timetable, check_over_clouds, named
 from ._detail import SHARED_QUEUE, shared_queue
+from ._group import GroupScaling
 from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
 
 
@@ -98,6 +100,23 @@ class PoolDriver:
         raise SimulationError(f"server {server} is not in the pool")
 
 
+class FailoverDriver(PoolDriver):
+    """A picker over two clouds: what a run counted goes into its report."""
+
+    def __init__(self, failover: Any, seed: int) -> None:
+        super().__init__(failover, seed)
+        self._failover = failover
+
+    def extra(self, end_s: float) -> tuple[float, dict[str, float]]:
+        """What the answers' bytes cost, and counts."""
+        if not self._failover.runs:
+            return 0.0, {}
+        found = self._failover.runs[-1]
+        requests = {f"requests_{cloud}": float(count) for cloud, count in found.requests.items()}
+        counts = {"unreachable": float(found.unreachable), "lost_writes": found.lost_writes}
+        return found.egress_usd, {**requests, **counts, "egress_cost": found.egress_usd}
+
+
 def build_picker(spec: BalancerSpec) -> Any:
     """The spec's picker, on an empty pool: the engine takes its options from it."""
     if spec.picker == SHARED_QUEUE:
@@ -153,6 +172,9 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
     if isinstance(given, BalancerSpec):
         spec = given
         picker = build_picker(spec)
+        failover = named("balancers.failover", spec.failover, scenario.failovers, "failovers")
+        if failover is not None:
+            return _over_clouds(spec, failover, scenario, name)
         if spec.picker == SHARED_QUEUE:
             if scenario.hedging is not None:
                 raise check.wrong(
@@ -169,6 +191,8 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
     if isinstance(given, type) and given.__name__ in PICKERS and given is _aibalance(given.__name__):
         return balancer(BalancerSpec(picker=given.__name__), scenario, name=name)
     if type(given).__name__ in PICKERS and type(given) is _aibalance(type(given).__name__):
+        if scenario.failovers:
+            raise check.wrong("picker", given, "a name, a class or a BalancerSpec with [[failovers]]")
         # It lends its options; the run gives them a pool of its own.
         shown = name or type(given).__name__
         return Balancer(shown, type(given).__name__, lambda seed: given)
@@ -176,9 +200,30 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
         shown = name or str(getattr(given, "__name__", type(given).__name__))
         if scenario.fleet.slow_start_s is not None:
             raise check.wrong("fleet.slow_start_s", scenario.fleet.slow_start_s, "none with a picker of your own")
+        clouds: FailoverSpec | None = named("balancers.failover", "", scenario.failovers, "failovers")
+        if clouds is not None:
+            return Balancer(shown, shown, lambda seed: FailoverDriver(clouds.picker(given), seed))
         return Balancer(shown, shown, lambda seed: PoolDriver(given, seed))
     raise check.wrong(
         "picker", given, "a name, a BalancerSpec, a picker class, or a callable of a pool that gives a picker"
+    )
+
+
+def _over_clouds(spec: BalancerSpec, failover: FailoverSpec, scenario: Scenario, name: str | None) -> Balancer:
+    """The spec's picker within each of two clouds."""
+    check_over_clouds("balancers.picker", spec.picker)
+    if scenario.fleet.slow_start_s is not None:
+        raise check.wrong("fleet.slow_start_s", scenario.fleet.slow_start_s, "none with [[failovers]]")
+
+    def inner(pool: Any) -> Any:
+        return _aibalance(spec.picker)(pool, **spec.options)
+
+    return Balancer(
+        name or spec.name,
+        spec.picker,
+        lambda seed: FailoverDriver(failover.picker(inner), seed),
+        spec.weights == "equal",
+        spec.cost == "work",
     )
 
 
@@ -222,6 +267,24 @@ class PolicyDriver:
         return wanted
 
 
+class GroupDriver:
+    """A policy with a group behind it; `begin` is told the seed of the run."""
+
+    def __init__(self, group: GroupSpec, fleet: Fleet, desired: int, policy: Any) -> None:
+        self._group, self._fleet, self._desired, self._policy = group, fleet, desired, policy
+
+    def begin(self, seed: int) -> None:
+        self._scaling = self._group.scaling(self._fleet, self._desired, self._policy, seed)
+        self._driver = PolicyDriver(self._scaling)
+
+    def __call__(self, now: float, seen: Mapping[str, Any]) -> int | None:
+        return self._driver(now, seen)
+
+    def extra(self, end_s: float) -> tuple[float, dict[str, float]]:
+        """What the instances cost, and counts."""
+        return self._scaling._end(end_s)
+
+
 @dataclass(frozen=True)
 class Policy:
     """A scaling policy as a candidate: `make()` gives a fresh scaler, or None for a fixed fleet of `fleet`."""
@@ -244,24 +307,50 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
         given = known.get(given) or PolicySpec(policy="Fixed")
     if isinstance(given, PolicySpec):
         spec = given
+        group = named("policies.group", spec.group, scenario.groups, "groups")
         if spec.policy == "Fixed":
             servers = spec.options.get("servers", fleet.initial)
             if servers > (fleet.max or 0):
                 raise check.wrong("policies.options.servers", servers, f"at most fleet.max, {fleet.max}")
+            if group is not None:
+                return _bought(group, fleet, servers, lambda: None, name or spec.name, "Fixed")
             fixed = Fleet(**{**_fields(fleet), "min": servers, "initial": servers})
             return Policy(name or spec.name, "Fixed", lambda: None, fixed)
         built = build_policy(spec, fleet)
+        if isinstance(built, Timetable):
+            # As with a fixed fleet, what the table begins with is there.
+            fleet = Fleet(**{**_fields(fleet), "initial": min(max(built.points[0][1], fleet.min), fleet.max or 0)})
+        if group is not None:
+            shown = name or spec.name
+            return _bought(group, fleet, fleet.initial or 0, lambda: copy.deepcopy(built), shown, spec.policy)
         return Policy(name or spec.name, spec.policy, lambda: PolicyDriver(copy.deepcopy(built)), fleet)
     if not isinstance(given, type) and callable(getattr(given, "recommend", None)):
         kind = type(given).__name__
+        if (group := _group_of(given, scenario)) is not None:
+            return _bought(group, fleet, fleet.initial or 0, lambda: copy.deepcopy(given), name or kind, kind)
         # Every run starts from the state that it was given in.
         return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), fleet)
     if callable(given):
         shown = name or str(getattr(given, "__name__", type(given).__name__))
+        if (group := _group_of(given, scenario)) is not None:
+            return _bought(group, fleet, fleet.initial or 0, given, shown, shown)
         return Policy(shown, shown, lambda: PolicyDriver(given()), fleet)
     raise check.wrong(
         "policy", given, "None, a name, a PolicySpec, an object with a method 'recommend', or a callable that makes one"
     )
+
+
+def _group_of(given: Any, scenario: Scenario) -> GroupSpec | None:
+    """The group behind a policy that is given as an object."""
+    if scenario.groups and isinstance(given, GroupScaling):
+        raise check.wrong("policy", given, "no GroupScaling with [[groups]]: one group buys the servers")
+    group: GroupSpec | None = named("policies.group", "", scenario.groups, "groups")
+    return group
+
+
+def _bought(group: GroupSpec, fleet: Fleet, desired: int, built: Callable[[], Any], name: str, kind: str) -> Policy:
+    """A policy whose servers a group buys; `built` makes it anew for each run."""
+    return Policy(name, kind, lambda: GroupDriver(group, fleet, desired, built()), group.fleet(fleet, desired))
 
 
 def _fields(fleet: Fleet) -> dict[str, Any]:
@@ -272,6 +361,8 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
     """The policy that a spec describes, within the fleet's bounds unless its options say otherwise."""
     from aibalance import autoscaling
 
+    if spec.policy == "Timetable":
+        return Timetable(**spec.options)
     options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **spec.options}
     if "clock" in options:
         raise ConfigError("policies.options.clock: not allowed; the simulation has a clock of its own")
@@ -301,7 +392,7 @@ def _part(given: Any, i: int) -> PolicySpec:
         return given
     if not isinstance(given, Mapping):
         raise check.wrong(f"policies.options.policies[{i}]", given, "a table")
-    known = ("policy", "name", "metric", "target", "options")
+    known = ("policy", "name", "metric", "target", "options")  # a part has no group of its own
     for key in given:
         if key not in known:
             where = f"policies.options.policies[{i}].{key}"

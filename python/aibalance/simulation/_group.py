@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._errors import ConfigError
 from . import _checks as check
 
 if TYPE_CHECKING:
-    from ..capacity import AutoScalingGroup
+    from ..capacity import AutoScalingGroup, InstanceRefresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,34 @@ class SpotEpisode:
         check.whole("episode.depth", self.depth, 0, 100_000)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TimedRefresh:
+    """An instance refresh that begins at a time of the simulation.
+
+    Parameters
+    ----------
+    at_s : when, in seconds.
+    refresh : an InstanceRefresh without a `warmup` of its own.
+    template : the version that instances have after it (default 2: what a run begins with is 1).
+
+    >>> from aibalance.capacity import InstanceRefresh
+    >>> TimedRefresh(at_s=600, refresh=InstanceRefresh(min_healthy=80)).template
+    2
+    """
+
+    at_s: float
+    refresh: InstanceRefresh
+    template: int = 2
+
+    def __post_init__(self) -> None:
+        check.seconds("refresh.at_s", self.at_s)
+        check.whole("refresh.template", self.template, 0, 2**31 - 1)
+        if not hasattr(self.refresh, "min_healthy"):
+            raise check.wrong("refresh", self.refresh, "an InstanceRefresh")
+        if self.refresh.warmup is not None:
+            raise check.wrong("refresh.warmup", self.refresh.warmup, "none: the group's load_time and warmup count")
+
+
 class GroupScaling:
     """A scaling policy with an `AutoScalingGroup` behind it, for `simulate(policy=...)` and `compare(policies=...)`.
 
@@ -62,6 +91,8 @@ class GroupScaling:
         `seed` (default 0).
     notice_s : default 120, AWS's.
     episodes : times in which spot is short, that do not overlap.
+    refreshes : TimedRefreshes, in order; one that is due while another is in progress is left out, and counted in
+        `skipped_refreshes`.
     seed : of the interruptions (default 0).
 
     After a run, `cost` is what the group's instances cost until the last look: from launch to termination, those that
@@ -97,6 +128,7 @@ class GroupScaling:
         interruptions_per_hour: float = 0.0,
         notice_s: float = 120.0,
         episodes: Sequence[SpotEpisode] = (),
+        refreshes: Sequence[TimedRefresh] = (),
         seed: int = 0,
     ) -> None:
         for method in ("set_desired", "set_offers", "instances", "events", "step"):
@@ -115,6 +147,12 @@ class GroupScaling:
             if one.start_s < last:
                 raise check.wrong(f"episodes[{i}].start_s", one.start_s, f"in order, and not before {last:g}")
             last = one.end_s
+        self.refreshes = tuple(refreshes)
+        for i, timed in enumerate(self.refreshes):
+            if not isinstance(timed, TimedRefresh):
+                raise check.wrong(f"refreshes[{i}]", timed, "a TimedRefresh")
+            if i and timed.at_s <= self.refreshes[i - 1].at_s:
+                raise check.wrong(f"refreshes[{i}].at_s", timed.at_s, "later than the one before")
         self.policy = policy
         self._given = group
         self._offers = group.offers
@@ -133,7 +171,10 @@ class GroupScaling:
             key=lambda edge: edge[:2],
         )
         self._begun = False
+        self._due = list(self.refreshes)
+        self.skipped_refreshes = 0
         self._cost = 0.0
+        self._hours = {"on_demand": 0.0, "spot": 0.0}
         self._seen: tuple[Any, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GroupScaling:
@@ -146,6 +187,7 @@ class GroupScaling:
             interruptions_per_hour=self.interruptions_per_hour,
             notice_s=self.notice_s,
             episodes=self.episodes,
+            refreshes=self.refreshes,
             seed=self.seed,
         )
 
@@ -170,6 +212,8 @@ class GroupScaling:
         self._interrupt(now)
         while self._edges and self._edges[0][0] <= now:
             self._edge(*self._edges.pop(0)[1:], now)
+        while self._due and self._due[0].at_s <= now:
+            self._refresh(self._due.pop(0), now)
         self.group.step(now)
         if self.policy is not None and now >= self._asked + self.every_s - 1e-9:
             self._asked = now
@@ -198,7 +242,29 @@ class GroupScaling:
     def _spend(self, now: float) -> None:
         idle = {"waiting"} if getattr(self.group.warm_pool, "state", None) != "running" else set()
         hours = (now - self._now) / 3600
-        self._cost += hours * sum(one.price for one in self._seen if one.phase not in idle)
+        for one in self._seen:
+            if one.phase not in idle:
+                self._cost += hours * one.price
+                self._hours[one.market] += hours
+
+    def _refresh(self, timed: TimedRefresh, now: float) -> None:
+        try:
+            self.group.start_refresh(timed.refresh, now=now, template=timed.template)
+        except ConfigError:
+            # Another one is in progress: what is asked of it was checked before the run.
+            self.skipped_refreshes += 1
+
+    def _end(self, now: float) -> tuple[float, dict[str, float]]:
+        """What the instances cost until `now`, the end of a run, and more about them."""
+        self._spend(now)
+        self._now = now
+        return self._cost, {
+            "group_cost": self._cost,
+            "interruptions": float(self.interrupted),
+            "on_demand_hours": self._hours["on_demand"],
+            "spot_hours": self._hours["spot"],
+            "skipped_refreshes": float(self.skipped_refreshes),
+        }
 
     @staticmethod
     def _spot(instances: Sequence[Any]) -> list[Any]:

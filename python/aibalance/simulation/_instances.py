@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from .. import _toml
 from . import _checks as check
 from ._scenario import ServerType
 
@@ -19,7 +19,7 @@ _BY = {"bandwidth": "gigabytes_per_s", "compute": "teraflops"}
 @cache
 def _table() -> dict[str, dict[str, Any]]:
     text = (resources.files("aibalance") / "simulation" / "instances.toml").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = tomllib.loads(text)["instances"]
+    found: dict[str, dict[str, Any]] = _toml.parse(text, "instances.toml").values["instances"]
     return found
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any
 
-from .._errors import ConfigError, FormatError
+from .. import _toml
+from .._errors import ConfigError
 from . import _checks as check
+from . import _load_buying as buying
 from ._arrival_laws import DiurnalTraffic, MmppTraffic, RenewalTraffic
 from ._detail import (
     Antagonists,
@@ -57,6 +57,9 @@ _TABLES = (
     "antagonists",
     "dispatchers",
     "reports",
+    "groups",
+    "failovers",
+    "plan",
 )
 _PARTS = (Retries, Hedging, Network, Failures, Antagonists, Dispatchers, Reports)
 _SPIKE = ("factor", "start_s", "ramp_s", "hold_s", "ramp_down_s")
@@ -92,71 +95,18 @@ _FLEET = (
     "warm_s",
 )
 _TYPE = ("name", "speed", "weight", "concurrency", "price_per_hour", "share", "max")
-_BALANCER = ("name", "picker", "options", "weights", "cost")
-_POLICY = ("name", "policy", "metric", "target", "options")
+_BALANCER = ("name", "picker", "options", "weights", "cost", "failover")
+_POLICY = ("name", "policy", "metric", "target", "options", "group")
 
 
 def load(path: str | os.PathLike[str]) -> Scenario:
     """Read a scenario file."""
-    shown = os.fspath(path)
+    document = _toml.read(path)
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except OSError as error:
-        raise FormatError(f"{shown}: cannot be read: {error.strerror or error}") from error
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise FormatError(f"{shown}, line {line}: not UTF-8; expected a TOML file") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"\(at line (\d+)", str(error))
-        line = int(found[1]) if found else text.count("\n") + 1
-        what = re.sub(r" \(at .*\)$", "", str(error))
-        raise FormatError(f"{shown}, line {line}: not TOML: {what}") from error
-    try:
-        return _scenario(table, os.path.dirname(os.path.abspath(path)))
-    except FormatError:
-        # A trace file that is wrong names itself.
-        raise
+        return _scenario(document.values, os.path.dirname(os.path.abspath(path)))
     except ConfigError as error:
-        message = str(error)
-        where = message.partition(":")[0]
-        raise FormatError(f"{shown}, line {_line(text, where)}: {message}") from error
-
-
-def _line(text: str, where: str) -> int:
-    """The line that a field such as `fleet.types[1].speed` stands on; that of its table when the field is missing."""
-    path = where.split(".")
-    best, best_depth = 1, 0
-    header: list[str] = []
-    seen: dict[str, int] = {}
-    for n, line in enumerate(text.splitlines(), 1):
-        if found := re.match(r"\s*\[(\[?)\s*([^\]]+?)\s*\]", line):
-            header = [part.strip().strip("\"'") for part in found[2].split(".")]
-            name = ".".join(header)
-            if found[1]:
-                seen[name] = seen.get(name, -1) + 1
-            header = [
-                f"{part}[{seen[parent]}]" if (parent := ".".join(header[: i + 1])) in seen else part
-                for i, part in enumerate(header)
-            ]
-            key: list[str] = []
-        elif found := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            key = [part.strip("\"'") for part in found[1].split(".")]
-        else:
-            continue
-        at = header + key
-        depth = 0
-        for have, want in zip(at, path, strict=False):
-            if have != want and not (want.startswith(f"{have}[") and len(at) > depth):
-                break
-            depth += 1
-        if depth == len(at) and depth > best_depth:
-            best, best_depth = n, depth
-    return best
+        # A trace file that is wrong names itself.
+        raise document.located(error) from error
 
 
 def _known(where: str, table: dict[str, Any], allowed: Collection[str]) -> None:
@@ -203,6 +153,9 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
         balancers=_each("balancers", table.get("balancers", []), _BALANCER, _balancer),
         policies=_each("policies", table.get("policies", []), _POLICY, _policy),
         classes=_each("classes", table.get("classes", []), _fields(RequestClass), _class),
+        groups=_each("groups", table.get("groups", []), buying.GROUP, buying.group),
+        failovers=_each("failovers", table.get("failovers", []), buying.FAILOVER, buying.failover),
+        **(buying.plan(_sub(table, "plan")) if "plan" in table else {}),
         **{part.__name__.lower(): _part(part, table) for part in _PARTS if part.__name__.lower() in table},
     )
     # Options are the business of the classes: build each once, so that a mistake is told now and with its line.

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from . import _checks as check
 from . import _plan_answers as words
@@ -16,7 +16,8 @@ from ._plan_run import runner
 from ._plan_run_once import Detail, detail
 from ._plan_search import FRESH, RUNGS, Evaluated, Search, kind
 from ._plan_slo import Objective, objectives
-from ._plan_space import Design, Space, SpotTerms, WarmPool, settled, space
+from ._plan_space import Design, Space, settled, space
+from ._plan_terms import SpotTerms, WarmPoolTerms
 from ._scenario import Scenario
 from ._statistics import Interval
 
@@ -185,8 +186,8 @@ def plan(
     *,
     slo: str | Objective | Sequence[str | Objective],
     budget: float | None = None,
-    spot: SpotTerms | None = SpotTerms(),  # noqa: B008  frozen
-    warm_pool: WarmPool | None = WarmPool(),  # noqa: B008  frozen
+    spot: SpotTerms | Literal["scenario"] | None = "scenario",
+    warm_pool: WarmPoolTerms | Literal["scenario"] | None = "scenario",
     max_servers: int | None = None,
     spikes_per_month: float = 1.0,
     trials: int = 240,
@@ -201,8 +202,9 @@ def plan(
     ----------
     slo : objectives such as "p95 < 30s" or "p99 < 800 ms, error < 1 %", or several of them: see `Objective`.
     budget : USD for a month without a spike (730 hours); what a spike costs is said beside it. None for no limit.
-    spot : what spot servers are assumed to be; None for none.
-    warm_pool : what stopped, prepared servers are assumed to be; None for none.
+    spot : what spot servers are assumed to be; None for none; "scenario" (default) for the scenario's `spot`, or the
+        defaults of SpotTerms if it has none.
+    warm_pool : what stopped, prepared servers are assumed to be; likewise, with the scenario's `warm_pool`.
     max_servers : the most there may be (default: the fleet's max).
     spikes_per_month : how many spikes are counted when designs are weighed (default 1).
     trials : designs that optuna proposes, beside those by theory and the last steps (default 240).
@@ -251,8 +253,8 @@ def prepare(
     *,
     slo: Any,
     budget: float | None,
-    spot: SpotTerms | None,
-    warm_pool: WarmPool | None,
+    spot: SpotTerms | Literal["scenario"] | None,
+    warm_pool: WarmPoolTerms | Literal["scenario"] | None,
     max_servers: int | None,
     spikes_per_month: float,
     trials: int,
@@ -267,10 +269,14 @@ def prepare(
     wanted, added = objectives(slo)
     if budget is not None:
         check.number("budget", budget, 0, 1e12, unit="USD")
+    if spot == "scenario":
+        spot = scenario.spot or SpotTerms()
+    if warm_pool == "scenario":
+        warm_pool = scenario.warm_pool or WarmPoolTerms()
     if spot is not None and not isinstance(spot, SpotTerms):
-        raise check.wrong("spot", spot, "a SpotTerms or None")
-    if warm_pool is not None and not isinstance(warm_pool, WarmPool):
-        raise check.wrong("warm_pool", warm_pool, "a WarmPool or None")
+        raise check.wrong("spot", spot, 'a SpotTerms, "scenario" or None')
+    if warm_pool is not None and not isinstance(warm_pool, WarmPoolTerms):
+        raise check.wrong("warm_pool", warm_pool, 'a WarmPoolTerms, "scenario" or None')
     check.number("spikes_per_month", spikes_per_month, 0, 1e4)
     check.whole("trials", trials, 1, 100_000)
     seed = scenario.seed if seed is None else check.whole("seed", seed, 0, 2**64 - 1)

@@ -15,6 +15,7 @@ from . import _checks as check
 from ._detail import SHARED_QUEUE, ClosedTraffic, Failures, LLMService
 from ._drivers import balancer, build_policy
 from ._plan_slo import Objective
+from ._plan_terms import SpotTerms, WarmPoolTerms
 from ._run import HOURS_A_MONTH, simulate
 from ._scenario import BalancerSpec, Fleet, PolicySpec, Scenario, ServerType
 from ._traffic import PoissonTraffic, SpikeTraffic, TraceTraffic
@@ -26,74 +27,6 @@ LIMITS = (0, 1, 2, 4, 8, 16)
 TARGETS = (0.4, 0.95)
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
 HOURS = HOURS_A_MONTH
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpotTerms:
-    """What spot servers are assumed to be. Take your own account's figures where you have them.
-
-    Parameters
-    ----------
-    discount : off the on-demand price (0 to 1, default 0.62).
-    interruptions_per_month : of a running server (default 0.15).
-    replacement_s : from an interruption to spot capacity again; on-demand stands in (default 600).
-    obtainability : share of time in which spot capacity can be had at all; else on-demand stands in (default 0.9).
-    on_demand_base : servers that are never spot (default 2).
-
-    The defaults are medians of GPU types in the Spot Advisor's June 2025 snapshot, and of public probes in one zone.
-
-    >>> SpotTerms(discount=0.5, obtainability=1, interruptions_per_month=0).price(1.0)
-    0.5
-    """
-
-    discount: float = 0.62
-    interruptions_per_month: float = 0.15
-    replacement_s: float = 600.0
-    obtainability: float = 0.9
-    on_demand_base: int = 2
-
-    def __post_init__(self) -> None:
-        check.number("spot.discount", self.discount, 0, 1)
-        check.number("spot.interruptions_per_month", self.interruptions_per_month, 0, 1e5)
-        check.seconds("spot.replacement_s", self.replacement_s)
-        check.number("spot.obtainability", self.obtainability, 0, 1, above=True)
-        check.whole("spot.on_demand_base", self.on_demand_base, 0, 1_000_000)
-
-    def price(self, share: float, /) -> float:
-        """A server hour with so large a share of spot, on-demand standing in, as a share of the on-demand price."""
-        from ..capacity import CostModel
-
-        model = CostModel(
-            on_demand=1.0,
-            spot=1 - self.discount,
-            interruption_rate=self.interruptions_per_month / HOURS,
-            replacement_hours=self.replacement_s / 3600,
-            obtainability=self.obtainability,
-        )
-        spot = model.fleet(need=1, on_demand=0, spot=1).cost_with_on_demand_fallback
-        return (1 - share) + share * spot
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmPool:
-    """What a pool of stopped, prepared servers is assumed to be.
-
-    Parameters
-    ----------
-    start_s : from leaving the pool to ready (default: the fleet's `warmup_s`; it has its image and its model on disk).
-    price_per_hour : of a stopped server, USD (default 0.011: a disk of 100 GB at 0.08 USD a GB and month).
-
-    >>> WarmPool(start_s=20).price_per_hour
-    0.011
-    """
-
-    start_s: float | None = None
-    price_per_hour: float = 0.011
-
-    def __post_init__(self) -> None:
-        if self.start_s is not None:
-            check.seconds("warm_pool.start_s", self.start_s)
-        check.number("warm_pool.price_per_hour", self.price_per_hour, 0, 1e6, unit="USD")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +76,7 @@ class Space:
     objectives: tuple[Objective, ...]
     budget: float | None
     spot: SpotTerms | None
-    pool: WarmPool | None
+    pool: WarmPoolTerms | None
     lowest: int
     highest: int
     balancers: tuple[str, ...]
@@ -261,12 +194,17 @@ def space(
     *,
     budget: float | None,
     spot: SpotTerms | None,
-    pool: WarmPool | None,
+    pool: WarmPoolTerms | None,
     max_servers: int | None,
     spikes_per_month: float,
 ) -> Space:
     """The choices that a scenario leaves open. Raises ConfigError for what cannot be planned."""
     _refuse_training(scenario)
+    if scenario.groups:
+        raise ConfigError(
+            "groups[0].name: a plan buys a fleet of its own, by [plan.spot], [plan.warm_pool] and the prices of "
+            "[[fleet.types]]; leave [[groups]] to simulate and compare"
+        )
     fleet = scenario.fleet
     if not any(one.price_per_hour for one in fleet.types):
         raise check.wrong("fleet.types.price_per_hour", 0, "at least one price: a plan weighs money")
@@ -287,7 +225,7 @@ def space(
         balancers=names,
         pulls=pulls,
         mixes=_mixes(fleet, highest),
-        calm=_without_spike(scenario),
+        calm=without_spike(scenario),
         spikes_per_month=spikes_per_month,
     )
     found.facts.update(_sizes(found))
@@ -311,6 +249,7 @@ def _balancers(scenario: Scenario) -> tuple[tuple[str, ...], frozenset[str]]:
     extra = ["LeastRequest"] if names else ["RoundRobin", "LeastRequest", "PeakEwma", "JoinIdleQueue"]
     names += [name for name in extra if name not in pickers]
     shared = scenario.hedging is None and scenario.reports is None and scenario.dispatchers is None
+    shared = shared and not scenario.failovers
     if SHARED_QUEUE not in pickers and shared:
         names.append(SHARED_QUEUE)
     pulls = {one.name for one in scenario.balancers if one.picker == SHARED_QUEUE} | {SHARED_QUEUE}
@@ -337,7 +276,7 @@ def _mixes(fleet: Fleet, highest: int) -> tuple[tuple[float, ...], ...]:
     return tuple(mix for mix in found if fits(mix)) or (own,)
 
 
-def _without_spike(scenario: Scenario) -> Scenario | None:
+def without_spike(scenario: Scenario) -> Scenario | None:
     """The scenario on an ordinary day; None where every day is like this."""
     if scenario.spike is None:
         return None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from . import _checks as check
-from ._drivers import Balancer, Policy, balancer, policy
+from ._drivers import Balancer, FailoverDriver, GroupDriver, Policy, balancer, policy
 from ._scenario import Scenario
 
 OUTCOMES = ("success", "rejected", "timeout", "failure")
@@ -134,6 +135,12 @@ class Report:
         )
         return "\n".join(lines)
 
+    def to_html(self, path: str | PathLike[str], /) -> None:
+        """Writes the run as a page: one HTML file, readable offline. Needs the extra `aibalance[report]`."""
+        from ._compare import alone
+
+        alone(self).to_html(path)
+
     def _repr_html_(self) -> str:
         """A table, in a notebook."""
         phases = [(name, of) for name in ("all", "calm", "spike") if (of := getattr(self, name)) is not None]
@@ -208,10 +215,13 @@ def run(
     """One run of one candidate."""
     arrival, work = scenario._columns(seed)
     of = scenario if scaling.fleet is scenario.fleet else scenario.replace(fleet=scaling.fleet)
+    made, scaler = _made(scenario, by, seed), scaling.make()
+    if isinstance(scaler, GroupDriver):
+        scaler.begin(seed)
     found = _core._simulate(
         of._core(equal_weights=by.equal_weights, cost_is_work=by.cost_is_work, pull=by.pull),
-        _made(scenario, by, seed),
-        scaling.make(),
+        made,
+        scaler,
         seed=seed,
         records=records,
         progress=progress,
@@ -221,6 +231,12 @@ def run(
     )
     detail = dict(found["detail"] or {})
     classes = detail.pop("classes", ())
+    cost = found["cost"]
+    for one in (scaler, *(made if isinstance(made, list) else [made])):
+        if isinstance(one, GroupDriver | FailoverDriver):
+            spent, more = one.extra(float(scenario.duration_s))
+            cost += spent
+            detail.update({name: detail.get(name, 0.0) + value for name, value in more.items()})
     whole = found["all"]
     spike = scenario.spike is not None
     columns = found["records"]
@@ -235,7 +251,7 @@ def run(
         servers_mean=found["servers_mean"],
         servers_peak=found["servers_peak"],
         launched=dict(zip((one.name for one in scenario.fleet.types), found["launched"], strict=True)),
-        cost=found["cost"],
+        cost=cost,
         utilization=found["utilization"],
         in_system_mean=found["in_system_mean"],
         decisions=found["decisions"],

@@ -15,6 +15,7 @@ from .._errors import ConfigError
 from . import _checks as check
 from . import _detail
 from ._arrival_laws import DiurnalTraffic, LawTraffic
+from ._buying import FailoverSpec, GroupSpec, Timetable, check_over_clouds, named
 from ._detail import (
     SHARED_QUEUE,
     Antagonists,
@@ -28,6 +29,7 @@ from ._detail import (
     RequestClass,
     Retries,
 )
+from ._plan_terms import SpotTerms, WarmPoolTerms
 from ._recorded import RecordedService
 from ._traffic import (
     PiecewiseTraffic,
@@ -65,7 +67,7 @@ PICKERS = (
 )
 """Names that `[[balancers]]` may use for `picker`."""
 
-POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")
+POLICIES = ("Fixed", "Timetable", "TargetTracking", "StepScaling", "Combined")
 """Names that `[[policies]]` may use for `policy`."""
 
 METRICS = (
@@ -273,6 +275,7 @@ class BalancerSpec:
     options : keyword arguments of the class.
     weights : "type" shows the balancer each server type's weight, "equal" shows 1 for all.
     cost : "one" gives every request the cost 1, "work" its work in seconds (a balancer that knows lengths in advance).
+    failover : the scenario's FailoverSpec that clients follow (default: the only one, if there is one).
     """
 
     picker: str
@@ -280,6 +283,7 @@ class BalancerSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "type"
     cost: str = "one"
+    failover: str = ""
 
     def __post_init__(self) -> None:
         check.choice("balancers.picker", self.picker, (*PICKERS, SHARED_QUEUE))
@@ -287,6 +291,7 @@ class BalancerSpec:
         object.__setattr__(self, "options", _table("balancers.options", self.options))
         check.choice("balancers.weights", self.weights, ("type", "equal"))
         check.choice("balancers.cost", self.cost, ("one", "work"))
+        check.text("balancers.failover", self.failover, empty=True)
         if self.picker == SHARED_QUEUE and (self.weights, self.cost) != ("type", "one"):
             raise ConfigError(f"balancers.weights: {SHARED_QUEUE} knows neither weights nor costs")
 
@@ -298,11 +303,13 @@ class PolicySpec:
     Parameters
     ----------
     policy : one of `POLICIES`; "Fixed" keeps the number of servers at `options["servers"]` (default: the fleet's
-        initial).
+        initial); "Timetable" follows `options["points"]`, a list of [second, servers] of which the first is at 0, again
+        and again every `options["period_s"]` if that is given.
     name : as reports show it (default: the class).
     metric : what it reads, one of `METRICS`; needed by TargetTracking and StepScaling.
     target : the value that TargetTracking keeps.
     options : further keyword arguments of the class; for Combined, `policies` is a list of such tables.
+    group : the scenario's GroupSpec that buys the servers (default: the only one, if there is one).
     """
 
     policy: str
@@ -310,6 +317,7 @@ class PolicySpec:
     metric: str | None = None
     target: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
 
     def __post_init__(self) -> None:
         check.choice("policies.policy", self.policy, POLICIES)
@@ -326,7 +334,15 @@ class PolicySpec:
             raise ConfigError("policies.target: missing; TargetTracking needs the value to keep")
         if not tracks and self.target is not None:
             raise ConfigError(f"policies.target: {self.target!r} has no meaning for {self.policy}")
-        if self.policy in ("Fixed", "Combined") and self.metric is not None:
+        check.text("policies.group", self.group, empty=True)
+        if self.policy == "Timetable":
+            for name in self.options:
+                if name not in ("points", "period_s"):
+                    raise ConfigError(f"policies.options.{name}: unknown key; allowed for Timetable: points, period_s")
+            if "points" not in self.options:
+                raise ConfigError("policies.options.points: missing; Timetable needs a list of [second, servers]")
+            Timetable(**self.options)
+        if self.policy in ("Fixed", "Timetable", "Combined") and self.metric is not None:
             raise ConfigError(f"policies.metric: {self.metric!r} has no meaning for {self.policy}")
         if self.policy == "Fixed":
             for name in self.options:
@@ -338,6 +354,12 @@ class PolicySpec:
             parts = self.options.get("policies")
             if not isinstance(parts, list | tuple) or not parts:
                 raise ConfigError("policies.options.policies: missing; Combined needs a list of policies")
+
+
+def _of(name: str, given: str, specs: Sequence[Any], table: str) -> None:
+    if given and not specs:
+        raise check.wrong(name, given, f"none without [[{table}]]")
+    named(name, given, specs, table)
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
@@ -373,6 +395,9 @@ class Scenario:
     network, failures, antagonists : Network, Failures, Antagonists.
     dispatchers : Dispatchers; without it one balancer that knows all.
     reports : Reports, for pickers that probe or read what servers report.
+    groups : GroupSpecs, how the fleet is bought; each policy has one. Prices are then the offers'.
+    failovers : FailoverSpecs, two clouds of which one goes away; each balancer has one.
+    spot, warm_pool : SpotTerms and WarmPoolTerms, what `plan` assumes unless it is told otherwise (default None).
 
     Raises ConfigError naming the field, the value and what is allowed.
 
@@ -406,6 +431,10 @@ class Scenario:
     antagonists: Antagonists | None = None
     dispatchers: Dispatchers | None = None
     reports: Reports | None = None
+    groups: Sequence[GroupSpec] = ()
+    failovers: Sequence[FailoverSpec] = ()
+    spot: SpotTerms | None = None
+    warm_pool: WarmPoolTerms | None = None
 
     def __post_init__(self) -> None:
         check.text("name", self.name)
@@ -441,6 +470,44 @@ class Scenario:
             found = tuple(getattr(self, name))
             check.distinct(name, [one.name for one in found])
             object.__setattr__(self, name, found)
+        self._check_buying()
+
+    def _check_buying(self) -> None:
+        kinds: tuple[tuple[str, Any], ...] = (("groups", GroupSpec), ("failovers", FailoverSpec))
+        for name, kind in kinds:
+            found = tuple(getattr(self, name))
+            object.__setattr__(self, name, found)
+            for i, one in enumerate(found):
+                if not isinstance(one, kind):
+                    raise check.wrong(f"{name}[{i}]", one, f"a {kind.__name__}")
+            check.distinct(name, [one.name for one in found])
+        for name, terms in (("spot", SpotTerms), ("warm_pool", WarmPoolTerms)):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, terms):
+                raise check.wrong(f"plan.{name}", given, f"a {terms.__name__} or None")
+        types = tuple(self.fleet.types)
+        if self.groups and len(types) > 1:
+            raise check.wrong("fleet.types[1].name", types[1].name, "one type with [[groups]], whose offers are types")
+        if self.groups and types[0].price_per_hour:
+            raise check.wrong(
+                "fleet.types[0].price_per_hour", types[0].price_per_hour, "none with [[groups]], whose offers have one"
+            )
+        for i, group in enumerate(self.groups):
+            try:
+                group.scaling(self.fleet, self.fleet.initial or 0, None, 0)
+            except ConfigError as error:
+                raise ConfigError(f"groups[{i}].{error}") from error
+        for i, failover in enumerate(self.failovers):
+            for side in ("primary", "secondary"):
+                cloud = getattr(failover, side)
+                if not any(one.name.startswith(f"{cloud}/") for one in types):
+                    raise check.wrong(f"failovers[{i}].{side}", cloud, f"what some fleet type begins with: {cloud}/…")
+        for i, policy in enumerate(self.policies):
+            _of(f"policies[{i}].group", policy.group, self.groups, "groups")
+        for i, balancer in enumerate(self.balancers):
+            _of(f"balancers[{i}].failover", balancer.failover, self.failovers, "failovers")
+            if self.failovers:
+                check_over_clouds(f"balancers[{i}].picker", balancer.picker)
 
     def _check_detail(self) -> None:
         for name, kind in (

@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from . import _load as reader
+from . import _load_buying as buying
 from ._detail import SHARED_QUEUE, LLMService, RequestClass
 from ._scenario import METRICS, PICKERS, POLICIES
 from ._traffic import LAWS
@@ -58,10 +59,52 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "policy": {"enum": list(POLICIES)},
     "metric": {"enum": list(METRICS)},
     "options": {"type": "object"},
+    "group": _TEXT,
+    "failover": _TEXT,
+    "primary": _TEXT,
+    "secondary": _TEXT,
+    "type": _TEXT,
+    "zone": _TEXT,
+    "egress_per_gb": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+    "market": {"enum": ["on_demand", "spot"]},
+    "state": {"enum": ["stopped", "hibernated", "running"]},
+    "spot_strategy": {
+        "enum": [
+            "lowest_price",
+            "capacity_optimized",
+            "capacity_optimized_prioritized",
+            "price_capacity_optimized",
+            "diversified",
+        ]
+    },
+    "on_demand_strategy": {"enum": ["prioritized", "lowest_price"]},
+    "scale_in_protected": {"enum": ["wait", "ignore", "refresh"]},
+    "zone_distribution": {"enum": ["balanced_best_effort", "balanced_only"]},
+    "termination_policies": {"type": "array", "items": _TEXT},
+    "checkpoints": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 100}},
+    **dict.fromkeys(
+        (
+            "on_demand_fallback",
+            "reuse_on_scale_in",
+            "skip_matching",
+            "auto_rollback",
+            "protect_new",
+        ),
+        _FLAG,
+    ),
     **dict.fromkeys(
         (
             "concurrency",
             "count",
+            "depth",
+            "max_healthy",
+            "max_prepared",
+            "min_healthy",
+            "min_size",
+            "on_demand_base",
+            "on_demand_percent_above_base",
+            "spot_pools",
+            "template",
             "distinct",
             "initial",
             "kv_tokens",
@@ -101,6 +144,23 @@ _SAYS = {
     "queue_limit": "requests that may wait at a server",
     "target": "the value that TargetTracking keeps",
     "kind": "which kind; the other keys depend on it",
+    "group": "the [[groups]] that buys this policy's servers; the only one if left out",
+    "failover": "the [[failovers]] that clients of this balancer follow; the only one if left out",
+    "launch_time": "seconds from a launch until an instance is up",
+    "start_time": "seconds from the warm pool until an instance is up",
+    "look_s": "how often the group is looked at",
+    "interruptions_per_hour": "of each spot instance in service",
+    "notice_s": "between an interruption's notice and its end",
+    "market": "on_demand (default) or spot",
+    "depth": "how many can be had of it; no limit if left out",
+    "on_demand_base": "servers that are on demand whatever the size",
+    "on_demand_percent_above_base": "of the servers above the base, on demand; the rest is spot",
+    "reclaim": "the share of the spot instances that is interrupted when it begins",
+    "primary": "a cloud, as the names of its fleet types begin: aws for aws/g4dn.xlarge",
+    "detection_s": "from the outage until the DNS record is changed",
+    "dns_ttl_s": "life of the record in a client's cache",
+    "replication_lag_s": "how far the other cloud's data is behind",
+    "egress_per_gb": "by cloud, USD for a GB that leaves",
 }
 
 
@@ -168,6 +228,19 @@ def schema() -> dict[str, Any]:
         "policies": {"type": "array", "items": _table(reader._POLICY, required=["policy"])},
         "classes": {"type": "array", "items": classes},
     }
+    inner = {
+        name: _table(buying.keys(name), required=["at_s"] if name == "refreshes" else buying.needed(of))
+        for name, of in buying.parts().items()
+    }
+    group = _table([key for key in buying.GROUP if key not in inner], required=["launch_time", "offers"])
+    for name, one in inner.items():
+        many = name in ("offers", "episodes", "refreshes")
+        group["properties"][name] = {"type": "array", "items": one} if many else one
+    tables["groups"] = {"type": "array", "items": group}
+    failover = _table(buying.FAILOVER, required=buying.needed(buying.FailoverSpec))
+    tables["failovers"] = {"type": "array", "items": failover}
+    terms = {name: _table([one.name for one in fields(of)]) for name, of in buying.PLAN.items()}
+    tables["plan"] = {"type": "object", "properties": terms, "additionalProperties": False}
     for part in reader._PARTS:
         needed = [one.name for one in fields(part) if one.default is MISSING]
         tables[part.__name__.lower()] = _table([one.name for one in fields(part)], required=needed)

@@ -115,8 +115,18 @@ def test_prices(tmp_path: Path) -> None:
 def test_lists_that_cannot_be(tmp_path: Path, text: str, where: str) -> None:
     path = tmp_path / "prices.toml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(FormatError, match=where):
+    with pytest.raises(FormatError, match=where) as raised:
         PriceList.load(path)
+    assert str(raised.value).startswith(f"{path}, line ")
+
+
+def test_a_list_names_the_line_of_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text('# mine\n[instances.a.b."c.d"]\non_demand = 1\ndate = 2026-01-01\nsource = 3\n', encoding="utf-8")
+    with pytest.raises(FormatError, match=r"line 5: instances\.a\.b\.c\.d\.source: 3 is not a text"):
+        PriceList.load(path)
+    with pytest.raises(FormatError, match=r"none\.toml: cannot be read"):
+        PriceList.load(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(

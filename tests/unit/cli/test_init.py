@@ -25,10 +25,51 @@ def test_defaults_make_a_scenario_that_loads(tmp_path: Path, capsys: pytest.Capt
     path = tmp_path / "service.toml"
     assert main(["init", str(path), "--yes"]) == 0
     found = Scenario.load(path)
-    assert (found.name, found.fleet.min, found.fleet.max) == ("service", 2, 50)
+    # 2.5 servers are busy on an ordinary day, which is 65 % of 4.
+    assert (found.name, found.fleet.min, found.fleet.max) == ("service", 4, 50)
     assert found.spike is not None
     assert "aibalance plan" in capsys.readouterr().err
     assert path.read_text(encoding="utf-8").count("#") > 12
+
+
+def test_a_contradiction_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # rps, spike, work low and high (too low first), SLO, price, concurrency, cold start, min, max (too low first).
+    monkeypatch.setattr(sys, "stdin", Terminal("\n\n3\n1\n5\n\n\n2\n\n9\n8\n12\n"))
+    path = tmp_path / "a.toml"
+    assert main(["init", str(path)]) == 0
+    said = capsys.readouterr()
+    assert "--work-high: 1 is not allowed; expected more than --work-low" in said.err
+    assert "--max: 8 is not allowed; expected at least --min, 9" in said.err
+    assert said.err.startswith("Enter takes what stands in brackets")
+    found = Scenario.load(path)
+    assert (found.fleet.min, found.fleet.max) == (9, 12)
+    assert dict(found.service.parameters) == {"low_s": 3, "high_s": 5}  # type: ignore[union-attr]
+    assert f"aibalance simulate {path}" in path.read_text(encoding="utf-8").splitlines()[1]
+
+
+def test_busy_traffic_is_offered_a_fleet_that_can_serve_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    assert main(["init", str(path), "--yes", "--quiet", "--rps", "100", "--concurrency", "5"]) == 0
+    # 100 a second of 1.25 s each keep 25 servers of five busy; ten times that in the spike.
+    found = Scenario.load(path).fleet
+    assert (found.min, found.max) == (39, 500)
+
+
+@pytest.mark.parametrize("ends", [EOFError, KeyboardInterrupt])
+def test_who_gives_up_finds_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ends: type[BaseException]
+) -> None:
+    def asks(prompt: str) -> str:
+        raise ends
+
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    monkeypatch.setattr("builtins.input", asks)
+    assert main(["init", str(tmp_path / "a.toml")]) == (2 if ends is EOFError else 130)
+    said = capsys.readouterr().err
+    assert ("--rps: no answer" in said) if ends is EOFError else ("interrupted; nothing was written" in said)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("question", init._QUESTIONS, ids=lambda one: one.flag)
@@ -140,3 +181,16 @@ def test_examples_follow_the_schema(path: Path) -> None:
     validate.check_schema(schema())
     assert [error.message for error in validate(schema()).iter_errors(tomllib.loads(path.read_text("utf-8")))] == []
     assert list(validate(schema()).iter_errors({"name": 3, "colour": "red"}))
+
+
+def test_the_schema_has_the_tables_of_groups_and_clouds() -> None:
+    from aibalance.simulation import _load_buying as buying
+
+    of = schema()["properties"]
+    assert set(of["groups"]["items"]["properties"]) == set(buying.GROUP)
+    for name in buying.parts():
+        one = of["groups"]["items"]["properties"][name]
+        assert set(one.get("items", one)["properties"]) == set(buying.keys(name))
+    assert set(of["failovers"]["items"]["properties"]) == set(buying.FAILOVER)
+    assert of["failovers"]["items"]["required"] == ["primary", "secondary", "start_s", "end_s"]
+    assert set(of["plan"]["properties"]["spot"]["properties"]) == {one.name for one in fields(buying.PLAN["spot"])}

@@ -140,7 +140,13 @@ def test_scenarios_and_tables(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such policy"):
         policies.read(f"{SCENARIO}#nope")
     table.write_text('policy = "TargetTracking"\nmetric = "cpu"\ntraget = 3\n')
-    with pytest.raises(FormatError, match="traget"):
+    with pytest.raises(FormatError, match=r"policy\.toml, line 1: .*traget"):
+        policies.read(str(table))
+    table.write_text('policy = "TargetTracking"\nmetric = "cpu"\noptions = { max_capacity = 4 }\n\ntarget = -1\n')
+    with pytest.raises(FormatError, match=r"policy\.toml, line 5: target: -1"):
+        policies.read(str(table))
+    table.write_text('policy = "TargetTracking"\nmetric = "cpu"\ntarget = 1\n[options]\nmax_capacity = -4\n')
+    with pytest.raises(FormatError, match=r"policy\.toml, line 5: options\.max_capacity: -4"):
         policies.read(str(table))
     table.write_text("a = 1\n")
     with pytest.raises(FormatError, match="neither a policy nor"):

@@ -245,3 +245,18 @@ def test_the_front_holds_what_nothing_beats_in_both_ways() -> None:
     cost = np.array([1.0, 2.0, 2.0, 3.0, 4.0])
     good = np.array([0.5, 0.9, 0.8, 0.7, 0.95])
     assert _front(cost, good) == [0, 1, 4]
+
+
+def test_one_run_is_a_page_too(tmp_path: Path) -> None:
+    from aibalance.simulation import Fleet, PoissonTraffic, Scenario, ServerType, Service, simulate
+
+    scenario = Scenario(
+        name="alone", traffic=PoissonTraffic(rate_rps=2), service=Service("exponential", mean_s=1), duration_s=100,
+        slo_s=5, fleet=Fleet(types=[ServerType(name="a", price_per_hour=1)], min=4),
+    )  # fmt: skip
+    simulate(scenario, picker="LeastRequest").to_html(tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    for part in ("aibalance simulation", "of one run", "1 balancer × 1 scaling policy, 1 in all", "How long requests"):
+        assert part in page
+    assert "What it costs, and what it brings" not in page
+    assert len(page) < 1_000_000

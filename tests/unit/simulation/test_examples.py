@@ -21,7 +21,7 @@ def test_the_page() -> None:
 
 
 def test_the_scenario_on_the_page(tmp_path: Path) -> None:
-    found = re.search(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    found = re.search(r"```toml\n(name = .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert found
     path = tmp_path / "page.toml"
     path.write_text(found[1], encoding="utf-8")

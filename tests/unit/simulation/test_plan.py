@@ -28,7 +28,7 @@ from aibalance.simulation import (
     Spike,
     SpikeTraffic,
     SpotTerms,
-    WarmPool,
+    WarmPoolTerms,
     plan,
     simulate,
 )
@@ -78,7 +78,7 @@ def given(of: Scenario | None = None, slo: str = "p95 < 10 s", **changes: Any) -
     options: dict[str, Any] = {
         "budget": 5000.0,
         "spot": SpotTerms(),
-        "pool": WarmPool(),
+        "pool": WarmPoolTerms(),
         "max_servers": None,
         "spikes_per_month": 1.0,
     }

@@ -112,12 +112,13 @@ def _untangle(
     # Points in one place need a direction to part in; the golden angle gives each its own.
     angle = 2.399963 * np.arange(len(at))
     at += 0.01 * np.column_stack([np.cos(angle), np.sin(angle)])
-    for _ in range(400):
+    # The springs go in the end: what they still pull together would overlap.
+    for round_ in range(500):
         delta = at[:, None, :] - at[None, :, :]
         far = np.hypot(delta[..., 0], delta[..., 1])
         np.fill_diagonal(far, np.inf)
         push = np.clip(distance - far, 0, None) / np.maximum(far, 1e-9)
-        at += 0.5 * (delta * push[..., None]).sum(axis=1) * 0.6 + 0.01 * (home - at)
+        at += 0.5 * (delta * push[..., None]).sum(axis=1) * 0.6 + (0.01 if round_ < 400 else 0.0) * (home - at)
         half = distance / 2
         at = np.clip(at, [box[0] + half, box[1] + half], [box[2] - half, box[3] - half])
     return [(float(a), float(b)) for a, b in at]

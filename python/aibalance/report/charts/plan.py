@@ -37,7 +37,12 @@ def _timeline(found: Mapping[str, Any], wide: bool) -> str:
     hourly = [value * found["price_per_server_hour"] for value in time["capacity"]]
     waiting = [max(0.0, a - b) for a, b in zip(time["in_system"], time["busy"], strict=True)]
     strips = (
-        (130, "Requests a second: arriving (grey)" + (", servable (line)" if "capacity_rps" in time else "")),
+        (
+            130,
+            ("Requests a second" if wide else "Requests/s")
+            + ": arriving (grey)"
+            + (", servable (line)" if "capacity_rps" in time else ""),
+        ),
         (
             160,
             "Servers: ready (thick), wanted (dashed)" + ("; triangles are scaling actions" if found["actions"] else ""),

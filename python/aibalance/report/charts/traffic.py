@@ -30,7 +30,8 @@ def _traffic(comparison: Comparison, wide: bool) -> str:
     best = [next(one for one in comparison.candidates if one.policy == policy) for policy in comparison.policies]
     shown = [one for one in best if one.timeline["t_s"]][: len(SERIES)]
     servable = any("capacity_rps" in one.timeline for one in shown)
-    first = "Requests a second: arriving (grey)" + (", servable (lines)" if servable else "")
+    first = "Requests a second: arriving (grey)" if wide else "Requests/s: arriving (grey)"
+    first += ", servable (lines)" if servable else ""
     strips = ((150, first), (150, "Servers: ready (thick), wanted (thin)"), (130, "Requests in the system"))
     gap, margin, bottom = 46, 46 if wide else 30, 34
     figure = sheet(WIDE if wide else NARROW, margin + sum(tall for tall, _ in strips) + 2 * gap + bottom)

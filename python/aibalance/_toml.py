@@ -1,24 +1,65 @@
-"""TOML files whose every complaint names the file, the line, the field, the value and what is allowed."""
+"""TOML files whose every complaint names the file, the line, the field, the value and what is allowed.
+
+The only module that reads TOML. A `Document` knows where a field stands, a `Table` takes one apart.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .. import ConfigError, FormatError
+from ._errors import ConfigError, FormatError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file that was read: its values, and where each stands."""
+
+    values: dict[str, Any] = dataclasses.field(repr=False)
+    text: str = dataclasses.field(repr=False)
+    shown: str
+    """As messages name the file."""
+
+    def line(self, where: str | Sequence[str]) -> int:
+        """The line of a field such as `fleet.types[1].speed`, or of its table where the field is missing."""
+        return line_of(self.text, where)
+
+    def error(self, where: str | Sequence[str], said: str) -> FormatError:
+        """The exception for a field; for the whole file where that is empty."""
+        name = where if isinstance(where, str) else ".".join(where)
+        return FormatError(f"{self.shown}, line {self.line(where)}: {name}{': ' if name else ''}{said}")
+
+    def located(self, error: ConfigError, *, within: str = "") -> FormatError:
+        """What a class said about a field (`field: value is not allowed; …`), with file and line.
+
+        `within`: the table that the field is of. An error that names a file already stays as it is.
+        """
+        if isinstance(error, FormatError):
+            return error
+        name, _, said = str(error).partition(": ")
+        plain = bool(re.fullmatch(r"[\w.\[\]-]+", name)) and bool(said)
+        where = ".".join(part for part in (within, name if plain else "") if part)
+        return self.error(where, said if plain else str(error))
+
+    @property
+    def root(self) -> Table:
+        """The whole file as a table."""
+        return Table(self.values, "", self)
 
 
 class Table:
     """A table of a file: fields are taken out one by one, and what is left at the end is a typo."""
 
-    def __init__(self, values: Any, path: str, text: str, shown: str) -> None:
-        self._text, self._shown, self.path = text, shown, path
+    def __init__(self, values: Any, path: str, document: Document) -> None:
+        self._document, self.path = document, path
         if not isinstance(values, dict):
             raise self.error("", f"{values!r:.80} is not allowed; a table")
         self._left = dict(values)
@@ -26,8 +67,7 @@ class Table:
 
     def error(self, field: str, said: str) -> FormatError:
         """The exception for a field of this table; the table itself where `field` is empty."""
-        where = ".".join(part for part in (self.path, field) if part)
-        return FormatError(f"{self._shown}, line {line_of(self._text, where)}: {where}: {said}")
+        return self._document.error(".".join(part for part in (self.path, field) if part), said)
 
     def take(self, field: str, default: Any = None) -> Any:
         """A value as it stands."""
@@ -87,7 +127,7 @@ class Table:
 
     def below(self, field: str, value: Any) -> Table:
         """The table of a value of this one."""
-        return Table(value, ".".join(part for part in (self.path, field) if part), self._text, self._shown)
+        return Table(value, ".".join(part for part in (self.path, field) if part), self._document)
 
     def rest(self) -> dict[str, Any]:
         """All fields that were not taken yet."""
@@ -98,12 +138,8 @@ class Table:
         """What `make` gives; what it complains of is said with file and line."""
         try:
             return make()
-        except FormatError:
-            raise
         except ConfigError as error:
-            name, _, said = str(error).partition(": ")
-            where = ".".join(part for part in (field, name if re.fullmatch(r"[\w.\[\]]+", name) else "") if part)
-            raise self.error(where, said or str(error)) from error
+            raise self._document.located(error, within=".".join(p for p in (self.path, field) if p)) from error
         except TypeError as error:
             raise self.error(field, str(error)) from error
 
@@ -115,7 +151,7 @@ class Table:
             raise self.error(field, f"there is no such field; {hint}")
 
 
-def read(path: str | os.PathLike[str]) -> Table:
+def read(path: str | os.PathLike[str]) -> Document:
     """The whole file. Raises FormatError."""
     shown = os.fspath(path)
     try:
@@ -127,39 +163,45 @@ def read(path: str | os.PathLike[str]) -> Table:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise FormatError(f"{shown}, line {line}: not UTF-8") from error
+        raise FormatError(f"{shown}, line {line}: not UTF-8; expected a TOML file") from error
+    return parse(text, shown)
+
+
+def parse(text: str, shown: str) -> Document:
+    """A text that is there already; `shown` names it. Raises FormatError."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         at = re.search(r"\(at line (\d+)", str(error))
         line = int(at[1]) if at else text.count("\n") + 1
         said = re.sub(r" \(at .*\)$", "", str(error))
         raise FormatError(f"{shown}, line {line}: not TOML: {said}") from error
-    return Table(values, "", text, shown)
+    return Document(values, text, shown)
 
 
-def line_of(text: str, where: str) -> int:
-    """The line of a field such as `rules[1].to`; that of the nearest table above it when it stands nowhere."""
-    wanted = where.split(".")
+_NAME = r"""(?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_DOTTED = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
+_HEADER = re.compile(rf"\s*\[(\[?)\s*({_DOTTED})\s*\](?:\])?\s*(?:#.*)?$")
+_KEY = re.compile(rf"\s*({_DOTTED})\s*=")
+# What says nothing about brackets: texts in one line, and comments.
+_QUIET = re.compile(r"""\"(?:[^"\\]|\\.)*"|'[^']*'|#.*""")
+
+
+def line_of(text: str, where: str | Sequence[str]) -> int:
+    """The line of a field such as `rules[1].to`; that of the nearest table above it when it stands nowhere.
+
+    Parts whose names have dots are given one by one.
+    """
+    wanted = where.split(".") if isinstance(where, str) else list(where)
     counts: dict[str, int] = {}
     header: list[str] = []
     best, depth = 1, 0
-    for number, line in enumerate(text.splitlines(), 1):
-        key: list[str] = []
-        if found := re.match(r"\s*\[(\[?)\s*([^\]\[]+?)\s*\]", line):
-            names = _names(found[2])
-            if found[1]:
-                name = ".".join(names)
-                counts[name] = counts.get(name, -1) + 1
-            header = [
-                f"{part}[{counts[full]}]" if (full := ".".join(names[: i + 1])) in counts else part
-                for i, part in enumerate(names)
-            ]
-        elif found := re.match(r"\s*([\w\"'.-]+)\s*=", line):
-            key = _names(found[1])
+    for number, found, opened in _lines(text):
+        names = _names(found)
+        if opened is None:
+            place = header + names
         else:
-            continue
-        place = header + key
+            header = place = _counted(names, counts, grows=opened)
         common = 0
         for have, want in zip(place, wanted, strict=False):
             # endpoints[2] of an array in one value stands where `endpoints =` does.
@@ -171,5 +213,37 @@ def line_of(text: str, where: str) -> int:
     return best
 
 
+def _lines(text: str) -> Iterable[tuple[int, str, bool | None]]:
+    """Lines with a header or a key: its number, the dotted name, and for headers whether of an array."""
+    inside, until = 0, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if until:
+            # In a text of several lines.
+            until = "" if until in line else until
+            continue
+        if inside <= 0:
+            if header := _HEADER.match(line):
+                yield number, header[2], bool(header[1])
+                continue
+            if key := _KEY.match(line):
+                yield number, key[1], None
+        for quotes in ('"""', "'''"):
+            if line.count(quotes) % 2:
+                until = quotes
+        plain = _QUIET.sub("", line)
+        inside = max(0, inside + sum(plain.count(one) for one in "[{") - sum(plain.count(one) for one in "]}"))
+
+
+def _counted(names: list[str], counts: dict[str, int], *, grows: bool) -> list[str]:
+    """The names of a header with the places in the arrays that they lie in: `a`, `b` is `a[1]`, `b[0]`."""
+    place: list[str] = []
+    for i, name in enumerate(names):
+        full = ".".join([*place, name])
+        if grows and i == len(names) - 1:
+            counts[full] = counts.get(full, -1) + 1
+        place.append(f"{name}[{counts[full]}]" if full in counts else name)
+    return place
+
+
 def _names(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]
+    return [part.strip("\"'") for part in re.findall(_NAME, dotted)]
