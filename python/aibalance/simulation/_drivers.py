@@ -18,6 +18,7 @@ from .. import _core
 from .._errors import ConfigError, PickError, SimulationError
 from . import _checks as check
 from ._detail import SHARED_QUEUE, shared_queue
+from ._observed import NAMES, Observed, build
 from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
 
 
@@ -251,17 +252,28 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
             fixed = Fleet(**{**_fields(fleet), "min": servers, "initial": servers})
             return Policy(name or spec.name, "Fixed", lambda: None, fixed)
         built = build_policy(spec, fleet)
-        return Policy(name or spec.name, spec.policy, lambda: PolicyDriver(copy.deepcopy(built)), fleet)
+        looks = _looks(built, fleet)
+        return Policy(name or spec.name, spec.policy, lambda: PolicyDriver(copy.deepcopy(built)), looks)
     if not isinstance(given, type) and callable(getattr(given, "recommend", None)):
-        kind = type(given).__name__
+        kind = type(given.policy if isinstance(given, Observed) else given).__name__
         # Every run starts from the state that it was given in.
-        return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), fleet)
+        return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), _looks(given, fleet))
     if callable(given):
         shown = name or str(getattr(given, "__name__", type(given).__name__))
         return Policy(shown, shown, lambda: PolicyDriver(given()), fleet)
     raise check.wrong(
         "policy", given, "None, a name, a PolicySpec, an object with a method 'recommend', or a callable that makes one"
     )
+
+
+def _looks(policy: Any, fleet: Fleet) -> Fleet:
+    """The fleet, looked at as often as an observed policy does."""
+    if not isinstance(policy, Observed) or policy.every_s == fleet.decision_interval_s:
+        return fleet
+    changes = {"decision_interval_s": policy.every_s}
+    if fleet.metric_period_s == fleet.decision_interval_s:
+        changes["metric_period_s"] = policy.every_s
+    return Fleet(**{**_fields(fleet), **changes})
 
 
 def _fields(fleet: Fleet) -> dict[str, Any]:
@@ -272,6 +284,8 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
     """The policy that a spec describes, within the fleet's bounds unless its options say otherwise."""
     from aibalance import autoscaling
 
+    if spec.policy in NAMES:
+        return _observed(spec, fleet)
     options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **spec.options}
     if "clock" in options:
         raise ConfigError("policies.options.clock: not allowed; the simulation has a clock of its own")
@@ -294,6 +308,18 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if message.startswith("policies.") else f"policies.options.{message}") from error
+
+
+def _observed(spec: PolicySpec, fleet: Fleet) -> Observed:
+    try:
+        return build(spec.policy, spec.options, fleet.min, fleet.max or 1)
+    except TypeError as error:
+        what = str(error).partition("() ")[2] or str(error)
+        raise ConfigError(
+            f"policies.options: {dict(spec.options)!r} is not allowed for {spec.policy}: {what}"
+        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"policies.options.{error}") from error
 
 
 def _part(given: Any, i: int) -> PolicySpec:

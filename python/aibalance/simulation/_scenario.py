@@ -28,6 +28,7 @@ from ._detail import (
     RequestClass,
     Retries,
 )
+from ._observed import NAMES as OBSERVED
 from ._recorded import RecordedService
 from ._traffic import (
     PiecewiseTraffic,
@@ -65,7 +66,7 @@ PICKERS = (
 )
 """Names that `[[balancers]]` may use for `picker`."""
 
-POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")
+POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined", *OBSERVED)
 """Names that `[[policies]]` may use for `policy`."""
 
 METRICS = (
@@ -302,7 +303,9 @@ class PolicySpec:
     name : as reports show it (default: the class).
     metric : what it reads, one of `METRICS`; needed by TargetTracking and StepScaling.
     target : the value that TargetTracking keeps.
-    options : further keyword arguments of the class; for Combined, `policies` is a list of such tables.
+    options : further keyword arguments of the class; for Combined, `policies` is a list of such tables. Autoscalers
+        with metrics of their own, such as HorizontalPodAutoscaler, have `observes` (from their metrics to `METRICS`),
+        `every_s` and `starts_at` as well: see `Observed`.
     """
 
     policy: str
@@ -326,7 +329,7 @@ class PolicySpec:
             raise ConfigError("policies.target: missing; TargetTracking needs the value to keep")
         if not tracks and self.target is not None:
             raise ConfigError(f"policies.target: {self.target!r} has no meaning for {self.policy}")
-        if self.policy in ("Fixed", "Combined") and self.metric is not None:
+        if self.policy not in ("TargetTracking", "StepScaling") and self.metric is not None:
             raise ConfigError(f"policies.metric: {self.metric!r} has no meaning for {self.policy}")
         if self.policy == "Fixed":
             for name in self.options:
