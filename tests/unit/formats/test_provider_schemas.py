@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,55 @@ def test_the_checker_finds_what_is_wrong() -> None:
         "g.autoscaling_policy[0].cpu_utilization[1].target: is needed",
         "g.autoscaling_policy[0].metric[0].type: 'COUNTER' is none of GAUGE, DELTA_PER_SECOND, DELTA_PER_MINUTE",
     ]
+
+
+# What the reader knows
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "aws_autoscaling_group": {"name": "g", "min_size": 1, "max_size": 2},
+    "aws_autoscaling_policy": {"name": "p", "autoscaling_group_name": "g"},
+    "aws_autoscaling_schedule": {"scheduled_action_name": "s", "autoscaling_group_name": "g", "min_size": 1},
+    "aws_cloudwatch_metric_alarm": {"alarm_name": "a", "alarm_actions": ["${aws_autoscaling_policy.a.arn}"]},
+    "aws_lb_listener_rule": {"listener_arn": "l"},
+    "aws_lb_target_group": {"name": "t"},
+    "aws_lb_target_group_attachment": {"target_group_arn": "t", "target_id": "i"},
+}
+TYPES = {
+    "target_tracking_configuration": "TargetTrackingScaling",
+    "predictive_scaling_configuration": "PredictiveScaling",
+    **dict.fromkeys(("step_adjustment", "metric_aggregation_type", "estimated_instance_warmup"), "StepScaling"),
+}
+
+
+def leaves(fields: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each field that is no block, with a value of its type."""
+    for name, field in fields.items():
+        if "block" in field:
+            yield from leaves(field["block"], (*path, name))
+        else:
+            value: Any = {"number": 1, "string": "x", "bool": True}[field["type"]]
+            yield (*path, name), {"list": [value], "map": {"a": value}}.get(field.get("shape", ""), value)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_the_reader_knows_every_field_that_the_provider_knows(kind: str) -> None:
+    fields = {name: field for name, field in SCHEMAS[kind]["fields"].items() if name != "id"}
+    seen = 0
+    # All that stands alone at once, for what is refused first hides the rest; blocks one by one.
+    for path, value in leaves(fields):
+        body: dict[str, Any] = {**WHOLE[kind]}
+        nested = value
+        for name in reversed(path[1:]):
+            nested = [{name: nested}]
+        body.setdefault(path[0], nested)
+        resources: dict[str, Any] = {
+            "aws_autoscaling_group": {"g": WHOLE["aws_autoscaling_group"]},
+            "aws_autoscaling_policy": {"a": {**WHOLE["aws_autoscaling_policy"], "scaling_adjustment": 1}},
+        }
+        if kind == "aws_autoscaling_policy":
+            body["policy_type"] = TYPES.get(path[0], "SimpleScaling")
+        resources.setdefault(kind, {})["a"] = body
+        for one in read_text(json.dumps({"resource": resources}), "m.tf.json").refused:
+            assert "there is no such field" not in one.reason, f"{'.'.join(path)}: {one}"
+        seen += 1
+    assert seen >= 5
