@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from examples import reference_architecture as reference
 
+from aibalance import formats
+
 pytest.importorskip("crossplane")
 pytest.importorskip("hcl2")
 pytest.importorskip("yaml")
@@ -62,6 +64,33 @@ def test_each_file_of_the_folder_is_read() -> None:
         assert f"`{name}`" in PAGE
     # What an importer would have to guess is said in the other file.
     assert set(SAID["routes"]) == {"/api/users", "/predict", "/stream"}
+
+
+@pytest.mark.parametrize(
+    ("to", "back"),
+    [
+        ("nginx", "again.conf"),
+        ("hpa", "again.yaml"),
+        ("keda", "again.yaml"),
+        ("terraform-aws", "again.tf.json"),
+        ("boto3", "again.json"),
+        ("terraform-gcp", None),
+        ("terraform-azure", None),
+        ("envoy", None),
+        ("prometheus", None),
+        ("cloudwatch", None),
+    ],
+)
+def test_the_files_can_be_written_for_each_system(to: str, back: str | None) -> None:
+    own = {"nginx": ("nginx.conf",), "envoy": ("nginx.conf",), "hpa": ("hpa.yaml",), "keda": ("scaledobject.yaml",)}
+    files = own.get(to, ("alb.tf", "asg.tf", "api.tf", "mixed_instances.tf"))
+    pytest.importorskip("botocore")
+    found = formats.read(*(reference.HERE / name for name in files)).check()
+    made = formats.export(found, to)
+    assert len(made.text) > 300
+    if back is not None:
+        again = formats.read_text(made.text, back).check()
+        assert again.mapped() == found.mapped()
 
 
 def test_a_report_is_written_for_each_fleet(tmp_path: Path) -> None:
