@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -36,8 +38,12 @@ from aibalance.formats import (
     ServerConfig,
     export,
     read_text,
+    scenario,
 )
+from aibalance.formats._simulated import observed
 from aibalance.routing import Rule
+from aibalance.simulation import Fleet, PolicySpec, ServerType
+from aibalance.simulation._drivers import build_policy
 
 from ..unit.formats import samples
 
@@ -282,6 +288,26 @@ def policies(draw: st.DrawFn, kind: str) -> Imported:
 @given(data=st.data())
 def test_manifests_come_back(kind: str, data: st.DataObject) -> None:
     same(data.draw(policies(kind)), kind, "m.yaml")
+
+
+@pytest.mark.parametrize("kind", ["hpa", "keda", "ray-serve"])
+@settings(max_examples=25)
+@given(data=st.data())
+def test_policies_in_a_scenario_are_themselves(kind: str, data: st.DataObject) -> None:
+    """What is read back from the scenario decides as what was imported: no field is lost on the way."""
+    drawn = data.draw(policies(kind))
+    extra = {"triggers": [{"metadata": {"query": "sum(queue)"}}]}
+    found = Imported(policies=tuple(dataclasses.replace(one, extra=extra) for one in drawn.policies))
+    read = tomllib.loads(scenario(found))
+    fleet = Fleet(types=[ServerType(name="a")], **{name: read["fleet"][name] for name in ("min", "max", "initial")})
+    made = {one["name"]: build_policy(PolicySpec(**one), fleet) for one in read["policies"] if "name" in one}
+    assert set(made) == {one.name for one in found.policies}
+    for config in found.policies:
+        wanted = observed(config, lambda line: None)
+        assert wanted is not None
+        mine, its = (getattr(one, "scaled_object", one) for one in (made[config.name].policy, wanted[0]))
+        assert mine == its
+        assert made[config.name].metrics == wanted[1]
 
 
 @st.composite

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._errors import ConfigError
-from ..autoscaling import (
-    HorizontalPodAutoscaler,
-    KedaScaledObject,
-    KnativePodAutoscaler,
-    PodsMetric,
-    ProportionalScaling,
-    RayServeAutoscaler,
-    ResourceMetric,
-    StepScaling,
-    TargetTracking,
-)
-from .model import Imported, PolicyConfig, PoolConfig, plain
+from ..autoscaling import StepScaling, TargetTracking
+from ._simulated import limits, spec
+from .model import Imported, PoolConfig
 
 __all__ = ["scenario"]
 
-DIRECT: dict[str, Any] = {"high_alarm": None, "low_alarm": None}
 KEYED = {"RingHash", "Maglev", "ModuloHash", "IpHash", "SourceHash", "Rendezvous", "JumpHash"}
-# Words in the name of a metric, and the metric of a simulation that it most likely is.
-METRICS = (
-    (("requestcountpertarget",), "arrivals_per_s_per_server", 1 / 60),
-    (("cpu", "gpu", "utiliz"), "utilization_percent", 1.0),
-    (("queue", "pending", "backlog", "lag", "waiting"), "queue_per_server", 1.0),
-    (("ongoing", "concurrency", "in_flight", "inflight"), "in_flight_per_server", 1.0),
-    (("rps", "per_second", "request"), "arrivals_per_s_per_server", 1.0),
-)
 
 
 @dataclass
@@ -76,9 +59,9 @@ def scenario(
         others = ", ".join(one.name for one in imported.pools if one is not chosen)
         notes.say(f"the pool is {chosen.name}; there are also {others}")
     warmups = [one.policy.warmup for one in imported.policies if isinstance(one.policy, (TargetTracking, StepScaling))]
-    policies = [spec for one in imported.policies if (spec := _policy(one, notes)) is not None]
+    policies = [made for one in imported.policies if (made := spec(one, notes.say)) is not None]
     types = _types(chosen, notes)
-    low, high, initial = _bounds(imported, chosen, policies)
+    low, high, initial = _bounds(imported, chosen)
     warmup = max(warmups, default=0.0)
     if policies and not warmup:
         warmup = 60.0
@@ -109,6 +92,10 @@ def scenario(
     ]
     tables += [("[[fleet.types]]", one) for one in types]
     balancers = _balancers(chosen, notes)
+    if not low:
+        # Without a queue in front, who comes while there is no server would be turned away.
+        balancers.insert(0, {"name": "one queue", "picker": "SharedQueue", "options": {}})
+        notes.say("there may be no server at all, so one queue in front is a candidate")
     if any(one["picker"] in KEYED for one in balancers):
         tables.append(("[keys]", {"distinct": 10_000, "zipf": 0.9}))
         notes.say("keys are assumed: 10000, by Zipf's law")
@@ -134,13 +121,13 @@ def specs(imported: Imported) -> tuple[list[dict[str, Any]], list[dict[str, Any]
                 notes.say(f"{pool.name} is balanced as {same[0]['name'].removesuffix(' as it is')} is")
             elif one["name"] != "LeastRequest":
                 balancers.append(one)
-    policies = [spec for one in imported.policies if (spec := _policy(one, notes)) is not None]
+    policies = [made for one in imported.policies if (made := spec(one, notes.say)) is not None]
     return balancers, policies, notes.lines
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     if isinstance(value, bool):
@@ -149,6 +136,10 @@ def _toml(value: Any) -> str:
         # JSON's escapes are TOML's; what neither may hold is written as an escape.
         return json.dumps(value).replace("\x7f", "\\u007f")
     return repr(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
 
 
 def _types(pool: PoolConfig | None, notes: _Notes) -> list[dict[str, Any]]:
@@ -171,10 +162,12 @@ def _types(pool: PoolConfig | None, notes: _Notes) -> list[dict[str, Any]]:
     ]
 
 
-def _bounds(imported: Imported, pool: PoolConfig | None, policies: list[dict[str, Any]]) -> tuple[int, int, int]:
+def _bounds(imported: Imported, pool: PoolConfig | None) -> tuple[int, int, int]:
     servers = sum(not one.backup and not one.down and one.weight > 0 for one in pool.servers) if pool else 0
-    lows = [one["options"]["min_capacity"] for one in policies] + [one.min_size for one in imported.groups]
-    highs = [one["options"]["max_capacity"] for one in policies] + [one.max_size for one in imported.groups]
+    of = [limits(one.policy) for one in imported.policies]
+    lows = [low for low, _ in of] + [one.min_size for one in imported.groups]
+    # Knative has no limit unless it is told one.
+    highs = [100 if high is None else high for _, high in of] + [one.max_size for one in imported.groups]
     low = min(lows) if lows else max(servers, 1)
     high = max([*highs, 1]) if highs else max(servers, 1)
     desired = [one.desired for one in imported.groups if one.desired is not None]
@@ -196,95 +189,3 @@ def _balancers(pool: PoolConfig | None, notes: _Notes) -> list[dict[str, Any]]:
     if not any(one["picker"] == "LeastRequest" and not one["options"] for one in out):
         out.append({"name": "LeastRequest", "picker": "LeastRequest", "options": {}})
     return out
-
-
-def _metric(name: str, target: float, owner: str, notes: _Notes, more: str = "") -> tuple[str, float] | None:
-    lower = f"{name} {more}".lower()
-    for words, metric, factor in METRICS:
-        if any(word in lower for word in words):
-            if metric == "utilization_percent" and target <= 1:
-                metric = "utilization"
-            notes.say(f"{owner}: {name} is taken for {metric}")
-            return metric, target * factor
-    notes.say(f"{owner}: no metric of a simulation is like {name}; it is left out")
-    return None
-
-
-def _policy(config: PolicyConfig, notes: _Notes) -> dict[str, Any] | None:
-    policy = config.policy
-    if isinstance(policy, TargetTracking):
-        found = _metric(policy.metric, policy.target, config.name, notes)
-        # Warming servers are told to the policy by the simulation: the fleet has the warm-up.
-        known = ("min_capacity", "max_capacity", "disable_scale_in")
-        return found and _tracking(config.name, found, {name: getattr(policy, name) for name in known})
-    if isinstance(policy, StepScaling):
-        found = _metric(policy.metric, policy.threshold, config.name, notes)
-        if found is None:
-            return None
-        options = plain(policy)
-        for key in ("kind", "metric", "warmup"):
-            options.pop(key, None)
-        if found[0] == "arrivals_per_s_per_server" and found[1] != policy.threshold:
-            notes.say(f"{config.name}: its steps are of another unit; it is left out")
-            return None
-        options["min_capacity"] = policy.min_capacity
-        steps = [{k: v for k, v in one.items() if k != "kind"} for one in options["steps"]]
-        return {
-            "name": config.name,
-            "policy": "StepScaling",
-            "metric": found[0],
-            "options": {**options, "steps": steps},
-        }
-    if isinstance(policy, HorizontalPodAutoscaler):
-        return _hpa(config, policy, notes)
-    bounds: tuple[int, int]
-    if isinstance(policy, KedaScaledObject):
-        trigger = policy.triggers[0]
-        if len(policy.triggers) > 1:
-            notes.say(f"{config.name}: its first trigger is simulated, {trigger.name}")
-        query = str(config.extra.get("triggers", ""))
-        found = _metric(trigger.name, trigger.threshold, config.name, notes, more=f"{trigger.type} {query}")
-        bounds = policy.min_replicas or 0, policy.max_replicas
-    elif isinstance(policy, KnativePodAutoscaler):
-        found = _metric(policy.metric, policy.target_value, config.name, notes)
-        bounds = policy.min_scale, policy.max_scale or 100
-    elif isinstance(policy, RayServeAutoscaler):
-        found = _metric(policy.metric, policy.target_ongoing_requests, config.name, notes)
-        bounds = policy.min_replicas, policy.max_replicas
-    elif isinstance(policy, ProportionalScaling):
-        notes.say(f"{config.name}: jobs are taken for servers, their queue for queue_per_server")
-        found = ("queue_per_server", policy.target)
-        bounds = policy.min_capacity, policy.max_capacity
-    else:
-        notes.say(f"{config.name}: a simulation has no {type(policy).__name__}; it is left out")
-        return None
-    notes.say(f"{config.name}: a {type(policy).__name__} is simulated as target tracking without alarms")
-    return found and _tracking(config.name, found, {"min_capacity": bounds[0], "max_capacity": bounds[1], **DIRECT})
-
-
-def _hpa(config: PolicyConfig, policy: HorizontalPodAutoscaler, notes: _Notes) -> dict[str, Any] | None:
-    from .._core import _parse_quantity
-
-    for metric in policy.metrics:
-        found = None
-        if isinstance(metric, ResourceMetric) and metric.average_utilization is not None:
-            found = _metric(metric.name + " utilization", float(metric.average_utilization), config.name, notes)
-        elif isinstance(metric, PodsMetric):
-            found = _metric(metric.name, _parse_quantity(str(metric.average_value))[2], config.name, notes)
-        if found is not None:
-            notes.say(f"{config.name}: the HPA is simulated as target tracking without alarms, by its first metric")
-            bounds = {"min_capacity": policy.min_replicas, "max_capacity": policy.max_replicas}
-            return _tracking(config.name, found, {**bounds, **DIRECT})
-    notes.say(f"{config.name}: no metric of it is one of a simulation; it is left out")
-    return None
-
-
-def _tracking(name: str, found: tuple[str, float], options: dict[str, Any]) -> dict[str, Any]:
-    # TOML has no null: without alarms is what a policy that follows every minute is nearest to.
-    kept = {key: value for key, value in options.items() if value is not None}
-    for key in ("high_alarm", "low_alarm"):
-        if key in options and options[key] is None:
-            kept[key] = [1, 1]
-    if kept["min_capacity"] == 0:
-        kept["scale_from_zero"] = True
-    return {"name": name, "policy": "TargetTracking", "metric": found[0], "target": found[1], "options": kept}

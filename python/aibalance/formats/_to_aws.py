@@ -114,7 +114,9 @@ def calls(found: Imported, *, numbered: bool = True) -> tuple[list[Call], list[R
         remarks += omitted.remarks
     for router in found.routers:
         omitted = Omitted(router.name)
-        for n, rule in enumerate(router.rules, 1):
+        # The listener, which holds the default, is made before the rules that name it.
+        ordered = sorted(enumerate(router.rules, 1), key=lambda pair: pair[1].priority != "default")
+        for n, rule in ordered:
             made.append(_rule(router.name, rule, n if numbered else None, names, omitted))
         remarks += omitted.remarks
     return made, remarks
@@ -499,7 +501,9 @@ def _rule(listener: str, rule: Rule, number: int | None, names: Mapping[str, str
         ]
         action = {"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}
     if rule.priority == "default":
-        given: dict[str, Any] = {"LoadBalancerArn": "load-balancer", "DefaultActions": [action]}
+        # A listener has no name but by its tags.
+        tags = [{"Key": "Name", "Value": listener}]
+        given: dict[str, Any] = {"LoadBalancerArn": "load-balancer", "DefaultActions": [action], "Tags": tags}
         return "elbv2", "CreateListener", given
     if not conditions:
         conditions.append({"Field": "path-pattern", "PathPatternConfig": {"Values": ["*"]}})

@@ -211,8 +211,10 @@ def _scaled_object(config: PolicyConfig, omitted: Omitted) -> dict[str, Any] | N
         spec["fallback"] = {
             "failureThreshold": policy.fallback.failure_threshold,
             "replicas": policy.fallback.replicas,
-            "behavior": policy.fallback.behavior,
         }
+        # Older KEDAs do not have the field, and do what its default says.
+        if policy.fallback.behavior != "static":
+            spec["fallback"]["behavior"] = policy.fallback.behavior
     advanced: dict[str, Any] = {}
     if policy.behavior is not None:
         advanced["horizontalPodAutoscalerConfig"] = {"behavior": _plain(policy.behavior)}

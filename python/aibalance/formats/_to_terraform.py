@@ -184,7 +184,7 @@ class _Resources:
     def on_CreateListener(self, given: dict[str, Any]) -> None:
         body: dict[str, Any] = {"load_balancer_arn": self.variable("load_balancer"), "port": 80, "protocol": "HTTP"}
         body["default_action"] = [self._action(given["DefaultActions"][0])]
-        self.add("aws_lb_listener", "default", body)
+        self.add("aws_lb_listener", given["Tags"][0]["Value"], body)
 
     def on_CreateRule(self, given: dict[str, Any]) -> None:
         conditions: list[dict[str, Any]] = []

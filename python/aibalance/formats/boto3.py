@@ -198,6 +198,14 @@ def _call(call: Node, resources: dict[tuple[str, str], Node], report: Report) ->
         for one in fields["condition"].value if "condition" in fields else []:
             _condition(one)
         label = str(fields["scheduled_action_name"].value) if "scheduled_action_name" in fields else ""
+        tags = fields["tags"].value if kind == "aws_lb_listener" and "tags" in fields else []
+        for tag in tags if isinstance(tags, list) else []:
+            if (
+                isinstance(tag.value, dict)
+                and {"key", "value"} <= tag.value.keys()
+                and tag.value["key"].value == "Name"
+            ):
+                label = str(tag.value["value"].value)
         label = label or (str(fields["name"].value) if "name" in fields else f"{kind} {len(resources)}")
         resources[kind, label] = body
 

@@ -38,6 +38,7 @@ from ._fluid import (
 )
 from ._group import GroupScaling, SpotEpisode, TimedRefresh
 from ._instances import server_type
+from ._observed import Observed
 from ._plan import Plan, plan
 from ._plan_slo import Objective
 from ._plan_space import Design
@@ -96,6 +97,7 @@ __all__ = [
     "MmppTraffic",
     "Network",
     "Objective",
+    "Observed",
     "PhaseReport",
     "PiecewiseTraffic",
     "Plan",

@@ -20,6 +20,7 @@ from . import _checks as check
 from ._buying import FailoverSpec, GroupSpec, Timetable, check_over_clouds, named
 from ._detail import SHARED_QUEUE, shared_queue
 from ._group import GroupScaling
+from ._observed import NAMES, Observed, build
 from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
 
 
@@ -320,12 +321,14 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
         if isinstance(built, Timetable):
             # As with a fixed fleet, what the table begins with is there.
             fleet = Fleet(**{**_fields(fleet), "initial": min(max(built.points[0][1], fleet.min), fleet.max or 0)})
+        fleet = _looks(built, fleet)
         if group is not None:
             shown = name or spec.name
             return _bought(group, fleet, fleet.initial or 0, lambda: copy.deepcopy(built), shown, spec.policy)
         return Policy(name or spec.name, spec.policy, lambda: PolicyDriver(copy.deepcopy(built)), fleet)
     if not isinstance(given, type) and callable(getattr(given, "recommend", None)):
-        kind = type(given).__name__
+        kind = type(given.policy if isinstance(given, Observed) else given).__name__
+        fleet = _looks(given, fleet)
         if (group := _group_of(given, scenario)) is not None:
             return _bought(group, fleet, fleet.initial or 0, lambda: copy.deepcopy(given), name or kind, kind)
         # Every run starts from the state that it was given in.
@@ -353,6 +356,16 @@ def _bought(group: GroupSpec, fleet: Fleet, desired: int, built: Callable[[], An
     return Policy(name, kind, lambda: GroupDriver(group, fleet, desired, built()), group.fleet(fleet, desired))
 
 
+def _looks(policy: Any, fleet: Fleet) -> Fleet:
+    """The fleet, looked at as often as an observed policy does."""
+    if not isinstance(policy, Observed) or policy.every_s == fleet.decision_interval_s:
+        return fleet
+    changes = {"decision_interval_s": policy.every_s}
+    if fleet.metric_period_s == fleet.decision_interval_s:
+        changes["metric_period_s"] = policy.every_s
+    return Fleet(**{**_fields(fleet), **changes})
+
+
 def _fields(fleet: Fleet) -> dict[str, Any]:
     return {name: getattr(fleet, name) for name in fleet.__dataclass_fields__}
 
@@ -363,6 +376,8 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
 
     if spec.policy == "Timetable":
         return Timetable(**spec.options)
+    if spec.policy in NAMES:
+        return _observed(spec, fleet)
     options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **spec.options}
     if "clock" in options:
         raise ConfigError("policies.options.clock: not allowed; the simulation has a clock of its own")
@@ -385,6 +400,18 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
     except ConfigError as error:
         message = str(error)
         raise ConfigError(message if message.startswith("policies.") else f"policies.options.{message}") from error
+
+
+def _observed(spec: PolicySpec, fleet: Fleet) -> Observed:
+    try:
+        return build(spec.policy, spec.options, fleet.min, fleet.max or 1)
+    except TypeError as error:
+        what = str(error).partition("() ")[2] or str(error)
+        raise ConfigError(
+            f"policies.options: {dict(spec.options)!r} is not allowed for {spec.policy}: {what}"
+        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"policies.options.{error}") from error
 
 
 def _part(given: Any, i: int) -> PolicySpec:

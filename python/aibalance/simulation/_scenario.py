@@ -29,6 +29,7 @@ from ._detail import (
     RequestClass,
     Retries,
 )
+from ._observed import NAMES as OBSERVED
 from ._plan_terms import SpotTerms, WarmPoolTerms
 from ._recorded import RecordedService
 from ._traffic import (
@@ -67,7 +68,7 @@ PICKERS = (
 )
 """Names that `[[balancers]]` may use for `picker`."""
 
-POLICIES = ("Fixed", "Timetable", "TargetTracking", "StepScaling", "Combined")
+POLICIES = ("Fixed", "Timetable", "TargetTracking", "StepScaling", "Combined", *OBSERVED)
 """Names that `[[policies]]` may use for `policy`."""
 
 METRICS = (
@@ -308,7 +309,9 @@ class PolicySpec:
     name : as reports show it (default: the class).
     metric : what it reads, one of `METRICS`; needed by TargetTracking and StepScaling.
     target : the value that TargetTracking keeps.
-    options : further keyword arguments of the class; for Combined, `policies` is a list of such tables.
+    options : further keyword arguments of the class; for Combined, `policies` is a list of such tables. Autoscalers
+        with metrics of their own, such as HorizontalPodAutoscaler, have `observes` (from their metrics to `METRICS`),
+        `every_s` and `starts_at` as well: see `Observed`.
     group : the scenario's GroupSpec that buys the servers (default: the only one, if there is one).
     """
 
@@ -342,7 +345,7 @@ class PolicySpec:
             if "points" not in self.options:
                 raise ConfigError("policies.options.points: missing; Timetable needs a list of [second, servers]")
             Timetable(**self.options)
-        if self.policy in ("Fixed", "Timetable", "Combined") and self.metric is not None:
+        if self.policy not in ("TargetTracking", "StepScaling") and self.metric is not None:
             raise ConfigError(f"policies.metric: {self.metric!r} has no meaning for {self.policy}")
         if self.policy == "Fixed":
             for name in self.options:

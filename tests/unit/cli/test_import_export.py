@@ -72,7 +72,14 @@ def test_a_scenario_can_be_simulated_at_once(files: Path, capsys: pytest.Capture
         ("weight 1", 1.0, 1.0),
     ]
     assert [one.picker for one in found.balancers] == ["LeastConnections", "LeastRequest"]
-    assert [one.name for one in found.policies] == ["everything", "track", "step", "Fixed"]
+    assert [(one.name, one.policy) for one in found.policies] == [
+        ("everything", "HorizontalPodAutoscaler"),
+        ("track", "TargetTracking"),
+        ("step", "StepScaling"),
+        ("simple", "SimpleScaling"),
+        ("gpu schedule", "ScheduledScaling"),
+        ("Fixed", "Fixed"),
+    ]
     assert (found.fleet.min, found.fleet.max, found.fleet.initial) == (2, 30, 3)
     report = simulate(found.replace(duration_s=700), picker="u as it is", policy="track", seed=1)
     assert report.to_dict()

@@ -294,3 +294,42 @@ def test_target_tracking_as_an_hpa() -> None:
 def test_operations_that_are_not_there() -> None:
     with pytest.raises(ConfigError, match="did you mean PutScalingPolicy"):
         validate("autoscaling", "PutScalingPolicies", {})
+
+
+@pytest.mark.parametrize(("to", "name"), [("terraform-aws", "m.tf.json"), ("boto3", "c.json")])
+def test_a_listener_keeps_its_default(to: str, name: str) -> None:
+    """A router with a default stays one router: the listener is named, and its rules refer to it."""
+    text = """
+resource "aws_lb_target_group" "a" {
+  name = "a"
+  port = 8000
+}
+resource "aws_lb_target_group" "b" {
+  name = "b"
+  port = 8000
+}
+resource "aws_lb_listener" "https" {
+  load_balancer_arn = "lb"
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.a.arn
+  }
+}
+resource "aws_lb_listener_rule" "b" {
+  listener_arn = aws_lb_listener.https.arn
+  priority     = 3
+  condition {
+    path_pattern { values = ["/b*"] }
+  }
+  action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.b.arn
+  }
+}
+"""
+    found = read_text(text, "m.tf").check()
+    assert [(rule.to, rule.priority) for rule in found.routers[0].rules] == [("b", 3), ("a", "default")]
+    made = export(found, to)
+    assert read_text(made.text, name).check().mapped() == found.mapped()
+    if to == "terraform-aws":
+        assert "${aws_lb_listener.https.arn}" in made.text
