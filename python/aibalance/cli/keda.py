@@ -49,6 +49,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--tls-client-ca", metavar="FILE", help="clients must have a certificate of this authority (PEM)"
     )
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="metrics of the policy for Prometheus (none)")
     parser.add_argument("--quiet", action="store_true", help="no notes on stderr")
     parser.set_defaults(run=run)
 
@@ -60,7 +61,7 @@ def run(given: argparse.Namespace) -> int:
     named = policies.read(given.policy)
     queries = _queries(given.query, named.policy)
     credentials = _credentials(given)
-    decided = _Decided(named.policy, given, queries)
+    decided = _Decided(named, given, queries)
     decided.look()  # what is wrong with the queries is wrong now
     asyncio.run(_serve(given, decided, credentials))
     return 0
@@ -69,8 +70,10 @@ def run(given: argparse.Namespace) -> int:
 class _Decided:
     """The last decision, and when it was made."""
 
-    def __init__(self, policy: Any, given: argparse.Namespace, queries: list[tuple[str, str]]) -> None:
-        self._policy = policy
+    def __init__(self, named: policies.Named, given: argparse.Namespace, queries: list[tuple[str, str]]) -> None:
+        from ..integrations.prometheus import WatchedPolicy
+
+        self.name, self.watched = named.name, WatchedPolicy(named.policy)
         self._given = given
         self._queries = queries
         self._desired: int | None = None
@@ -93,7 +96,7 @@ class _Decided:
         sample = read.samples[-1]
         if sample.current is None:
             raise ConfigError("--servers-query: Prometheus knows nothing of it")
-        answer = self._policy.recommend({"current": sample.current, "metrics": sample.metrics}, now=now)
+        answer = self.watched.recommend({"current": sample.current, "metrics": sample.metrics}, now=now)
         if answer.action != "insufficient_data":
             self._desired, self._at = answer.desired, time.monotonic()
         return self._desired
@@ -104,11 +107,22 @@ class _Decided:
 
 
 async def _serve(given: argparse.Namespace, decided: _Decided, credentials: Any) -> None:
-    from ..integrations.keda import KedaScaler
+    from ..integrations._metrics_page import metrics_page
+    from ..integrations.prometheus import AibalanceCollector
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    shown = [AibalanceCollector(policies={decided.name: decided.watched})]
+    with metrics_page(given.metrics, shown) as page:
+        if page is not None:
+            options.note(given, f"metrics at port {page}")
+        await _answer(given, decided, credentials, stop)
+
+
+async def _answer(given: argparse.Namespace, decided: _Decided, credentials: Any, stop: asyncio.Event) -> None:
+    from ..integrations.keda import KedaScaler
+
     async with KedaScaler(decided.now).serve(given.listen, credentials=credentials) as serving:
         host = given.listen.rpartition(":")[0]
         options.note(given, f"listening on {host}:{serving.port}")
