@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import AibalanceError, ConfigError
+from .._extras import need
 from . import options, policies
 from .recommend import seconds
 
@@ -62,6 +63,12 @@ def run(given: argparse.Namespace) -> int:
     queries = _queries(given.query, named.policy)
     credentials = _credentials(given)
     decided = _Decided(named, given, queries)
+    if given.metrics is not None:
+        from ..integrations._metrics_page import metrics_address
+
+        metrics_address(given.metrics)
+    # Imported before the first decision, which may be stale when a slow machine has read all of gRPC.
+    need("grpc.aio", "keda")
     decided.look()  # what is wrong with the queries is wrong now
     asyncio.run(_serve(given, decided, credentials))
     return 0
@@ -71,9 +78,13 @@ class _Decided:
     """The last decision, and when it was made."""
 
     def __init__(self, named: policies.Named, given: argparse.Namespace, queries: list[tuple[str, str]]) -> None:
-        from ..integrations.prometheus import WatchedPolicy
+        self.shown: dict[str, Any] = {}
+        self._policy = named.policy
+        if given.metrics is not None:
+            from ..integrations.prometheus import WatchedPolicy
 
-        self.name, self.watched = named.name, WatchedPolicy(named.policy)
+            self._policy = WatchedPolicy(named.policy)
+            self.shown[named.name] = self._policy
         self._given = given
         self._queries = queries
         self._desired: int | None = None
@@ -96,7 +107,7 @@ class _Decided:
         sample = read.samples[-1]
         if sample.current is None:
             raise ConfigError("--servers-query: Prometheus knows nothing of it")
-        answer = self.watched.recommend({"current": sample.current, "metrics": sample.metrics}, now=now)
+        answer = self._policy.recommend({"current": sample.current, "metrics": sample.metrics}, now=now)
         if answer.action != "insufficient_data":
             self._desired, self._at = answer.desired, time.monotonic()
         return self._desired
@@ -113,8 +124,7 @@ async def _serve(given: argparse.Namespace, decided: _Decided, credentials: Any)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    shown = [AibalanceCollector(policies={decided.name: decided.watched})]
-    with metrics_page(given.metrics, shown) as page:
+    with metrics_page(given.metrics, [AibalanceCollector(policies=decided.shown)]) as page:
         if page is not None:
             options.note(given, f"metrics at port {page}")
         await _answer(given, decided, credentials, stop)
@@ -163,7 +173,6 @@ def _credentials(given: argparse.Namespace) -> Any:
         return None
     if given.tls_cert is None or given.tls_key is None:
         raise ConfigError("--tls-cert: needs --tls-key, and the other way round")
-    from .._extras import need
 
     def read(option: str, path: str) -> bytes:
         try:
