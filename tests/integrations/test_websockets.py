@@ -390,6 +390,46 @@ def test_many_of_them_come_and_go() -> None:
     run(main)
 
 
+def test_a_server_that_does_not_tell_how_a_client_left() -> None:
+    """An ASGI server that only raises at the next message: the endpoint is told all the same."""
+
+    async def main() -> None:
+        async with rooms() as (room,):
+            proxy, pool = proxy_of([room.address])
+            said: list[str] = []
+            told = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
+
+            accepted = asyncio.Event()
+
+            async def receive() -> Any:
+                if len(told) < 2:
+                    await accepted.wait()
+                if not told:
+                    await asyncio.Event().wait()
+                return told.pop(0)
+
+            async def send(message: Any) -> None:
+                said.append(message["type"])
+                accepted.set()
+                if message["type"] == "websocket.send":
+                    raise OSError("gone")
+
+            scope = {
+                "type": "websocket",
+                "http_version": "1.1",
+                "path": "/ws",
+                "headers": [(b"host", b"x")],
+                "subprotocols": [],
+            }
+            async with proxy:
+                await asyncio.wait_for(proxy(scope, receive, send), 10)
+            assert said == ["websocket.accept", "websocket.send"]
+            await until(lambda: [code for code, _ in room.closes] == [1001], within=5)
+            assert (inflight(pool), pool.stats()[0].cancelled, pool.stats()[0].failures) == (0, 1, 0)
+
+    run(main)
+
+
 def test_connections_have_a_limit_here_too() -> None:
     async def main() -> None:
         async with rooms() as (room,):

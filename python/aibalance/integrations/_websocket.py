@@ -191,7 +191,7 @@ class Tunnel(Exchange):
             closed = down.result() if down in done else None
             if closed is not None:
                 await self.endpoint_closed(closed, lease)
-            else:
+            elif not up.cancelled():
                 code, reason = up.result()
                 lease.release("success")
                 await close(connection, code, reason)
