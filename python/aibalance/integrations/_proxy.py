@@ -39,7 +39,7 @@ class Limits:
     nginx's where nginx has one, but for `connect_timeout`, 60 there. Raises ConfigError.
 
     >>> Limits(max_body=None, read_timeout=300)
-    Limits(max_body=None, max_headers=32768, max_target=8192, max_header_count=100, header_timeout=60, ...
+    Limits(max_body=None, max_headers=32768, max_target=8192, max_header_count=100, max_message=1048576, ...
     """
 
     max_body: int | None = 1024 * 1024
