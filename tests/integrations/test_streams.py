@@ -84,7 +84,7 @@ def test_through_envoy(tmp_path: Path) -> None:
             picker=f"127.0.0.1:{epp}",
             listen=f"127.0.0.1:{listen}",
             admin=f"127.0.0.1:{admin}",
-            message_timeout=10,
+            message_timeout=60,
         )
         await stack.enter_async_context(picker.serving(f"127.0.0.1:{epp}", grace=0.1))
         await stack.enter_async_context(envoy(config, tmp_path))
@@ -97,4 +97,6 @@ def test_through_envoy(tmp_path: Path) -> None:
         return asking(http), stack.aclose
 
     streams.check(streams.run(make))
-    assert told["picker"].stats()["lost"] == 0
+    counts = told["picker"].stats()
+    assert counts["picked"] >= streams.STREAMS, "Envoy's fallback has decided some"
+    assert counts["lost"] == 0

@@ -216,12 +216,21 @@ def _routes(cluster: str, retries: int) -> list[dict[str, Any]]:
     route: dict[str, Any] = {"cluster": cluster, "timeout": "0s"}
     if not retries:
         return [{"match": {"prefix": "/"}, "route": route}]
-    twice = {"retry_on": "5xx,connect-failure", "num_retries": retries}
+    previous = f"{_V3}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    elsewhere = {
+        "num_retries": retries,
+        # Where Envoy's own policy decides, it may otherwise choose the one that has just failed.
+        "retry_host_predicate": [
+            {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": previous}}
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+    twice = {"retry_on": "5xx,connect-failure", **elsewhere}
     # Only what no endpoint has begun with.
     once = {
         "retry_on": "connect-failure,refused-stream,retriable-status-codes",
         "retriable_status_codes": [429],
-        "num_retries": retries,
+        **elsewhere,
     }
     method = {"name": ":method", "string_match": {"safe_regex": {"regex": IDEMPOTENT}}}
     return [
