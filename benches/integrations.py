@@ -91,6 +91,69 @@ async def over_grpc() -> list[float]:
     return found
 
 
+async def over_proxy(address: str) -> list[float]:
+    """A request straight to the server, and one through the reference proxy on uvicorn."""
+    from tests.integrations.serving import serving
+
+    from aibalance.integrations.asgi import Fleet, Proxy
+    from aibalance.routing import Router, Rule
+
+    proxy = Proxy(Router([Rule(location="/", to="f")]), {"f": Fleet(picker=LeastRequest([address]))})
+    async with serving(proxy) as port, httpx.AsyncClient(trust_env=False) as http:
+        one, two = f"http://{address}/", f"http://127.0.0.1:{port}/"
+        return await least_async(lambda: http.get(one), lambda: http.get(two))
+
+
+async def over_ext_proc() -> list[float]:
+    """A stream of ext_proc as Envoy makes one a request: to a servicer that decides nothing, and to the picker."""
+    from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
+    from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as service
+
+    from aibalance.integrations.envoy import EndpointPicker
+
+    class Nothing(EndpointPicker):
+        async def Process(self, requests: Any, context: Any) -> Any:
+            async for message in requests:
+                kind = message.WhichOneof("request")
+                yield messages.ProcessingResponse(**{kind: messages.HeadersResponse()})
+
+    asked = messages.ProcessingRequest(request_headers=messages.HttpHeaders())
+    answered = messages.ProcessingRequest(response_headers=messages.HttpHeaders())
+
+    async def stream(stub: Any) -> None:
+        call = stub.Process()
+        await call.write(asked)
+        await call.read()
+        await call.write(answered)
+        await call.read()
+        await call.done_writing()
+        await call.read()
+
+    addresses = [f"10.0.0.{i}:80" for i in range(1, 11)]
+    async with (
+        Nothing(LeastRequest(addresses)).serving("127.0.0.1:0", grace=0.1) as one,
+        EndpointPicker(LeastRequest(addresses)).serving("127.0.0.1:0", grace=0.1) as two,
+        grpc.aio.insecure_channel(f"127.0.0.1:{one}") as plain,
+        grpc.aio.insecure_channel(f"127.0.0.1:{two}") as ours,
+    ):
+        stubs = service.ExternalProcessorStub(plain), service.ExternalProcessorStub(ours)
+        return await least_async(lambda: stream(stubs[0]), lambda: stream(stubs[1]))
+
+
+def choose() -> float:
+    """Microseconds of what the endpoint picker adds to a stream: a lease, who comes next, and the lease's end."""
+    from aibalance.integrations.envoy import EndpointPicker
+
+    picker = EndpointPicker(LeastRequest([f"10.0.0.{i}:80" for i in range(1, 11)]))
+    many, found = 400, float("inf")
+    for _ in range(50):
+        start = time.perf_counter()
+        for _ in range(many):
+            picker._choose({}, None)[0].release(status=200)
+        found = min(found, (time.perf_counter() - start) / many)
+    return found * 1e6
+
+
 def main() -> None:
     """Prints a table."""
     with backends(always(body=b"x" * 100)) as (server,):
@@ -103,10 +166,14 @@ def main() -> None:
             rows["requests"] = least(lambda: one.get(url), lambda: two.get("http://m/"))
         rows |= asyncio.run(over_http(url, picker))
         rows["grpc.aio"] = asyncio.run(over_grpc())
-        own = pick(picker)
+        rows["proxy"] = asyncio.run(over_proxy(server.address))
+        rows["Envoy's picker"] = asyncio.run(over_ext_proc())
+        own = {"": pick(picker), "Envoy's picker": choose()}
     print(f"{'client':<16}{'plain µs':>10}{'ours µs':>10}{'added':>8}{'pick':>8}")
     for name, (before, after) in rows.items():
-        print(f"{name:<16}{before:>10.0f}{after:>10.0f}{after / before - 1:>8.0%}{own / after:>8.1%}")
+        print(
+            f"{name:<16}{before:>10.0f}{after:>10.0f}{after / before - 1:>8.0%}{own.get(name, own['']) / after:>8.1%}"
+        )
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ class Backend:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def start(self, port: int = 0) -> Backend:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20)
+    async def start(self, port: int = 0, *, ssl: Any = None) -> Backend:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20, ssl=ssl)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

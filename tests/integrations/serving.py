@@ -12,12 +12,14 @@ from aibalance.integrations._server import config
 
 
 @contextlib.asynccontextmanager
-async def serving(proxy: Any, *, grace: float = 5.0, max_connections: int | None = None) -> AsyncIterator[int]:
+async def serving(
+    proxy: Any, *, grace: float = 5.0, max_connections: int | None = None, **options: Any
+) -> AsyncIterator[int]:
     """The port that the proxy listens at, as `aibalance proxy` would run it."""
     import uvicorn
 
     file = ProxyFile(proxy=proxy, host="127.0.0.1", port=0, grace=grace, keep_alive=5, max_connections=max_connections)
-    server = uvicorn.Server(config(file, log_level="critical"))
+    server = uvicorn.Server(config(file, log_level="critical", **options))
     task = asyncio.create_task(server.serve())
     while not server.started:
         assert not task.done(), "the server did not start"

@@ -68,6 +68,7 @@ def test_a_file_says_everything(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 WRONG = [
     ("listen = 'x:1'", "line 2: listen", 'listen = "127.0.0.1:9002"'),
+    ("metrics = 'here'", "line 2: metrics: 'here' is not allowed; host:port", 'listen = "127.0.0.1:9002"'),
     ("candidates = 0", "line 5: candidates: 0 is not allowed", "candidates = 2"),
     (
         'endpoints = ["gpu.example.com:80"]',
@@ -190,3 +191,89 @@ def test_what_cannot_be_is_said() -> None:
         EndpointPicker(pool)
     with pytest.raises(ConfigError, match="address: 'x'"):
         EdsPublisher({"c": Pool(["x"])})
+
+
+def values(text: str) -> dict[str, float]:
+    """By name, and by name and endpoint where a metric has one."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            endpoint = sample.labels.get("endpoint")
+            found[sample.name if endpoint is None else f"{sample.name} {endpoint}"] = sample.value
+    return found
+
+
+def test_the_program_shows_metrics(tmp_path: Path) -> None:
+    """Without Envoy: a client of ext_proc is enough to be counted."""
+    pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
+    import grpc
+    from envoy.service.ext_proc.v3 import external_processor_pb2 as messages
+    from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as service
+
+    async def main() -> None:
+        (port,) = free_ports(1)
+        text = f'listen = "127.0.0.1:{port}"\nmetrics = "127.0.0.1:0"\ncandidates = 1\npicker = "RoundRobin"\n'
+        text += 'endpoints = [{ address = "127.0.0.1:1", max_inflight = 1 }, { address = "127.0.0.1:2", weight = 0 }]\n'
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "aibalance", "epp", written(tmp_path, text + "[eds]\n")),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            said = (await process.stdout.readline()).decode()
+            assert said.startswith("aibalance epp: metrics at port ")
+            page = f"http://127.0.0.1:{said.split()[-1]}/metrics"
+            assert b"listening" in await process.stdout.readline()
+            asked = messages.ProcessingRequest(request_headers=messages.HttpHeaders())
+            async with (
+                grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+                httpx.AsyncClient(trust_env=False) as http,
+            ):
+                call = service.ExternalProcessorStub(channel).Process
+                held = call()
+                await held.write(asked)
+                assert (await held.read()).HasField("request_headers")
+                full = call()
+                await full.write(asked)
+                assert (await full.read()).immediate_response.status.code == 429
+                await full.done_writing()
+                await full.read()
+                shown = values((await http.get(page)).text)
+                assert shown["aibalance_epp_picked_total"] == 1
+                assert shown["aibalance_epp_refused_total"] == 1
+                assert shown["aibalance_epp_retried_total"] == shown["aibalance_epp_lost_total"] == 0
+                assert shown["aibalance_epp_streams"] == 1
+                assert shown["aibalance_endpoint_inflight 127.0.0.1:1"] == 1
+                assert shown["aibalance_endpoint_eligible 127.0.0.1:2"] == 0
+                assert shown["aibalance_eds_acks_total"] == shown["aibalance_eds_nacks_total"] == 0
+                if sys.platform == "linux":
+                    assert shown["process_resident_memory_bytes"] > 1e6
+                await held.done_writing()
+                await held.read()
+                shown = values((await http.get(page)).text)
+                assert shown["aibalance_epp_streams"] == shown["aibalance_endpoint_inflight 127.0.0.1:1"] == 0
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 20) == 0
+
+    asyncio.run(main())
+
+
+def test_a_page_of_metrics_ends_with_its_program() -> None:
+    pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
+    from aibalance.integrations._metrics_page import metrics_page
+
+    with metrics_page(None, []) as port:
+        assert port is None
+    with metrics_page("127.0.0.1:0", []) as port:
+        assert port is not None
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).status_code == 200
+        with (
+            pytest.raises(ConfigError, match=r"metrics: .* cannot be listened on"),
+            metrics_page(f"127.0.0.1:{port}", []),
+        ):
+            pass
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)

@@ -118,6 +118,10 @@ WRONG = [
     ("weight = -3", "line 27: fleets.api.endpoints[1].weight", "weight = 3"),
     ('schedule = "x"', "line 28: fleets.api.options.schedule", 'schedule = "edf"'),
     ('secret_env = "NOBODY_SET_IT"', "line 31: fleets.api.sticky.secret_env", 'secret_env = "PROXY_SECRET"'),
+    ("metrics = 5", "line 2: metrics: 5 is not allowed", 'listen = "127.0.0.1:0"'),
+    ('ca = "absent.pem"', "line 37: fleets.gpu.ca: 'absent.pem' is not allowed", 'key = "header:x-user"'),
+    ("websockets = 1", "line 37: fleets.gpu.websockets: 1 is not allowed", 'key = "header:x-user"'),
+    ('max_message = "some"', "line 9: limits.max_message: 'some' is not allowed", "max_body = 2048"),
     ("max_age = 0", "line 32: fleets.api.sticky.max_age: 0 is not allowed", "max_age = 60"),
     ('endpoints = ["nowhere"]', "line 39: fleets.gpu.endpoints[0]", 'endpoints = ["127.0.0.1:3"]'),
     ("panic_threshold = 2", "line 42: fleets.gpu.pool.panic_threshold", "panic_threshold = 0.2"),
@@ -171,7 +175,8 @@ def test_the_program_serves_and_ends_in_peace(tmp_path: Path) -> None:
     async def main() -> None:
         port = free_port()
         async with backends(1) as (a,):
-            text = f'listen = "127.0.0.1:{port}"\n[[rules]]\npath = "*"\nto = "f"\n'
+            page = free_port()
+            text = f'listen = "127.0.0.1:{port}"\nmetrics = "127.0.0.1:{page}"\n[[rules]]\npath = "*"\nto = "f"\n'
             text += f'[fleets.f]\nendpoints = ["{a.address}"]\n'
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "aibalance", "proxy", written(tmp_path, text), env=dict(os.environ)
@@ -187,6 +192,8 @@ def test_the_program_serves_and_ends_in_peace(tmp_path: Path) -> None:
                 stream = asyncio.create_task(http.get("/sse/10/50"))
                 while a.streams == 0:
                     await asyncio.sleep(0.01)
+                shown = (await http.get(f"http://127.0.0.1:{page}/metrics")).text
+                assert f'aibalance_endpoint_inflight{{endpoint="{a.address}",pool="f"}} 1.0' in shown
                 process.send_signal(signal.SIGTERM)
                 assert (await stream).text.count("data:") == 10
             assert await asyncio.wait_for(process.wait(), 20) in (0, -signal.SIGTERM)

@@ -202,6 +202,7 @@ EXPORTED: dict[str, set[str]] = {
     "aibalance.integrations.grpc": {"BalancedChannel"},
     "aibalance.integrations.httpx": {"async_transport", "transport"},
     "aibalance.integrations.keda": {"KedaScaler", "ScaledObject"},
+    "aibalance.integrations.kubernetes": {"DeploymentScaler", "Scaled", "Target"},
     "aibalance.integrations.opentelemetry": {"WatchedPolicy", "instrument"},
     "aibalance.integrations.prometheus": {"AibalanceCollector", "WatchedPolicy", "dashboard"},
     "aibalance.integrations.requests": {"adapter"},

@@ -16,6 +16,8 @@ from .._errors import AibalanceError, ConfigError
 from .checks import ProbeResult, read_checks
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 
@@ -45,6 +47,8 @@ class HttpProbe:
     `{"checks": {"model_loaded": true, ...}}`. A body of more than `max_body` bytes, or nested deeper than `max_depth`,
     fails. Redirects are not followed: a 3xx is an answer that is not expected. Each probe has its own connection,
     since whether the server takes new ones is part of the question, and proxies of the environment are not used.
+    With `scheme="https"`, `verify` may be an ssl.SSLContext with authorities of your own, and `server_name` (None: the
+    address's host) is the name that the certificate must have.
 
     Raises ConfigError, naming the field.
 
@@ -59,7 +63,8 @@ class HttpProbe:
     checks: bool = field(default=False, kw_only=True)
     max_body: int = field(default=65536, kw_only=True)
     max_depth: int = field(default=8, kw_only=True)
-    verify: bool = field(default=True, kw_only=True)
+    verify: bool | ssl.SSLContext = field(default=True, kw_only=True)
+    server_name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
@@ -97,7 +102,8 @@ class HttpProbe:
     async def ask(self, client: httpx.AsyncClient, endpoint: Endpoint) -> ProbeResult:
         """Asks with a client that is there."""
         headers = {"user-agent": "aibalance-health", **(self.headers or {})}
-        async with client.stream("GET", self.url(endpoint), headers=headers) as response:
+        sni = {} if self.server_name is None else {"sni_hostname": self.server_name}
+        async with client.stream("GET", self.url(endpoint), headers=headers, extensions=sni) as response:
             ok, reason = response.status_code in self.expected, f"status {response.status_code}"
             if not self.checks or (not ok and response.status_code != 503):
                 return ProbeResult(ok, "" if ok else reason)

@@ -45,6 +45,9 @@ def run(given: argparse.Namespace) -> int:
 
 
 async def _serve(file: EppFile) -> None:
+    from ..integrations._metrics_page import EppCollector, metrics_page
+    from ..integrations.prometheus import AibalanceCollector
+
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,6 +56,10 @@ async def _serve(file: EppFile) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if file.checker is not None:
             await stack.enter_async_context(file.checker)
+        shown = (AibalanceCollector(pickers={"epp": file.picker.picker}), EppCollector(file.picker, file.eds))
+        page = stack.enter_context(metrics_page(file.metrics, shown))
+        if page is not None:
+            print(f"aibalance epp: metrics at port {page}", flush=True)
         port = await stack.enter_async_context(file.picker.serving(file.listen, eds=file.eds, grace=file.grace))
         print(f"aibalance epp: listening at port {port}", flush=True)
         await ended.wait()

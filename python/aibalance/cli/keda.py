@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import AibalanceError, ConfigError
+from .._extras import need
 from . import options, policies
 from .recommend import seconds
 
@@ -49,6 +50,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--tls-client-ca", metavar="FILE", help="clients must have a certificate of this authority (PEM)"
     )
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="metrics of the policy for Prometheus (none)")
     parser.add_argument("--quiet", action="store_true", help="no notes on stderr")
     parser.set_defaults(run=run)
 
@@ -60,7 +62,13 @@ def run(given: argparse.Namespace) -> int:
     named = policies.read(given.policy)
     queries = _queries(given.query, named.policy)
     credentials = _credentials(given)
-    decided = _Decided(named.policy, given, queries)
+    decided = _Decided(named, given, queries)
+    if given.metrics is not None:
+        from ..integrations._metrics_page import metrics_address
+
+        metrics_address(given.metrics)
+    # Imported before the first decision, which may be stale when a slow machine has read all of gRPC.
+    need("grpc.aio", "keda")
     decided.look()  # what is wrong with the queries is wrong now
     asyncio.run(_serve(given, decided, credentials))
     return 0
@@ -69,8 +77,14 @@ def run(given: argparse.Namespace) -> int:
 class _Decided:
     """The last decision, and when it was made."""
 
-    def __init__(self, policy: Any, given: argparse.Namespace, queries: list[tuple[str, str]]) -> None:
-        self._policy = policy
+    def __init__(self, named: policies.Named, given: argparse.Namespace, queries: list[tuple[str, str]]) -> None:
+        self.shown: dict[str, Any] = {}
+        self._policy = named.policy
+        if given.metrics is not None:
+            from ..integrations.prometheus import WatchedPolicy
+
+            self._policy = WatchedPolicy(named.policy)
+            self.shown[named.name] = self._policy
         self._given = given
         self._queries = queries
         self._desired: int | None = None
@@ -104,11 +118,21 @@ class _Decided:
 
 
 async def _serve(given: argparse.Namespace, decided: _Decided, credentials: Any) -> None:
-    from ..integrations.keda import KedaScaler
+    from ..integrations._metrics_page import metrics_page
+    from ..integrations.prometheus import AibalanceCollector
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    with metrics_page(given.metrics, [AibalanceCollector(policies=decided.shown)]) as page:
+        if page is not None:
+            options.note(given, f"metrics at port {page}")
+        await _answer(given, decided, credentials, stop)
+
+
+async def _answer(given: argparse.Namespace, decided: _Decided, credentials: Any, stop: asyncio.Event) -> None:
+    from ..integrations.keda import KedaScaler
+
     async with KedaScaler(decided.now).serve(given.listen, credentials=credentials) as serving:
         host = given.listen.rpartition(":")[0]
         options.note(given, f"listening on {host}:{serving.port}")
@@ -149,7 +173,6 @@ def _credentials(given: argparse.Namespace) -> Any:
         return None
     if given.tls_cert is None or given.tls_key is None:
         raise ConfigError("--tls-cert: needs --tls-key, and the other way round")
-    from .._extras import need
 
     def read(option: str, path: str) -> bytes:
         try:

@@ -192,6 +192,7 @@ class EdsPublisher:
         self._interval, self._min_interval, self._scale = interval, min_interval, scale
         self.nacks: list[tuple[tuple[str, ...], str]] = []
         self.acks = 0
+        self._refused = 0
         self._current: dict[str, dict[str, Any]] = {}
         self._version = 0
         self._changed: asyncio.Condition | None = None
@@ -247,6 +248,7 @@ class EdsPublisher:
                     self._changed.notify_all()
 
     def _note(self, clusters: tuple[str, ...], reason: str) -> None:
+        self._refused += 1
         if (clusters, reason) not in self.nacks[-1:]:
             self.nacks.append((clusters, reason))
             del self.nacks[:-100]

@@ -36,7 +36,8 @@ def envoy_config(
     address in "ads:ADDRESS"), or the path of a file that `write_eds_file` writes. `listen`, `admin` (None: no admin)
     are `ip:port`; `cluster` is the cluster's name, and the resource's in EDS. `failure_mode_allow` (None: with
     "override_host") lets requests through when the picker fails. `message_timeout` (1.0) is how many seconds the picker
-    has for an answer, `retries` (2) how often Envoy tries again after a 5xx or a failed connection.
+    has for an answer, `retries` (2) how often Envoy tries again: after a failed connection or 429, and after a 5xx or a
+    connection that breaks where the method may be sent twice (GET, HEAD, OPTIONS, PUT, DELETE).
 
     A header `x-gateway-destination-endpoint` that a client sends is removed. Raises ConfigError.
 
@@ -98,6 +99,7 @@ def _grpc(name: str, address: str) -> dict[str, Any]:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
+        "circuit_breakers": BREAKERS,
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {
             "cluster_name": name,
@@ -113,9 +115,10 @@ def _fleet(pool: Pool, name: str, mode: str | None, where: str, ads: bool) -> di
             "type": "ORIGINAL_DST",
             "connect_timeout": "1s",
             "lb_policy": "CLUSTER_PROVIDED",
+            "circuit_breakers": BREAKERS,
             "original_dst_lb_config": {"use_http_header": True, "http_header_name": DESTINATION},
         }
-    fleet: dict[str, Any] = {"name": name, "connect_timeout": "1s"}
+    fleet: dict[str, Any] = {"name": name, "connect_timeout": "1s", "circuit_breakers": BREAKERS}
     if where == "static":
         fleet |= {"type": "STATIC", "load_assignment": load_assignment(name, pool)}
     elif ads:
@@ -174,9 +177,6 @@ def _listener(
         filters.append({"name": "envoy.filters.http.ext_proc", "typed_config": process})
     router = {"@type": f"{_V3}.filters.http.router.v3.Router"}
     filters.append({"name": "envoy.filters.http.router", "typed_config": router})
-    route: dict[str, Any] = {"cluster": cluster, "timeout": "0s"}
-    if retries:
-        route["retry_policy"] = {"retry_on": "5xx,connect-failure", "num_retries": retries}
     removal = {
         "@type": f"{_V3}.http.early_header_mutation.header_mutation.v3.HeaderMutation",
         "mutations": [{"remove": DESTINATION}],
@@ -189,9 +189,51 @@ def _listener(
             {"name": "envoy.http.early_header_mutation.header_mutation", "typed_config": removal}
         ],
         "http_filters": filters,
-        "route_config": {
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": route}]}]
-        },
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(cluster, retries)}]},
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     return {"name": "all", "address": _address(listen), "filter_chains": [chain]}
+
+
+# Limits are the pool's (max_inflight). Envoy's own would refuse whatever is beyond 1024 streams, without a word to the
+# picker, and all but 3 of the retries that a server's death makes due at once.
+BREAKERS = {
+    "thresholds": [
+        {
+            "max_connections": 1_000_000,
+            "max_pending_requests": 1_000_000,
+            "max_requests": 1_000_000,
+            "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 20},
+        }
+    ]
+}
+# May be sent twice (RFC 9110, section 9.2.2).
+IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE"
+
+
+def _routes(cluster: str, retries: int) -> list[dict[str, Any]]:
+    """All to one cluster; what may be sent twice is, after more kinds of failure."""
+    route: dict[str, Any] = {"cluster": cluster, "timeout": "0s"}
+    if not retries:
+        return [{"match": {"prefix": "/"}, "route": route}]
+    previous = f"{_V3}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    elsewhere = {
+        "num_retries": retries,
+        # Where Envoy's own policy decides, it may otherwise choose the one that has just failed.
+        "retry_host_predicate": [
+            {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": previous}}
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+    twice = {"retry_on": "5xx,connect-failure", **elsewhere}
+    # Only what no endpoint has begun with.
+    once = {
+        "retry_on": "connect-failure,refused-stream,retriable-status-codes",
+        "retriable_status_codes": [429],
+        **elsewhere,
+    }
+    method = {"name": ":method", "string_match": {"safe_regex": {"regex": IDEMPOTENT}}}
+    return [
+        {"match": {"prefix": "/", "headers": [method]}, "route": {**route, "retry_policy": twice}},
+        {"match": {"prefix": "/"}, "route": {**route, "retry_policy": once}},
+    ]

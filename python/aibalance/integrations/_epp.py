@@ -66,6 +66,7 @@ class EndpointPicker:
         self._key = key.lower() if isinstance(key, str) else key
         self._cost, self._candidates = cost, candidates
         self._counts = dict.fromkeys(("picked", "refused", "retried", "lost"), 0)
+        self._streams = 0
         self._stopping = False
 
     @property
@@ -108,12 +109,14 @@ class EndpointPicker:
     async def Process(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         """The method of ext_proc: one stream, one request."""
         stream = _Stream(self)
+        self._streams += 1
         try:
             async for message in requests:
                 answer = stream.answer(message)
                 if answer is not None:
                     yield answer
         finally:
+            self._streams -= 1
             stream.end()
 
     @contextlib.asynccontextmanager

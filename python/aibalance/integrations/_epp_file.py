@@ -11,6 +11,7 @@ from . import _fleets
 from ._eds import EdsPublisher, ip_address
 from ._envoy_config import envoy_config
 from ._epp import EndpointPicker
+from ._metrics_page import metrics_address
 
 if TYPE_CHECKING:
     from ..health import HealthChecker
@@ -26,6 +27,7 @@ class EppFile:
     checker: HealthChecker | None
     eds: EdsPublisher | None
     envoy: dict[str, Any]
+    metrics: str | None = None
 
     def bootstrap(self) -> dict[str, Any]:
         """A configuration for Envoy that goes with it."""
@@ -38,6 +40,9 @@ def load(path: str | os.PathLike[str], /) -> EppFile:
     listen = top.text("listen", "127.0.0.1:9002")
     top.build(lambda: ip_address(listen), "listen")
     grace = top.number("grace", 5.0, above=True)
+    metrics = top.text("metrics", None)
+    if metrics is not None:
+        top.build(lambda: metrics_address(metrics))
     key = top.text("key", None)
     candidates = top.number("candidates", 3, least=1, whole=True)
     pool = _fleets.pool(top)
@@ -66,4 +71,4 @@ def load(path: str | os.PathLike[str], /) -> EppFile:
         envoy.done()
     top.done()
     (envoy or top).build(lambda: envoy_config(pool, **options))
-    return EppFile(listen=listen, grace=grace, picker=picker, checker=checker, eds=eds, envoy=options)
+    return EppFile(listen=listen, grace=grace, picker=picker, checker=checker, eds=eds, envoy=options, metrics=metrics)

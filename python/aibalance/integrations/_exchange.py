@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ._proxy import Fleet, Proxy
 
+LOG = logging.getLogger("aibalance.proxy")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -39,6 +41,7 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 REASONS = {
     301: "moved permanently",
     400: "bad request",
+    403: "forbidden",
     404: "not found",
     405: "method not allowed",
     408: "request timeout",
@@ -57,9 +60,16 @@ REASONS = {
 class Refused(Exception):
     """A request that is answered here."""
 
-    def __init__(self, status: int, detail: str = "", headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        *,
+        body: bytes | None = None,
+    ) -> None:
         super().__init__(status)
-        self.status, self.detail, self.headers = status, detail, list(headers)
+        self.status, self.detail, self.headers, self.body = status, detail, list(headers), body
 
 
 class Gone(Exception):
@@ -77,21 +87,18 @@ class Exchange:
         self.body_begun = False
         self.gone = False
         self.watching: asyncio.Task[None] | None = None
-        self.method: str = scope["method"]
+        self.method: str = scope.get("method", "GET")
 
     async def run(self) -> None:
         headers: Headers = scope_headers(self.scope)
         request = Request.from_asgi(self.scope)
         self.check(request, headers)
-        decision = self.proxy._router.decide(request)
-        if decision.route is None:
-            where = [] if decision.location is None else [(b"location", decision.location.encode("latin-1", "replace"))]
-            raise Refused(decision.status, decision.reason, where)
+        route = self.route(request)
         try:
             if not self.body_left:
                 # Nothing comes any more but the news that the client has left.
                 self.watch()
-            await self.attempts(decision.route, request, self.passed_on(headers))
+            await self.attempts(route, request, self.passed_on(headers))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self.gone and task is not None:
@@ -101,6 +108,14 @@ class Exchange:
         finally:
             if self.watching is not None:
                 self.watching.cancel()
+
+    def route(self, request: Request) -> Route:
+        """Where the rules send it."""
+        decision = self.proxy._router.decide(request)
+        if decision.route is None:
+            where = [] if decision.location is None else [(b"location", decision.location.encode("latin-1", "replace"))]
+            raise Refused(decision.status, decision.reason, where)
+        return decision.route
 
     def check(self, request: Request, headers: Headers) -> None:
         """Refuses what two servers could read in two ways."""
@@ -177,7 +192,8 @@ class Exchange:
             out.append((b"x-forwarded-for", b", ".join([*before, client[0].encode("latin-1", "replace")])))
         said = {name for name, _ in out} if trust else set()
         if b"x-forwarded-proto" not in said:
-            out.append((b"x-forwarded-proto", self.scope.get("scheme", "http").encode()))
+            scheme: str = self.scope.get("scheme", "http")
+            out.append((b"x-forwarded-proto", {"ws": "http", "wss": "https"}.get(scheme, scheme).encode()))
         if host and b"x-forwarded-host" not in said:
             out.append((b"x-forwarded-host", host))
         return out
@@ -242,7 +258,7 @@ class Exchange:
                     self.proxy._url(fleet.scheme, address),
                     headers=headers,
                     stream=_Body(self) if self.body_left else httpx.ByteStream(b""),
-                    extensions={"timeout": limits, "target": target},
+                    extensions={"timeout": limits, "target": target, **fleet._extensions},
                 )
                 response = await transport.handle_async_request(outgoing)
             except BaseException as error:
@@ -268,7 +284,10 @@ class Exchange:
             return Refused(504), isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
         if isinstance(error, httpx.TransportError | ConfigError):
             lease.release("failure")
-            return Refused(502), isinstance(error, httpx.ConnectError)
+            said = tls_problem(error)
+            if said is not None:
+                LOG.warning("%s: TLS: %s", lease.endpoint.address, said)
+            return Refused(502, "" if said is None else "TLS"), isinstance(error, httpx.ConnectError)
         # The client's fault (a body too long or too slow, gone) or our own end: not the endpoint's.
         lease.cancel()
         raise error
@@ -332,7 +351,7 @@ class Exchange:
         main = asyncio.current_task()
 
         async def until_gone() -> None:
-            while (await self.receive())["type"] != "http.disconnect":
+            while (await self.receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
                 pass
             self.gone = True
             if main is not None:
@@ -368,7 +387,8 @@ class Exchange:
         if cut is not None:
             cut()
 
-    async def refuse(self, refused: Refused) -> None:
+    def refusal(self, refused: Refused) -> tuple[int, Headers, bytes]:
+        """Status, headers and body."""
         reason = REASONS.get(refused.status, "")
         detail = f": {refused.detail}" if refused.detail else ""
         body = f"{refused.status} {reason}{detail}\n".encode()
@@ -381,8 +401,12 @@ class Exchange:
         if refused.status in (400, 408, 413, 414, 431, 501, 505):
             # What follows on this connection may be the rest of what was refused.
             headers.append((b"connection", b"close"))
+        return refused.status, headers, body
+
+    async def refuse(self, refused: Refused) -> None:
+        status, headers, body = self.refusal(refused)
         with contextlib.suppress(Gone):
-            await self.pass_back({"type": "http.response.start", "status": refused.status, "headers": headers})
+            await self.pass_back({"type": "http.response.start", "status": status, "headers": headers})
             shown = b"" if self.method == "HEAD" else body
             await self.pass_back({"type": "http.response.body", "body": shown, "more_body": False})
 
@@ -439,6 +463,18 @@ def origin_form(target: str | bytes) -> bytes:
     at = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
     path = rest[at:]
     return path if path.startswith(b"/") else b"/" + path
+
+
+def tls_problem(error: BaseException) -> str | None:
+    """What TLS has said, where it was that; httpx keeps it as a cause of a cause."""
+    import ssl
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return getattr(seen, "verify_message", "") or str(seen)
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def seconds(value: bytes | None) -> float | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import aibalance
 
 from .. import Endpoint, Latency, Pool, SlowStart, health
 from .._toml import Table
-from ..health import HealthChecker
+from ..health import HealthChecker, HttpProbe
 from ..passive import CircuitBreaker, MaxFails, OutlierDetection
 
 PICKERS = (
@@ -95,8 +96,8 @@ def picker(table: Table, pool: Pool) -> Any:
     return options.build(lambda: cls(pool, **options.rest()))
 
 
-def checker(table: Table, pool: Pool) -> HealthChecker | None:
-    """The active checker of the table `health`."""
+def checker(table: Table, pool: Pool, probe: Mapping[str, Any] | None = None) -> HealthChecker | None:
+    """The active checker of the table `health`, whose probes have these options."""
     given = table.table("health")
     if given is None:
         return None
@@ -112,4 +113,12 @@ def checker(table: Table, pool: Pool) -> HealthChecker | None:
             raise given.error(
                 name, f"there is no such field; the fields here are {', '.join(('path', 'deep', *allowed, *also))}"
             )
-    return given.build(lambda: HealthChecker(pool, shallow, deep=deep, **options))
+    asks = probe or {}
+    return given.build(
+        lambda: HealthChecker(
+            pool,
+            None if shallow is None else HttpProbe(shallow, **asks),
+            deep=None if deep is None else HttpProbe(deep, checks=True, **asks),
+            **options,
+        )
+    )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 from .. import ConfigError, Pool, RetryBudget
 from ..routing import Router, Sticky, StickyCookie
 from ._exchange import TOKEN, Exchange, Gone, Receive, Refused, Scope, Send
-from ._upstream import Upstream
+from ._upstream import Upstream, trusting
+from ._websocket import Tunnel
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +28,8 @@ class Limits:
     """What a request may be, and how long it may take.
 
     `max_body` (1 MiB; None: any), `max_headers` (32 KiB, all names and values) and `max_target` (8 KiB) are bytes,
-    `max_header_count` (100) is a number: the answers beyond are 413, 431 and 414. `header_timeout` (60), `body_timeout`
+    `max_header_count` (100) is a number: the answers beyond are 413, 431 and 414. `max_message` (1 MiB; None: any) is
+    that of a WebSocket's messages, either way: it is closed with 1009. `header_timeout` (60), `body_timeout`
     (60) and `send_timeout` (60) are seconds in which a client must have sent its headers, sent the next piece of its
     body (408), and taken the next piece of the answer (the connection is cut). `connect_timeout` (5) and `read_timeout`
     (60) hold for endpoints where a rule has none: 504. `attempts` (3) is how many endpoints one request is tried on at
@@ -37,13 +39,14 @@ class Limits:
     nginx's where nginx has one, but for `connect_timeout`, 60 there. Raises ConfigError.
 
     >>> Limits(max_body=None, read_timeout=300)
-    Limits(max_body=None, max_headers=32768, max_target=8192, max_header_count=100, header_timeout=60, ...
+    Limits(max_body=None, max_headers=32768, max_target=8192, max_header_count=100, max_message=1048576, ...
     """
 
     max_body: int | None = 1024 * 1024
     max_headers: int = 32768
     max_target: int = 8192
     max_header_count: int = 100
+    max_message: int | None = 1024 * 1024
     header_timeout: float = 60
     body_timeout: float = 60
     send_timeout: float = 60
@@ -52,10 +55,10 @@ class Limits:
     attempts: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "max_headers", "max_target", "max_header_count", "attempts"):
+        for name in ("max_body", "max_message", "max_headers", "max_target", "max_header_count", "attempts"):
             value = getattr(self, name)
             least = 0 if name == "max_body" else 1
-            if name == "max_body" and value is None:
+            if name in ("max_body", "max_message") and value is None:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"{name}: {value!r} is not allowed; a whole number from {least} on")
@@ -74,6 +77,9 @@ class Fleet:
     keeps sessions where they are. `checker` (None), a HealthChecker of the pool, runs as long as the proxy does. `key`
     (None) is what a hashing picker gets: "client" (the address), "target" (path and query), or "header:NAME".
 
+    With "https" certificates are always verified: by the authorities in the PEM file `ca`, or (None) those that httpx
+    trusts, for `server_name` or (None) the host of the endpoint's address. `websockets` (True) passes these on, too.
+
     Raises ConfigError.
 
     >>> from aibalance import LeastConnections
@@ -86,6 +92,10 @@ class Fleet:
     sticky: StickyCookie | None = None
     checker: HealthChecker | None = None
     key: str | None = None
+    ca: str | None = None
+    server_name: str | None = None
+    websockets: bool = True
+    _tls: Any = field(default=None, init=False, repr=False, compare=False)
     _session: Sticky | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -101,10 +111,25 @@ class Fleet:
         header = self.key == f"header:{name}" and TOKEN.fullmatch(name.encode())
         if not (self.key in (None, "client", "target") or header):
             raise ConfigError(f"key: {self.key!r} is not allowed; 'client', 'target', 'header:NAME' or None")
+        for field_, value in (("ca", self.ca), ("server_name", self.server_name)):
+            if value is not None and self.scheme != "https":
+                raise ConfigError(f"{field_}: {value!r:.80} is not allowed without scheme 'https'")
+        name_: Any = self.server_name
+        if name_ is not None and not (isinstance(name_, str) and re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", name_)):
+            raise ConfigError(f"server_name: {name_!r:.80} is not allowed; a host's name or address")
+        if not isinstance(self.websockets, bool):
+            raise ConfigError(f"websockets: {self.websockets!r:.80} is not allowed; True or False")
+        if self.scheme == "https":
+            # Made once: loading the certificates takes longer than a request.
+            object.__setattr__(self, "_tls", trusting(self.ca))
         for endpoint in self.picker.pool.endpoints:
             split_address(endpoint.address)
         if self.sticky is not None:
             object.__setattr__(self, "_session", Sticky(self.picker, self.sticky))
+
+    @property
+    def _extensions(self) -> dict[str, str]:
+        return {} if self.server_name is None else {"sni_hostname": self.server_name}
 
     @property
     def pool(self) -> Pool:
@@ -138,7 +163,8 @@ class Proxy:
 
     The lease of a request is held until the last byte of the answer is sent, the client leaves, or the endpoint fails.
     Targets, Host and headers are passed on as they came, but for headers of one connection, names with an underscore
-    (nginx drops these too), and X-Forwarded-*. WebSockets and other upgrades are not passed on.
+    (nginx drops these too), and X-Forwarded-*. WebSockets are passed on message by message, where the package
+    `websockets` is installed; the lease lasts until they are closed. Other upgrades are not.
 
     It follows ASGI's lifespan; without one use `async with proxy`. Raises ConfigError for a target without a fleet.
 
@@ -183,7 +209,7 @@ class Proxy:
         stack = contextlib.AsyncExitStack()
         try:
             for name, fleet in self.fleets.items():
-                upstream = self._upstreams[name] = Upstream(fleet.scheme)
+                upstream = self._upstreams[name] = Upstream(fleet._tls)
                 stack.push_async_callback(upstream.close)
                 if fleet.checker is not None:
                     await stack.enter_async_context(fleet.checker)
@@ -214,11 +240,8 @@ class Proxy:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        if scope["type"] != "http":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        exchange = Exchange(self, scope, receive, send)
+        kind = Tunnel if scope["type"] == "websocket" else Exchange
+        exchange = kind(self, scope, receive, send)
         try:
             await exchange.run()
         except Refused as refused:

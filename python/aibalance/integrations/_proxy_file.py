@@ -11,6 +11,7 @@ from .. import ConfigError
 from .._toml import Table, read
 from ..routing import Router, Rule, StickyCookie
 from . import _fleets
+from ._metrics_page import metrics_address
 from ._proxy import Fleet, Limits, Proxy, split_address
 
 _RULE = tuple(field.name for field in fields(Rule))
@@ -21,7 +22,7 @@ class ProxyFile:
     """What a file says: the application, and what its server is told.
 
     `grace` is how many seconds requests may go on after a SIGTERM, `keep_alive` how many an idle connection stays,
-    `max_connections` (None: any) how many there may be at a time.
+    `max_connections` (None: any) how many there may be at a time. `metrics` (None: nowhere) is where Prometheus reads.
     """
 
     proxy: Proxy
@@ -30,6 +31,7 @@ class ProxyFile:
     grace: float
     keep_alive: float
     max_connections: int | None
+    metrics: str | None = None
 
 
 def load(path: str | os.PathLike[str], /) -> ProxyFile:
@@ -41,6 +43,9 @@ def load(path: str | os.PathLike[str], /) -> ProxyFile:
     grace = top.number("grace", 30.0, above=True)
     keep_alive = top.number("keep_alive", 75.0, above=True)
     most = top.number("max_connections", None, least=1, whole=True)
+    metrics = top.text("metrics", None)
+    if metrics is not None:
+        top.build(lambda: metrics_address(metrics))
     trust = top.flag("trust_forwarded", False)
     given = top.table("limits")
     limits = Limits()
@@ -48,8 +53,7 @@ def load(path: str | os.PathLike[str], /) -> ProxyFile:
         names = [field.name for field in fields(Limits)]
         values = {name: value for name in names if (value := given.take(name)) is not None}
         given.done()
-        if values.get("max_body") == "any":
-            values["max_body"] = None
+        values |= {name: None for name in ("max_body", "max_message") if values.get(name) == "any"}
         limits = given.build(lambda: Limits(**values))
     tables = top.table("fleets", required=True)
     assert tables is not None
@@ -69,7 +73,15 @@ def load(path: str | os.PathLike[str], /) -> ProxyFile:
     top.done()
     router = top.build(lambda: Router(rules, **options))
     proxy = top.build(lambda: Proxy(router, fleets, limits=limits, trust_forwarded=trust))
-    return ProxyFile(proxy=proxy, host=host, port=port, grace=grace, keep_alive=keep_alive, max_connections=most)
+    return ProxyFile(
+        proxy=proxy,
+        host=host,
+        port=port,
+        grace=grace,
+        keep_alive=keep_alive,
+        max_connections=most,
+        metrics=metrics,
+    )
 
 
 def _listen(text: str) -> tuple[str, int]:
@@ -99,7 +111,12 @@ def _fleet(table: Table, name: str) -> Fleet:
     for i, endpoint in enumerate(pool.endpoints):
         table.build(lambda e=endpoint: split_address(e.address), f"endpoints[{i}]")  # type: ignore[misc]
     picker = _fleets.picker(table, pool)
-    checker = _fleets.checker(table, pool)
+    scheme, key = table.text("scheme", "http"), table.text("key", None)
+    tls: dict[str, Any] = {"ca": table.text("ca", None), "server_name": table.text("server_name", None)}
+    websockets = table.flag("websockets", True)
+    secure = table.build(lambda: Fleet(picker=picker, scheme=scheme, **tls))
+    probe = {"scheme": scheme, "server_name": secure.server_name, "verify": secure._tls or True}
+    checker = _fleets.checker(table, pool, probe)
     sticky = table.table("sticky")
     cookie = None
     if sticky is not None:
@@ -109,9 +126,18 @@ def _fleet(table: Table, name: str) -> Fleet:
             if field not in ("name", "max_age", "path", "secure", "http_only", "same_site"):
                 raise sticky.error(field, "there is no such field")
         cookie = sticky.build(lambda: StickyCookie(secret, pool=name, **options))
-    scheme, key = table.text("scheme", "http"), table.text("key", None)
     table.done()
-    return table.build(lambda: Fleet(picker=picker, scheme=scheme, sticky=cookie, checker=checker, key=key))
+    return table.build(
+        lambda: Fleet(
+            picker=picker,
+            scheme=scheme,
+            sticky=cookie,
+            checker=checker,
+            key=key,
+            websockets=websockets,
+            **tls,
+        )
+    )
 
 
 def _secret(table: Table) -> bytes:

@@ -21,7 +21,10 @@ def config(file: ProxyFile, **options: Any) -> Any:
         host=file.host,
         port=file.port,
         http=protocol(limits.header_timeout),
-        ws="none",
+        ws=websockets(),
+        # websockets takes None for any.
+        ws_max_size=limits.max_message,  # type: ignore[arg-type]
+        ws_per_message_deflate=False,
         lifespan="on",
         proxy_headers=False,
         server_header=False,
@@ -32,6 +35,24 @@ def config(file: ProxyFile, **options: Any) -> Any:
         limit_concurrency=file.max_connections,
         **options,
     )
+
+
+def websockets() -> Any:
+    """uvicorn's protocol for WebSockets, where a connection can be cut; "none" where `websockets` is not installed."""
+    try:
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    except ImportError:
+        return "none"
+
+    class WebSockets(WebSocketsSansIOProtocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            most = self.config.limit_concurrency
+            # uvicorn looks at its limit for other requests only.
+            full = most is not None and len(self.connections) > most
+            self.app: Any = _full if full else _with_abort(self.app, transport)
+
+    return WebSockets
 
 
 def protocol(header_timeout: float) -> Any:
@@ -50,6 +71,13 @@ def protocol(header_timeout: float) -> Any:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._await_headers()
+
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            if any(name in (b"content-length", b"transfer-encoding") for name, _ in event.headers):
+                # What follows would be taken for a body here and for messages there.
+                self.send_400_response("a WebSocket has no body")
+                return
+            super().handle_websocket_upgrade(event)
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
@@ -81,6 +109,11 @@ def protocol(header_timeout: float) -> Any:
                 self.transport.close()
 
     return Protocol
+
+
+async def _full(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.http.response.start", "status": 503, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b"503 service unavailable: connections\n"})
 
 
 def _with_abort(app: App, transport: asyncio.Transport) -> App:

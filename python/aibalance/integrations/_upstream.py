@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .. import ConfigError
+
 if TYPE_CHECKING:
     import httpx
 
@@ -18,11 +20,10 @@ class Upstream:
     requests in flight that is most of a proxy's time. Whether an idle connection still lives is left to httpcore.
     """
 
-    def __init__(self, scheme: str) -> None:
+    def __init__(self, tls: Any) -> None:
         import httpx
 
-        # Made once: loading the certificates takes longer than a request.
-        self._verify: Any = httpx.create_ssl_context(trust_env=False) if scheme == "https" else _plain()
+        self._verify: Any = _plain() if tls is None else tls
         self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=5.0)
         self._idle: dict[str, deque[httpx.AsyncHTTPTransport]] = {}
         self._closed = False
@@ -54,6 +55,23 @@ class Upstream:
         """Closes what is idle now, and the others when they come back."""
         self._closed = True
         await self.sweep(set())
+
+
+def trusting(ca: str | None) -> Any:
+    """A TLS context that verifies, by the authorities in this file or those that httpx trusts. Raises ConfigError."""
+    import ssl
+
+    if ca is None:
+        from .._extras import need
+
+        return need("httpx", "proxy").create_ssl_context(trust_env=False)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"ca: {ca!r:.200} is not allowed; a file of certificates (PEM): {why}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _plain() -> Any:

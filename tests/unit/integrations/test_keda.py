@@ -252,7 +252,14 @@ def test_the_command(client: tuple[Any, Any]) -> None:
                 with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                     stub = stubs.ExternalScalerStub(channel)
                     request = pb2.GetMetricsRequest(scaledObjectRef=pb2.ScaledObjectRef(name="a"))
-                    (value,) = stub.GetMetrics(request, timeout=30).metricValues
+                    # A slow machine finds the first decision stale already: KEDA, too, asks again.
+                    until, answer = time.monotonic() + 30, None
+                    while answer is None:
+                        try:
+                            answer = stub.GetMetrics(request, timeout=30)
+                        except grpc.RpcError:
+                            assert time.monotonic() < until, "no decision"
+                    (value,) = answer.metricValues
                     assert value.metricValue == 6
                     server.answer = lambda got: Say(500, body=b"no")
                     until = time.monotonic() + 30
@@ -271,10 +278,32 @@ def test_the_command(client: tuple[Any, Any]) -> None:
             assert running.wait(30) == 0
 
 
+def test_the_command_shows_metrics() -> None:
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("prometheus_client")
+    with backends(prometheus({"sum(queue)": 60.0, "count(up)": 3.0})) as (server,):
+        policy = 'ProportionalScaling(metric="queue", metric_type="total", target=10, max_capacity=20)'
+        command = [sys.executable, "-m", "aibalance", "keda", policy, "--prometheus", f"http://{server.address}"]
+        command += ["--query", "sum(queue)", "--servers-query", "count(up)"]
+        command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ}) as running:
+            assert running.stderr is not None
+            try:
+                line = running.stderr.readline()
+                assert line.startswith("metrics at port "), line
+                answer = httpx.get(f"http://127.0.0.1:{line.split()[-1]}/metrics", trust_env=False)
+                assert 'aibalance_policy_desired{policy="ProportionalScaling"} 6.0' in answer.text
+                assert 'aibalance_policy_metric{metric="queue",policy="ProportionalScaling"} 60.0' in answer.text
+            finally:
+                running.send_signal(signal.SIGTERM)
+            assert running.wait(30) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--every", "0"], "--every: 0"),
+        (["--metrics", "here"], "metrics: 'here' is not allowed; host:port"),
         (["--tls-cert", "x.pem"], "--tls-cert: needs --tls-key"),
         (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "--tls-cert: none.pem: No such file"),
     ],

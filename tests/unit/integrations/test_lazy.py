@@ -23,6 +23,8 @@ THIRD = (
     "grpc",
     "httpx",
     "httpx2",
+    "kopf",
+    "kubernetes",
     "opentelemetry",
     "prometheus_client",
     "requests",
@@ -43,7 +45,19 @@ def test_no_surface_imports_its_package() -> None:
 
 @pytest.mark.parametrize(
     "surface",
-    ["aiohttp", "aws", "discovery", "grpc", "httpx", "keda", "opentelemetry", "prometheus", "requests", "signals"],
+    [
+        "aiohttp",
+        "aws",
+        "discovery",
+        "grpc",
+        "httpx",
+        "keda",
+        "kubernetes",
+        "opentelemetry",
+        "prometheus",
+        "requests",
+        "signals",
+    ],
 )
 def test_each_surface_has_an_extra_of_the_project(surface: str) -> None:
     import tomllib
