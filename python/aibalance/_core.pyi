@@ -73,6 +73,7 @@ __all__ = [
     "Window",
     "__version__",
     "_acquire_on",
+    "_report_ages",
     "_after_fork",
     "_availability",
     "_before_fork",
@@ -2548,6 +2549,7 @@ class DnsDraws:
     def multivalue(self, healthy: list[bool]) -> list[int]:
         """Up to eight."""
 
+def _report_ages(pool: Pool, /, *, now: float | None) -> dict[str, float]: ...
 def _acquire_on(pool: Pool, id: str, /, *, cost: float, load_factor: float | None, now: float | None) -> Lease | str:
     """A lease for a session on the endpoint that it is bound to, or why it is let go."""
 

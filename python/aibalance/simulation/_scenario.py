@@ -62,8 +62,12 @@ PICKERS = (
     "ClientSideWeightedRoundRobin",
     "MementoHash",
     "MultiProbeHash",
+    "PrefixAware",
 )
 """Names that `[[balancers]]` may use for `picker`."""
+
+PROMPTED = "PrefixAware"
+"""The picker that goes by prompts."""
 
 POLICIES = ("Fixed", "TargetTracking", "StepScaling", "Combined")
 """Names that `[[policies]]` may use for `policy`."""
@@ -273,6 +277,14 @@ class BalancerSpec:
     options : keyword arguments of the class.
     weights : "type" shows the balancer each server type's weight, "equal" shows 1 for all.
     cost : "one" gives every request the cost 1, "work" its work in seconds (a balancer that knows lengths in advance).
+    cache_events_s : for PrefixAware: how many seconds after the fact it hears what servers' prefix caches store and
+        throw out (0 or more). None (default): not at all, it goes by its own picks.
+    growth : for PrefixAware: whether it hears of each block by which an answer has grown (default False).
+
+    PrefixAware needs `service` of kind "llm". It is told prompts, first tokens and ends; of the scenario's `reports` it
+    reads requests, queue and KV use. Each run gives it a new index: `options["index"]` may be a table of parameters of
+    `PrefixIndex`, which are otherwise `block_size` as the service's `block_tokens`, `capacity` as many as its
+    `kv_tokens` hold, and `ttl` 120 seconds, or 5 with `cache_events_s`; `ttl` may be `inf`.
     """
 
     picker: str
@@ -280,6 +292,8 @@ class BalancerSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "type"
     cost: str = "one"
+    cache_events_s: float | None = None
+    growth: bool = False
 
     def __post_init__(self) -> None:
         check.choice("balancers.picker", self.picker, (*PICKERS, SHARED_QUEUE))
@@ -289,6 +303,16 @@ class BalancerSpec:
         check.choice("balancers.cost", self.cost, ("one", "work"))
         if self.picker == SHARED_QUEUE and (self.weights, self.cost) != ("type", "one"):
             raise ConfigError(f"balancers.weights: {SHARED_QUEUE} knows neither weights nor costs")
+        if self.cache_events_s is not None:
+            check.seconds("balancers.cache_events_s", self.cache_events_s)
+        if not isinstance(self.growth, bool):
+            raise check.wrong("balancers.growth", self.growth, "true or false")
+        if self.picker == PROMPTED:
+            if self.cost != "one":
+                raise check.wrong("balancers.cost", self.cost, f"one with {PROMPTED}: it counts tokens")
+        elif self.cache_events_s is not None or self.growth:
+            name, value = ("growth", True) if self.cache_events_s is None else ("cache_events_s", self.cache_events_s)
+            raise check.wrong(f"balancers.{name}", value, f"none without {PROMPTED}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ struct Call<'py> {
 }
 
 impl PrefixAware {
-    fn policy(&self) -> &llm::PrefixAware {
+    pub(crate) fn policy(&self) -> &llm::PrefixAware {
         self.door.picker.policy()
     }
 
