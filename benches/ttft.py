@@ -1,17 +1,17 @@
 """Time to the first token by picker, on Mooncake's traces with the simulator's model of LLM servers.
 
-    python -m benches.ttft FOLDER [--traces conversation synthetic] [--loads 0.8 1 1.2] [--seeds 5] [--kv-tokens 3072000]
-        [--servers 8] [--events] [--only NAME ...] [--jobs 2] [--json OUT]
+    python -m benches.ttft FOLDER [--traces conversation synthetic] [--loads 1 1.5 2] [--seeds 5] [--servers 8]
+        [--kv-tokens 3072000] [--events] [--only NAME ...] [--jobs 2] [--json OUT]
 
 FOLDER has mooncake_fast25_conversation.jsonl.gz and mooncake_fast25_synthetic.jsonl.gz (FAST '25, Apache-2.0, not
-shipped); a file `mooncake_fast25_toolagent.jsonl.gz` is used where it lies beside them and is asked for. A server is one
-of `LLMService` with its default step times, batches 64, and keeps `--kv-tokens` tokens of KV cache with prefixes in
-blocks of 512. A load of 1 is the trace's own pace, 1.2 the same requests in 1/1.2 of the time. Seed by seed the trace
-begins elsewhere and all pickers meet the same requests; the first fifth of it, up to 200 s, is not measured. Times are
-means over the seeds with 95 % t-intervals; `less` is how much less than ours, pair by pair.
+shipped); mooncake_fast25_toolagent.jsonl.gz is used where it lies beside them and is asked for. A server is one of
+`LLMService` with its default step times, batches 64, and keeps `--kv-tokens` tokens of KV cache with prefixes in blocks
+of 512. A load of 1 is the trace's own pace, 2 the same requests in half of the time. Seed by seed the trace begins
+elsewhere and all pickers meet the same requests; the first fifth of it, up to 200 s, is not measured. Times are means
+over the seeds with 95 % t-intervals; `less` is how much less ours takes, pair by pair.
 
-By default pickers go by their own picks (`ttl=None`, capacity as the servers have). `--events` lets them hear of caches at
-once instead.
+By default pickers go by their own picks (`ttl=None`, capacity as the servers have). `--events` lets them hear of caches
+at once instead.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--traces", nargs="+", default=["conversation", "synthetic"], choices=list(SPAN))
-    parser.add_argument("--loads", nargs="+", type=float, default=[0.8, 1.0, 1.2])
+    parser.add_argument("--loads", nargs="+", type=float, default=[1.0, 1.5, 2.0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--servers", type=int, default=8)
     parser.add_argument("--kv-tokens", type=int, default=6000 * BLOCK)

@@ -73,7 +73,6 @@ __all__ = [
     "Window",
     "__version__",
     "_acquire_on",
-    "_report_ages",
     "_after_fork",
     "_availability",
     "_before_fork",
@@ -87,6 +86,7 @@ __all__ = [
     "_picks",
     "_pooled_capacity",
     "_rank_removals",
+    "_report_ages",
     "_reseed_after_fork",
     "_simulate",
     "_simulate_balancer_seed",
@@ -1558,7 +1558,11 @@ class PrefixAware(_PickerMethods):
     block in the memory of gpu, host, disk); P tokens to prefill, D blocks in use with this request, R requests; weight
     w. The least cost wins, ties are drawn:
 
-    - `score="dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
+    - `score="ttft"`, the default and ours: (P + fresh_scale * max(0, T - C * B) + memory_scale * M * k / (1 - k)) / w,
+      with M the mean prompt so far and k = D / capacity in the index (k / (1 - k) is 1000 at most). P + T - C * B is
+      what must be computed before the first token; tokens of one's own count `fresh_scale` times (default 2), since they
+      also delay whoever comes next; memory costs the more the less is left (`memory_scale`, default 1).
+    - `"dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
       1 / (1 + credit_decay * (P - least P) / B / L). Defaults 1, 0, 0; a `prefill_scale` of 8 to 16 finds more cached
       where prefill is what takes time.
     - `"lmetric"`: max(0, T - C * B) * (R + 1) / w; ties by (R + 1) / w.
@@ -1569,7 +1573,7 @@ class PrefixAware(_PickerMethods):
 
     Weights, which may be of unequal accelerators and shrink while an endpoint starts slowly, divide the cost; those of
     equal endpoints change nothing. That, the fair ties and the bound are ours; with `bounded_load=None` and equal
-    weights the scores are the published ones.
+    weights the scores but "ttft" are the published ones.
 
     - `temperature`: 0 takes the least cost; else chances are exp(-(cost - least) / ((most - least) * temperature)).
     - `bounded_load`: an endpoint with more than this many times its share of the requests in flight (rounded up, by
@@ -1599,12 +1603,14 @@ class PrefixAware(_PickerMethods):
         /,
         *,
         index: PrefixIndex | None = None,
-        score: Literal["dynamo", "lmetric", "loadaware", "cache_aware"] = "dynamo",
+        score: Literal["ttft", "dynamo", "lmetric", "loadaware", "cache_aware"] = "ttft",
         credits: tuple[float, float, float] = (1.0, 0.75, 0.25),
         temperature: float = 0.0,
         bounded_load: float | None = ...,
         max_report_age: float | None = 10.0,
         stale: Literal["own", "saturated"] = "own",
+        fresh_scale: float | None = None,
+        memory_scale: float | None = None,
         prefill_scale: float | None = None,
         credit_decay: float | None = None,
         request_weight: float | None = None,
