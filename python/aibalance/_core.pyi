@@ -1559,9 +1559,9 @@ class PrefixAware(_PickerMethods):
     w. The least cost wins, ties are drawn:
 
     - `score="ttft"`, the default and ours: (P + fresh_scale * max(0, T - C * B) + memory_scale * M * k / (1 - k)) / w,
-      with M the mean prompt so far and k = D / capacity in the index (k / (1 - k) is 1000 at most). P + T - C * B is
-      what must be computed before the first token; tokens of one's own count `fresh_scale` times (default 2), since they
-      also delay whoever comes next; memory costs the more the less is left (`memory_scale`, default 1).
+      with M the mean prompt so far and k = D / capacity in the index (1 - k being 0.001 at least). P + T - C * B is
+      what must be computed before the first token; tokens of one's own count `fresh_scale` times (default 2), since
+      they also delay whoever comes next; memory costs the more the less is left (`memory_scale`, default 1).
     - `"dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
       1 / (1 + credit_decay * (P - least P) / B / L). Defaults 1, 0, 0; a `prefill_scale` of 8 to 16 finds more cached
       where prefill is what takes time.
