@@ -32,8 +32,8 @@ AROUND: dict[str, Callable[..., Any]] = {
     "picker": lambda picker, **more: picker.acquire(PROMPT, **more),
     "wait queue": waited,
     "wait queue of a thread": lambda picker, **more: WaitQueue(picker).acquire_blocking(PROMPT, timeout=1, **more),
-    "fallback": lambda picker, **more: Fallback([picker]).acquire(PROMPT, **more),
-    "fallback, tried": lambda picker, **more: Fallback([picker]).try_acquire(PROMPT, **more),
+    "fallback": lambda picker, **more: Fallback(picker, RoundRobin([])).acquire(PROMPT, **more),
+    "fallback, tried": lambda picker, **more: Fallback(picker, RoundRobin([])).try_acquire(PROMPT, **more),
     "subset": lambda picker, **more: Subset(picker, where=lambda endpoint: True).acquire(PROMPT, **more),
     "subset, tried": lambda picker, **more: Subset(picker, where=lambda endpoint: True).try_acquire(PROMPT, **more),
     "conversations": lambda picker, **more: Conversations(picker).acquire(Turn("chat", PROMPT), **more),
@@ -85,26 +85,27 @@ def test_bounds_drains_and_weights_of_sessions_are_as_without_prompts() -> None:
         sticky = Sticky(picker, StickyTable(capacity=9, clock=clock), load_factor=1.5)
         out, held = [], []
 
-        def turn(times: int = 1) -> None:
-            for _ in range(times):
-                found = sticky.acquire("me")
+        def turn() -> None:
+            sticky.via.set("me", "a", now=clock.now())  # type: ignore[union-attr]
+            found = sticky.acquire("me")
+            out.append((found.kept, found.reason))
+            if found.kept:
                 held.append(found.lease)
-                out.append((found.kept, found.reason))
+            else:
+                # Where it goes then is each picker's own choice.
+                found.lease.cancel()
 
         held.append(picker.acquire(subset=["a"]))
-        sticky.via.set("me", "a", now=0.0)  # type: ignore[union-attr]
         turn()
         held += [picker.acquire(subset=[name]) for name in "bcbcbc"]
-        turn()
-        sticky.via.set("me", "a", now=0.0)  # type: ignore[union-attr]
-        turn(2)
+        for _ in range(4):
+            turn()
         for lease in held:
             lease.release()
         held.clear()
-        sticky.via.set("me", "a", now=0.0)  # type: ignore[union-attr]
         pool.set_weight("a", 0)
         turn()
-        pool.drain("a", timeout=10.0)
+        pool.drain("a", deadline=10.0)
         turn()
         clock.advance(11.0)
         turn()
