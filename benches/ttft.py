@@ -29,7 +29,7 @@ from aibalance.simulation._statistics import interval
 
 BLOCK = 512
 SPAN = {"conversation": 3500.0, "synthetic": 1000.0, "toolagent": 3500.0}
-OURS = "PrefixAware"
+OURS = "ttft"
 TRACES: dict[str, traces.Trace] = {}
 
 
@@ -47,7 +47,8 @@ def prompted(name: str, events: bool, **options: Any) -> BalancerSpec:
 def balancers(events: bool) -> list[BalancerSpec]:
     """What is compared: ours first."""
     return [
-        prompted(OURS, events),
+        prompted(OURS, events, score="ttft"),
+        prompted("ttft, fresh_scale=4", events, score="ttft", fresh_scale=4.0),
         BalancerSpec(picker="RoundRobin", name="round robin"),
         BalancerSpec(picker="LeastRequest", name="power of two"),
         BalancerSpec(picker="LeastRequest", name="power of two, tokens", cost="work"),

@@ -49,7 +49,7 @@ pub(super) fn known(given: &Bound<'_, PyDict>) -> PyResult<()> {
 /// Reads the options that were given.
 pub(super) fn read(given: &Bound<'_, PyDict>) -> PyResult<Options> {
     let get = |field: &str| given.get_item(field);
-    let score = get("score")?.map_or(Ok("ttft"), |value| text("score", &value, &SCORES))?;
+    let score = get("score")?.map_or(Ok("dynamo"), |value| text("score", &value, &SCORES))?;
     let mut numbers = [0.0; 3];
     for (place, &(field, default)) in numbers.iter_mut().zip(own(score)) {
         let value = get(field)?.filter(|v| !v.is_none());

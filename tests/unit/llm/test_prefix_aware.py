@@ -199,19 +199,19 @@ def test_dynamos_own_options_change_the_choice() -> None:
     ],
 )
 def test_ttft_counts_tokens_ahead_own_tokens_and_memory(options: dict[str, Any], costs: dict[str, float]) -> None:
-    picker = PrefixAware(["a", "b"], seed=1, index=PrefixIndex(capacity=8), **options)
+    picker = PrefixAware(["a", "b"], seed=1, score="ttft", index=PrefixIndex(capacity=8), **options)
     picker.index.stored("a", PROMPT)
     lease = picker.acquire([7] * 32, subset=["a"])
     found = picker.explain(PROMPT)
     assert {one.endpoint.id: one.cost for one in found} == pytest.approx(costs)
     assert picker.pick(PROMPT).id == next(iter(costs))
-    strong = PrefixAware([Endpoint("a", weight=4), Endpoint("b")], seed=1, index=picker.index, **options)
+    strong = PrefixAware([Endpoint("a", weight=4), "b"], seed=1, score="ttft", index=picker.index, **options)
     assert strong.explain(PROMPT)[0].cost == pytest.approx(costs["a"] / 4)
     lease.release()
 
 
 def test_ttft_bears_a_memory_that_is_more_than_full() -> None:
-    picker = PrefixAware(["a", "b"], seed=1, index=PrefixIndex(capacity=8))
+    picker = PrefixAware(["a", "b"], seed=1, score="ttft", index=PrefixIndex(capacity=8))
     held = [picker.acquire([7, i] * 80, subset=["a"]) for i in range(3)]
     for lease in held:
         lease.first_token()
@@ -365,7 +365,7 @@ def test_it_travels_with_pool_index_and_options() -> None:
         ({"score": "cache_aware", "match_threshold": 1.5}, "match_threshold"),
         ({"score": "cache_aware", "balance_rel": 0.5}, "balance_rel"),
         ({"score": "dynamo", "credit_decay": float("nan")}, "credit_decay"),
-        ({"fresh_scale": -1.0}, "fresh_scale"),
+        ({"score": "ttft", "fresh_scale": -1.0}, "fresh_scale"),
         ({"score": "dynamo", "memory_scale": 1.0}, "memory_scale"),
         ({"credits": (1.0, 2.0, 0.0)}, r"credits\[1\]"),
         ({"credits": 1.0}, "credits"),

@@ -53,7 +53,7 @@ def scenario(**changes: Any) -> Scenario:
 
 
 def spec(options: dict[str, Any] | None = None, **changes: Any) -> BalancerSpec:
-    return BalancerSpec(picker="PrefixAware", options=options or {}, **changes)
+    return BalancerSpec(picker="PrefixAware", options={"score": "ttft", **(options or {})}, **changes)
 
 
 def outcome(found: Any) -> tuple[Any, ...]:
@@ -171,7 +171,8 @@ def test_ones_own_picker_may_take_prompts() -> None:
         prompts = True
 
         def __init__(self, pool: Any) -> None:
-            self.inner = PrefixAware(pool, index=PrefixIndex(block_size=BLOCK, capacity=20_000 // BLOCK))
+            index = PrefixIndex(block_size=BLOCK, capacity=20_000 // BLOCK)
+            self.inner = PrefixAware(pool, score="ttft", index=index)
             self.seen: list[tuple[int, float]] = []
 
         def acquire(self, key: Any, *, cost: float) -> Any:
