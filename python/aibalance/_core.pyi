@@ -1562,10 +1562,10 @@ class PrefixAware(_PickerMethods):
       1 / (1 + credit_decay * (P - least P) / B / L). Defaults 1, 0, 0; a `prefill_scale` of 8 to 16 finds more cached
       where prefill is what takes time.
     - `"ttft"`, ours: (P + fresh_scale * max(0, T - C * B) + memory_scale * M * k / (1 - k)) / w, with M the mean prompt
-      so far and k = D / capacity in the index (1 - k being 0.001 at least). P + T - C * B is what must be computed before
-      the first token; tokens of one's own count `fresh_scale` times (default 2), since they also delay whoever comes
-      next; memory costs the more the less is left (`memory_scale`, default 1). It may keep a prefix that all share on one
-      endpoint while there is little load: with `bounded_load=1.25` it does not.
+      so far and k = D / capacity in the index (1 - k being 0.001 at least). P + T - C * B is what must be computed
+      before the first token; tokens of one's own count `fresh_scale` times (default 2), since they also delay whoever
+      comes next; memory costs the more the less is left (`memory_scale`, default 1). It may keep a prefix that all
+      share on one endpoint while there is little load: with `bounded_load=1.25` it does not.
     - `"lmetric"`: max(0, T - C * B) * (R + 1) / w; ties by (R + 1) / w.
     - `"loadaware"`: beta * (R - mean R) / max(1, mean R) - min(1, C * B / T), R + 1 being divided by w / mean w.
     - `"cache_aware"`: when the loads differ (largest - least > balance_abs and largest > balance_rel * least), or
