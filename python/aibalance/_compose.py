@@ -20,7 +20,22 @@ from ._core import (
 )
 from ._errors import NoHealthyEndpointError, OverloadedError, PickError
 from ._explain import Explains
-from ._picker import Frozen, Key, Names, Picker, attempts, each, gathered, known, many, names_of, pools, ranked, whole
+from ._picker import (
+    Frozen,
+    Key,
+    Names,
+    Picker,
+    attempts,
+    costing,
+    each,
+    gathered,
+    known,
+    many,
+    names_of,
+    pools,
+    ranked,
+    whole,
+)
 from ._picker import wrong as _wrong
 from ._queue import Waits
 
@@ -64,19 +79,20 @@ class _Several(Frozen, Waits, Explains):
         key: Key | None = None,
         /,
         *,
-        cost: float = 1.0,
+        cost: float | None = None,
         exclude: Names | None = (),
         subset: Names | None = None,
         now: float | None = None,
     ) -> Lease:
         """Takes a lease from the first part that gives one; it counts in that part's pool only.
 
-        `exclude` and `subset` are passed on to every part.
+        `exclude` and `subset` are passed on to every part; `cost=None` is each part's default.
         """
         exclude, subset = _again(exclude), _again(subset)
+        more = costing(cost)
         return _first(
             self._order(key),
-            lambda picker: picker.acquire(key, cost=cost, exclude=exclude, subset=subset, now=now),
+            lambda picker: picker.acquire(key, exclude=exclude, subset=subset, now=now, **more),
         )
 
     def try_acquire(
@@ -84,7 +100,7 @@ class _Several(Frozen, Waits, Explains):
         key: Key | None = None,
         /,
         *,
-        cost: float = 1.0,
+        cost: float | None = None,
         exclude: Names | None = (),
         subset: Names | None = None,
         now: float | None = None,
@@ -408,26 +424,27 @@ class Subset(Frozen, Waits, Explains):
         key: Key | None = None,
         /,
         *,
-        cost: float = 1.0,
+        cost: float | None = None,
         exclude: Names | None = (),
         subset: Names | None = None,
         now: float | None = None,
     ) -> Lease:
-        """Chooses among them, and among `subset` where that is given, and takes a lease."""
-        return self.picker.acquire(key, cost=cost, exclude=exclude, subset=self._names(subset), now=now)
+        """Chooses among them, and among `subset` where that is given, and takes a lease. `cost=None` is the picker's
+        default."""
+        return self.picker.acquire(key, exclude=exclude, subset=self._names(subset), now=now, **costing(cost))
 
     def try_acquire(
         self,
         key: Key | None = None,
         /,
         *,
-        cost: float = 1.0,
+        cost: float | None = None,
         exclude: Names | None = (),
         subset: Names | None = None,
         now: float | None = None,
     ) -> Lease | None:
         """As `acquire`; None when nothing can be picked."""
-        return self.picker.try_acquire(key, cost=cost, exclude=exclude, subset=self._names(subset), now=now)
+        return self.picker.try_acquire(key, exclude=exclude, subset=self._names(subset), now=now, **costing(cost))
 
     def ranked(
         self,

@@ -86,6 +86,7 @@ __all__ = [
     "_picks",
     "_pooled_capacity",
     "_rank_removals",
+    "_report_ages",
     "_reseed_after_fork",
     "_simulate",
     "_simulate_balancer_seed",
@@ -1560,6 +1561,11 @@ class PrefixAware(_PickerMethods):
     - `score="dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
       1 / (1 + credit_decay * (P - least P) / B / L). Defaults 1, 0, 0; a `prefill_scale` of 8 to 16 finds more cached
       where prefill is what takes time.
+    - `"ttft"`, ours: (P + fresh_scale * max(0, T - C * B) + memory_scale * M * k / (1 - k)) / w, with M the mean prompt
+      so far and k = D / capacity in the index (1 - k being 0.001 at least). P + T - C * B is what must be computed
+      before the first token; tokens of one's own count `fresh_scale` times (default 2), since they also delay whoever
+      comes next; memory costs the more the less is left (`memory_scale`, default 1). It may keep a prefix that all
+      share on one endpoint while there is little load: with `bounded_load=1.25` it does not.
     - `"lmetric"`: max(0, T - C * B) * (R + 1) / w; ties by (R + 1) / w.
     - `"loadaware"`: beta * (R - mean R) / max(1, mean R) - min(1, C * B / T), R + 1 being divided by w / mean w.
     - `"cache_aware"`: when the loads differ (largest - least > balance_abs and largest > balance_rel * least), or
@@ -1568,7 +1574,7 @@ class PrefixAware(_PickerMethods):
 
     Weights, which may be of unequal accelerators and shrink while an endpoint starts slowly, divide the cost; those of
     equal endpoints change nothing. That, the fair ties and the bound are ours; with `bounded_load=None` and equal
-    weights the scores are the published ones.
+    weights the scores but "ttft" are the published ones.
 
     - `temperature`: 0 takes the least cost; else chances are exp(-(cost - least) / ((most - least) * temperature)).
     - `bounded_load`: an endpoint with more than this many times its share of the requests in flight (rounded up, by
@@ -1598,12 +1604,14 @@ class PrefixAware(_PickerMethods):
         /,
         *,
         index: PrefixIndex | None = None,
-        score: Literal["dynamo", "lmetric", "loadaware", "cache_aware"] = "dynamo",
+        score: Literal["ttft", "dynamo", "lmetric", "loadaware", "cache_aware"] = "dynamo",
         credits: tuple[float, float, float] = (1.0, 0.75, 0.25),
         temperature: float = 0.0,
         bounded_load: float | None = ...,
         max_report_age: float | None = 10.0,
         stale: Literal["own", "saturated"] = "own",
+        fresh_scale: float | None = None,
+        memory_scale: float | None = None,
         prefill_scale: float | None = None,
         credit_decay: float | None = None,
         request_weight: float | None = None,
@@ -2548,6 +2556,7 @@ class DnsDraws:
     def multivalue(self, healthy: list[bool]) -> list[int]:
         """Up to eight."""
 
+def _report_ages(pool: Pool, /, *, now: float | None) -> dict[str, float]: ...
 def _acquire_on(pool: Pool, id: str, /, *, cost: float, load_factor: float | None, now: float | None) -> Lease | str:
     """A lease for a session on the endpoint that it is bound to, or why it is let go."""
 

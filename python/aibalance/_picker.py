@@ -75,6 +75,11 @@ class Picker(Protocol):
         """As `acquire`; None when nothing can be picked."""
 
 
+def costing(cost: float | None) -> dict[str, Any]:
+    """The argument for a picker; none leaves it its default, which for a prompt is its tokens."""
+    return {} if cost is None else {"cost": cost}
+
+
 class Frozen:
     """Slots that are set once, and that a pickle carries."""
 

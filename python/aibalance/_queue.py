@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ._core import Lease
 from ._errors import OverloadedError
-from ._picker import Key, Names, Picker, known, names_of, pools, whole, wrong
+from ._picker import Key, Names, Picker, costing, known, names_of, pools, whole, wrong
 
 __all__ = ["WaitQueue", "Waits"]
 
@@ -40,7 +40,7 @@ class _Waiter:
         picker: Picker,
         key: Key | None,
         priority: int,
-        cost: float,
+        cost: float | None,
         exclude: Names | None,
         subset: Names | None,
         notify: Callable[[], object],
@@ -51,7 +51,7 @@ class _Waiter:
         without, within = names_of(exclude), None if subset is None else names_of(subset)
         self.picker = picker
         self.key = key
-        self.arguments: dict[str, Any] = {"cost": cost, "exclude": without, "subset": within}
+        self.arguments: dict[str, Any] = {**costing(cost), "exclude": without, "subset": within}
         self.notify = notify
         self.lease: Lease | None = None
         self.error: Exception | None = None
@@ -433,14 +433,14 @@ class WaitQueue:
         *,
         timeout: float | None,
         priority: int = 0,
-        cost: float = 1.0,
+        cost: float | None = None,
         exclude: Names | None = (),
         subset: Names | None = None,
     ) -> Lease:
         """A lease, as soon as somebody is free: `picker.acquire_when_free`.
 
-        `timeout` in seconds; None waits for ever, 0 not at all. The rest is as for `picker.acquire`. An endpoint that
-        is unhealthy or added only later is waited for too.
+        `timeout` in seconds; None waits for ever, 0 not at all. `cost=None` is the picker's default. The rest is as for
+        `picker.acquire`. An endpoint that is unhealthy or added only later is waited for too.
 
         Raises OverloadedError when the queue is full or the time is over, with `retry_after` where `eta` knows; when
         the time is over and nobody is there who could be waited for, NoHealthyEndpointError or NoEndpointsError.
@@ -457,7 +457,7 @@ class WaitQueue:
         *,
         timeout: float | None,
         priority: int = 0,
-        cost: float = 1.0,
+        cost: float | None = None,
         exclude: Names | None = (),
         subset: Names | None = None,
     ) -> Lease:
@@ -509,7 +509,7 @@ class Waits:
         *,
         timeout: float | None,
         priority: int = 0,
-        cost: float = 1.0,
+        cost: float | None = None,
         exclude: Names | None = (),
         subset: Names | None = None,
     ) -> Lease:

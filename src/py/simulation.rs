@@ -3,6 +3,7 @@
 
 use super::errors;
 use super::fastcall::PickerClass;
+use super::llm::PrefixAware;
 use super::pickers::{
     ClientSideWeightedRoundRobin, First, IpHash, JoinIdleQueue, JumpBackHash, JumpHash, LeastConnections, LeastRequest,
     LeastTime, Maglev, MementoHash, ModuloHash, MultiProbeHash, PeakEwma, Prequal, Rendezvous, RingHash, RoundRobin,
@@ -11,12 +12,13 @@ use super::pickers::{
 use super::simulation_detail::{self, DetailArgs, DispatcherArgs, TokenArgs, detail};
 use crate::core::error::ConfigError;
 use crate::core::health::slow_start::{Ramp, SlowStart};
+use crate::core::llm::Prompt;
 use crate::core::simulation::report::PhaseResults;
 use crate::core::simulation::testing::{Rule, TestBalancer};
 use crate::core::simulation::{
-    Balancer, Engine, FleetConfig, FleetView, Grant, LaunchOrder, Law, Outcome, PoolBalancer, RateProfile, Records,
-    Results, Scaler, ServerReport, ServerSpec, ServerType, SimulationConfig, SimulationError, Spike, Trace, Traffic,
-    Work, streams,
+    Balancer, Engine, FleetConfig, FleetView, Grant, Hears, LaunchOrder, Law, Outcome, PoolBalancer, PrefixBalancer,
+    RateProfile, Records, Results, Scaler, ServerReport, ServerSpec, ServerType, SimulationConfig, SimulationError,
+    Spike, Trace, Traffic, Work, streams,
 };
 use crate::core::time::Nanos;
 use numpy::{PyArray1, PyReadonlyArray1};
@@ -55,12 +57,31 @@ struct PyBalancer {
     object: Py<PyAny>,
     leases: Vec<Option<Py<PyAny>>>,
     free: Vec<u64>,
+    /// Whether it may be told of prompts.
+    prompts: bool,
     raised: Raised,
 }
 
 impl PyBalancer {
     fn call<T>(&self, f: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>) -> Result<T, SimulationError> {
         Python::attach(|py| f(self.object.bind(py))).map_err(|e| raised(&self.raised, e, SimulationError::Balancer))
+    }
+
+    /// Keeps the lease of what was granted.
+    fn granted(
+        &mut self,
+        ask: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Option<(u32, Py<PyAny>)>>,
+    ) -> Result<Option<Grant>, SimulationError> {
+        let granted = self.call(ask)?;
+        let Some((server, lease)) = granted else { return Ok(None) };
+        let ticket = self.free.pop().unwrap_or_else(|| {
+            self.leases.push(None);
+            self.leases.len() as u64 - 1
+        });
+        if let Some(cell) = self.leases.get_mut(ticket as usize) {
+            *cell = Some(lease);
+        }
+        Ok(Some(Grant { server, ticket }))
     }
 }
 
@@ -79,18 +100,33 @@ impl Balancer for PyBalancer {
     }
 
     fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError> {
-        let granted: Option<(u32, Py<PyAny>)> = self.call(|object| {
+        self.granted(|object| {
             object.call_method1(intern!(object.py(), "acquire"), (key, cost, seconds(now)))?.extract()
-        })?;
-        let Some((server, lease)) = granted else { return Ok(None) };
-        let ticket = self.free.pop().unwrap_or_else(|| {
-            self.leases.push(None);
-            self.leases.len() as u64 - 1
-        });
-        if let Some(cell) = self.leases.get_mut(ticket as usize) {
-            *cell = Some(lease);
-        }
-        Ok(Some(Grant { server, ticket }))
+        })
+    }
+
+    fn hears(&self) -> Option<Hears> {
+        self.prompts.then(Hears::default)
+    }
+
+    fn acquire_for(
+        &mut self,
+        prompt: Prompt<'_>,
+        key: Option<u64>,
+        cost: f64,
+        now: Nanos,
+    ) -> Result<Option<Grant>, SimulationError> {
+        self.granted(|object| {
+            let blocks = PyArray1::from_slice(object.py(), prompt.blocks);
+            let args = (key, cost, seconds(now), blocks, prompt.tokens);
+            object.call_method1(intern!(object.py(), "acquire"), args)?.extract()
+        })
+    }
+
+    fn first_token(&mut self, grant: Grant, now: Nanos) -> Result<(), SimulationError> {
+        let lease = self.leases.get(grant.ticket as usize).and_then(Option::as_ref);
+        let lease = lease.ok_or(SimulationError::Broken("a lease"))?;
+        self.call(|object| object.call_method1(intern!(object.py(), "first_token"), (lease, seconds(now))).map(drop))
     }
 
     fn release(&mut self, grant: Grant, latency: Nanos, outcome: Outcome, now: Nanos) -> Result<(), SimulationError> {
@@ -318,6 +354,22 @@ fn native<C: PickerClass>(
     Ok(Some(Box::new(PoolBalancer::with(policy, seed, slow_start)?)))
 }
 
+/// A `PrefixAware` as a balancer with an index of its own; `cache_events` is how many seconds late it hears of caches.
+fn prompts(
+    given: &Bound<'_, PyAny>,
+    seed: u64,
+    slow_start: Option<SlowStart>,
+) -> PyResult<Option<Box<dyn Balancer + Send>>> {
+    let Ok((picker, cache_events, growth)) = given.extract::<(Bound<'_, PyAny>, Option<f64>, bool)>() else {
+        return Ok(None);
+    };
+    let Ok(picker) = picker.cast_exact::<PrefixAware>() else { return Ok(None) };
+    let policy = picker.get().policy().afresh()?;
+    let delay = cache_events.map_or(Nanos::ZERO, Nanos::from_secs_f64);
+    let hears = Hears { cache: cache_events.is_some(), growth };
+    Ok(Some(Box::new(PrefixBalancer::new(policy, seed, slow_start, hears, delay)?)))
+}
+
 /// The balancer of a run, and whether it runs without Python.
 ///
 /// A picker of one of our classes lends its policy: the run gives it a pool of its own. A class that is not listed here
@@ -356,6 +408,9 @@ fn balancer(
             return Ok((found, true));
         }
     }
+    if let Some(found) = prompts(given, own, slow_start)? {
+        return Ok((found, true));
+    }
     if let Ok(name) = given.extract::<&str>() {
         let rule = match name {
             "test:random" => Rule::Random,
@@ -367,7 +422,9 @@ fn balancer(
         return Ok((Box::new(TestBalancer::new(rule, own)), true));
     }
     let object = given.clone().unbind();
-    Ok((Box::new(PyBalancer { object, leases: Vec::new(), free: Vec::new(), raised: raised.clone() }), false))
+    let prompts = given.hasattr(intern!(given.py(), "first_token"))?;
+    let (leases, free, raised) = (Vec::new(), Vec::new(), raised.clone());
+    Ok((Box::new(PyBalancer { object, leases, free, prompts, raised }), false))
 }
 
 pub(super) fn phase<'py>(py: Python<'py>, results: &PhaseResults) -> PyResult<Bound<'py, PyDict>> {

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from .._core import _report_ages
 from .._errors import OverloadedError
 from .._explain import Explanation
 from .._picker import Picker, wrong
@@ -221,6 +222,7 @@ class Admission(Over):
             found: list[EndpointView] = own(None, candidates=fleet, now=now)
             return found
         out = []
+        ages = _report_ages(pool, now=now) if any(stats.report for _, stats in fleet) else {}
         for endpoint, stats in fleet:
             told = stats.report
             report = told or {}
@@ -232,7 +234,7 @@ class Admission(Over):
                     kv_cache=report.get("kv_cache", 0.0),
                     inflight=stats.inflight,
                     tokens=stats.load,
-                    age=None if told is None else 0.0,
+                    age=None if told is None else ages.get(endpoint.id, 0.0),
                 )
             )
         return out

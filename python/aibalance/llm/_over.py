@@ -167,9 +167,8 @@ class Over(Frozen, Waits, Explains, ABC):
         subset: Names | None = None,
     ) -> Lease:
         """A lease, as soon as somebody is free: see `WaitQueue.acquire`. `cost=None` is the picker's default."""
-        given: Any = cost
         return await self.queue.acquire(
-            key, timeout=timeout, priority=priority, cost=given, exclude=exclude, subset=subset
+            key, timeout=timeout, priority=priority, cost=cost, exclude=exclude, subset=subset
         )
 
     def attempts(self, key: Any = None, /, *, budget: int | RetryBudget | ActiveRetryBudget) -> Iterator[Lease]:

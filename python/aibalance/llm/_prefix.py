@@ -22,7 +22,7 @@ class PrefixExplanation(Explanation):
 
     The parts are None for a candidate that is not compared (drained, unhealthy, full...).
 
-    >>> picker = PrefixAware(["a", "b"], seed=1)
+    >>> picker = PrefixAware(["a", "b"], score="dynamo", seed=1)
     >>> lease = picker.acquire(list(range(64)), subset=["a"])
     >>> lease.first_token()
     >>> best, other = picker.explain(list(range(64)))

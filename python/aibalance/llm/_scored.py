@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from .._core import Endpoint, Lease, ManualClock, Pool, PrefixIndex, SystemClock
+from .._core import Endpoint, Lease, ManualClock, Pool, PrefixIndex, SystemClock, _report_ages
 from .._custom import Candidate, CustomPicker
 from .._errors import NoEndpointsError
 from .._explain import Explanation
@@ -215,12 +215,15 @@ class ScoredPicker(CustomPicker):
                 held = self.index.matches(blocks, now=now)
                 shares = {id: match.blocks / len(blocks) for id, match in held.items()}
         out = []
+        ages: dict[str, float] | None = None
         for endpoint, stats in candidates:
             id = endpoint.id
             report = self._reports.get(id)
             if report is None:
                 told = stats.report
-                age = None if told is None else 0.0
+                if told is not None and ages is None:
+                    ages = _report_ages(self._pool, now=now)
+                age = None if told is None or ages is None else ages.get(id, 0.0)
                 told = told or {}
                 waiting, kv_cache = told.get("queue", 0.0), told.get("kv_cache", 0.0)
                 running = told.get("inflight", float(stats.inflight))

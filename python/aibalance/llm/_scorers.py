@@ -81,7 +81,8 @@ class EndpointView(NamedTuple):
     max_adapters: int = 0
     """How many it may run at a time."""
     age: float | None = None
-    """Seconds since its report; None when there is none. A report that `pool.observe` was told has age 0."""
+    """Seconds since its report; None when there is none. One to `pool.observe` that tells neither requests nor KV cache
+    has age 0."""
 
 
 @runtime_checkable

@@ -396,10 +396,7 @@ class _FairWaiter(_Waiter):
         subset: Names | None,
         notify: Callable[[], object],
     ) -> None:
-        super().__init__(queue.picker, key, rank, 1.0 if cost is None else cost, exclude, subset, notify)
-        if cost is None:
-            # The picker's own default: of a prompt, its tokens.
-            del self.arguments["cost"]
+        super().__init__(queue.picker, key, rank, cost, exclude, subset, notify)
         self.tenant, self.tokens, self.predicted = tenant, tokens, predicted
         self.counter = queue.counter
         self.charged = 0.0

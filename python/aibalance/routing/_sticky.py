@@ -14,8 +14,9 @@ from http.cookies import CookieError, SimpleCookie
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from .._core import Endpoint, Lease, ManualClock, Pool, StickyTable, _acquire_on
+from .._core import Endpoint, Lease, ManualClock, Pool, PrefixAware, StickyTable, _acquire_on
 from .._errors import ConfigError
+from .._picker import costing
 
 VERSION = b"\x01"
 # version, expiry, keyed hash of the pool, keyed hash of the endpoint, signature
@@ -364,13 +365,17 @@ class Sticky:
         raise AttributeError(f"{name}: a Sticky is frozen")
 
     def acquire(
-        self, session: str | bytes | None, /, *, key: Any = None, cost: float = 1.0, now: float | None = None
+        self, session: str | bytes | None, /, *, key: Any = None, cost: float | None = None, now: float | None = None
     ) -> StickyLease:
         """Takes a lease where the session belongs, or else where the picker says.
 
         `session` is the token that the client sent, or with a table the session's key (of a header, a user's name);
-        None for none. `key` and `cost` are as for the picker. `now` is the time for pool, token and table, in seconds;
-        None asks the clock of each, but a pool on a ManualClock tells the token's time too. Errors are the picker's.
+        None for none. `key` and `cost` are as for the picker; `cost=None` is its default. `now` is the time for pool,
+        token and table, in seconds; None asks the clock of each, but a pool on a ManualClock tells the token's time
+        too. Errors are the picker's.
+
+        A `PrefixAware` charges and remembers the prompt also where the session stays, unless the endpoint takes no new
+        work (it drains, or has the weight 0): then it has nothing to weigh.
         """
         pool = self.picker.pool
         via = self.via
@@ -390,12 +395,34 @@ class Sticky:
                     home = via.find(reading.tag, pool)
                     reason = "gone"
         if home is not None:
-            found = _acquire_on(pool, home, cost=cost, load_factor=self.load_factor, now=now)
+            found = self._kept(home, key, cost, now)
             if not isinstance(found, str):
                 return self._bound(found, session, True, "kept", token_now)
             reason = found
-        lease = self.picker.acquire(key, cost=cost, now=now)
+        lease = self.picker.acquire(key, now=now, **costing(cost))
         return self._bound(lease, session, False, reason, token_now)
+
+    def _kept(self, home: str, key: Any, cost: float | None, now: float | None) -> Lease | str:
+        """A lease where the session is, or why it is let go."""
+        pool = self.picker.pool
+        if isinstance(self.picker, PrefixAware) and not self._full(pool, home, now):
+            # A prompt is charged and remembered by its picker. Where that takes nobody new, it has nothing to weigh.
+            lease: Lease | None = self.picker.try_acquire(key, subset=[home], now=now, **costing(cost))
+            if lease is not None:
+                return lease
+        return _acquire_on(pool, home, cost=1.0 if cost is None else cost, load_factor=self.load_factor, now=now)
+
+    def _full(self, pool: Pool, home: str, now: float | None) -> bool:
+        """Whether with one request more it would be beyond its bound; the rule of the core."""
+        if self.load_factor is None:
+            return False
+        records = pool.stats(now)
+        total = 1 + sum(record.inflight for record in records)
+        weights = sum(record.weight for record in records)
+        for record in records:
+            if record.id == home and record.weight > 0:
+                return record.inflight >= math.ceil(self.load_factor * total * record.weight / weights)
+        return False
 
     def _bound(self, lease: Lease, session: Any, kept: bool, reason: str, now: float | None) -> StickyLease:
         try:

@@ -1,7 +1,8 @@
 """Between the engine and what decides: pickers over a Pool on a ManualClock, policies over a mapping.
 
 The engine calls a balancer as `add(server, kind, weight, max_inflight, now)`, `drain(server, now)`, `remove(server,
-now)`, `acquire(key, cost, now) -> (server, lease) | None`, `release(lease, outcome, latency, now)`,
+now)`, `acquire(key, cost, now[, blocks, tokens]) -> (server, lease) | None`, `first_token(lease, now)`, `release(lease,
+outcome, latency, now)`,
 `report(server, in_flight, latency, utilization, qps, now)`, and a scaler as
 `scaler(now, seen) -> int | None`. Times are seconds.
 """
@@ -18,10 +19,10 @@ from .. import _core
 from .._errors import ConfigError, PickError, SimulationError
 from . import _checks as check
 from ._buying import FailoverSpec, GroupSpec, Timetable, check_over_clouds, named
-from ._detail import SHARED_QUEUE, shared_queue
+from ._detail import SHARED_QUEUE, LLMService, shared_queue
 from ._group import GroupScaling
 from ._observed import NAMES, Observed, build
-from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
+from ._scenario import PICKERS, PROMPTED, BalancerSpec, Fleet, PolicySpec, Scenario
 
 
 class PoolDriver:
@@ -35,6 +36,7 @@ class PoolDriver:
         self._pool: Any = None
         self._acquire: Any = None
         self._addresses = False
+        self._prompts = False
         self._ids: dict[str, int] = {}
 
     def _to(self, now: float) -> None:
@@ -55,6 +57,8 @@ class PoolDriver:
                     raise check.wrong("picker", picker, f"an object with a method {method!r}")
             self._acquire = picker.acquire
             self._addresses = isinstance(picker, (_aibalance("IpHash"), _aibalance("SourceHash")))
+            # One's own picker says by an attribute that its keys are prompts.
+            self._prompts = isinstance(picker, _aibalance(PROMPTED)) or getattr(picker, "prompts", False) is True
         else:
             self._pool.add(endpoint)
 
@@ -68,18 +72,26 @@ class PoolDriver:
         self._pool.remove(name)
         del self._ids[name]
 
-    def acquire(self, key: int, cost: float, now: float) -> tuple[int, Any] | None:
+    def acquire(
+        self, key: Any, cost: float, now: float, blocks: Any = None, tokens: int | None = None
+    ) -> tuple[int, Any] | None:
         if self._acquire is None:
             return None
         self._to(now)
         if self._addresses:
             # As in the engine: a client's address is drawn from its key.
             key = int(_aibalance("envoy_hash")(key)) & 0xFFFFFFFF
+        elif self._prompts and blocks is not None and tokens is not None:
+            key, cost = blocks, tokens
         try:
             lease = self._acquire(key, cost=cost)
         except PickError:
             return None
         return self._ids[lease.endpoint.id], lease
+
+    def first_token(self, lease: Any, now: float) -> None:
+        self._to(now)
+        lease.first_token()
 
     def release(self, lease: Any, outcome: str, latency: float, now: float) -> None:
         self._to(now)
@@ -118,21 +130,61 @@ class FailoverDriver(PoolDriver):
         return found.egress_usd, {**requests, **counts, "egress_cost": found.egress_usd}
 
 
-def build_picker(spec: BalancerSpec) -> Any:
+def build_picker(spec: BalancerSpec, service: Any = None) -> Any:
     """The spec's picker, on an empty pool: the engine takes its options from it."""
     if spec.picker == SHARED_QUEUE:
         return shared_queue(spec.options)
+    options = dict(spec.options)
+    if spec.picker == PROMPTED:
+        options["index"] = _index(options.get("index", {}), spec, service)
     for key in ("seed", "clock"):
         if key in spec.options:
             raise ConfigError(f"balancers.options.{key}: not allowed; the simulation has a seed and a clock of its own")
     try:
-        return _aibalance(spec.picker)([], **spec.options)
+        return _aibalance(spec.picker)([], **options)
     except TypeError as error:
         raise ConfigError(
             f"balancers.options: {dict(spec.options)!r} is not allowed for {spec.picker}: {error}"
         ) from error
     except ConfigError as error:
         raise ConfigError(f"balancers.options.{error}") from error
+
+
+def _index(given: Any, spec: BalancerSpec, service: Any) -> Any:
+    """The index of a picker that goes by prompts: as the servers' caches, unless told otherwise."""
+    block = prompted(service)
+    if not isinstance(given, Mapping):
+        if isinstance(given, _aibalance("PrefixIndex")):
+            return _fits(given, service)
+        raise check.wrong("balancers.options.index", given, "a table of parameters of PrefixIndex")
+    room = min(max(service.kv_tokens // block, 1), 2**30)
+    ttl = 120.0 if spec.cache_events_s is None else 5.0
+    values = {"block_size": block, "capacity": room, "ttl": ttl, **given}
+    if values["ttl"] == math.inf:
+        values["ttl"] = None
+    try:
+        return _fits(_aibalance("PrefixIndex")(**values), service)
+    except TypeError as error:
+        raise ConfigError(f"balancers.options.index: {dict(given)!r} is not allowed: {error}") from error
+    except ConfigError as error:
+        message = str(error)
+        at = "balancers.options.index."
+        raise ConfigError(message if message.startswith("balancers.") else at + message) from error
+
+
+def prompted(service: Any) -> int:
+    """Tokens of a block of what has prompts; an error for what has none."""
+    if not isinstance(service, LLMService):
+        raise check.wrong("balancers.picker", PROMPTED, "another one without service.kind llm: there are no prompts")
+    return service.block_tokens or 16
+
+
+def _fits(index: Any, service: Any) -> Any:
+    block = prompted(service)
+    if index.block_size != block:
+        allowed = f"{block}, the service's block_tokens: prompts come in its blocks"
+        raise check.wrong("balancers.options.index.block_size", index.block_size, allowed)
+    return index
 
 
 def _aibalance(name: str) -> Any:
@@ -172,8 +224,10 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
             given = BalancerSpec(picker=given)
     if isinstance(given, BalancerSpec):
         spec = given
-        picker = build_picker(spec)
+        picker = build_picker(spec, scenario.service)
         failover = named("balancers.failover", spec.failover, scenario.failovers, "failovers")
+        if failover is not None and spec.picker == PROMPTED:
+            raise check.wrong("balancers.picker", spec.picker, "another one with [[failovers]]: clouds share no caches")
         if failover is not None:
             return _over_clouds(spec, failover, scenario, name)
         if spec.picker == SHARED_QUEUE:
@@ -186,9 +240,8 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
             if scenario.dispatchers is not None:
                 raise check.wrong("dispatchers", scenario.dispatchers, f"none with {SHARED_QUEUE}: nobody pushes")
             return Balancer(name or spec.name, SHARED_QUEUE, lambda seed: "test:round_robin", pull=picker)
-        return Balancer(
-            name or spec.name, spec.picker, lambda seed: picker, spec.weights == "equal", spec.cost == "work"
-        )
+        made = (picker, spec.cache_events_s, spec.growth) if spec.picker == PROMPTED else picker
+        return Balancer(name or spec.name, spec.picker, lambda seed: made, spec.weights == "equal", spec.cost == "work")
     if isinstance(given, type) and given.__name__ in PICKERS and given is _aibalance(given.__name__):
         return balancer(BalancerSpec(picker=given.__name__), scenario, name=name)
     if type(given).__name__ in PICKERS and type(given) is _aibalance(type(given).__name__):
@@ -196,6 +249,9 @@ def balancer(given: Any, scenario: Scenario, *, name: str | None = None) -> Bala
             raise check.wrong("picker", given, "a name, a class or a BalancerSpec with [[failovers]]")
         # It lends its options; the run gives them a pool of its own.
         shown = name or type(given).__name__
+        if type(given).__name__ == PROMPTED:
+            _fits(given.index, scenario.service)
+            return Balancer(shown, PROMPTED, lambda seed: (given, None, False))
         return Balancer(shown, type(given).__name__, lambda seed: given)
     if callable(given):
         shown = name or str(getattr(given, "__name__", type(given).__name__))

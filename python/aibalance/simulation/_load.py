@@ -95,7 +95,7 @@ _FLEET = (
     "warm_s",
 )
 _TYPE = ("name", "speed", "weight", "concurrency", "price_per_hour", "share", "max")
-_BALANCER = ("name", "picker", "options", "weights", "cost", "failover")
+_BALANCER = ("name", "picker", "options", "weights", "cost", "failover", "cache_events_s", "growth")
 _POLICY = ("name", "policy", "metric", "target", "options", "group")
 
 
@@ -160,7 +160,7 @@ def _scenario(table: dict[str, Any], folder: str) -> Scenario:
     )
     # Options are the business of the classes: build each once, so that a mistake is told now and with its line.
     for i, balancer in enumerate(found.balancers):
-        _at(f"balancers[{i}]", partial(build_picker, balancer))
+        _at(f"balancers[{i}]", partial(build_picker, balancer, found.service))
     for i, policy in enumerate(found.policies):
         if policy.policy != "Fixed":
             _at(f"policies[{i}]", partial(build_policy, policy, found.fleet))

@@ -65,8 +65,12 @@ PICKERS = (
     "ClientSideWeightedRoundRobin",
     "MementoHash",
     "MultiProbeHash",
+    "PrefixAware",
 )
 """Names that `[[balancers]]` may use for `picker`."""
+
+PROMPTED = "PrefixAware"
+"""The picker that goes by prompts."""
 
 POLICIES = ("Fixed", "Timetable", "TargetTracking", "StepScaling", "Combined", *OBSERVED)
 """Names that `[[policies]]` may use for `policy`."""
@@ -277,6 +281,14 @@ class BalancerSpec:
     weights : "type" shows the balancer each server type's weight, "equal" shows 1 for all.
     cost : "one" gives every request the cost 1, "work" its work in seconds (a balancer that knows lengths in advance).
     failover : the scenario's FailoverSpec that clients follow (default: the only one, if there is one).
+    cache_events_s : for PrefixAware: how many seconds after the fact it hears what servers' prefix caches store and
+        throw out (0 or more). None (default): not at all, it goes by its own picks.
+    growth : for PrefixAware: whether it hears of each block by which an answer has grown (default False).
+
+    PrefixAware needs `service` of kind "llm". It is told prompts, first tokens and ends; of the scenario's `reports` it
+    reads requests, queue and KV use. Each run gives it a new index: `options["index"]` may be a table of parameters of
+    `PrefixIndex`, which are otherwise `block_size` as the service's `block_tokens`, `capacity` as many as its
+    `kv_tokens` hold, and `ttl` 120 seconds, or 5 with `cache_events_s`; `ttl` may be `inf`.
     """
 
     picker: str
@@ -285,6 +297,8 @@ class BalancerSpec:
     weights: str = "type"
     cost: str = "one"
     failover: str = ""
+    cache_events_s: float | None = None
+    growth: bool = False
 
     def __post_init__(self) -> None:
         check.choice("balancers.picker", self.picker, (*PICKERS, SHARED_QUEUE))
@@ -295,6 +309,16 @@ class BalancerSpec:
         check.text("balancers.failover", self.failover, empty=True)
         if self.picker == SHARED_QUEUE and (self.weights, self.cost) != ("type", "one"):
             raise ConfigError(f"balancers.weights: {SHARED_QUEUE} knows neither weights nor costs")
+        if self.cache_events_s is not None:
+            check.seconds("balancers.cache_events_s", self.cache_events_s)
+        if not isinstance(self.growth, bool):
+            raise check.wrong("balancers.growth", self.growth, "true or false")
+        if self.picker == PROMPTED:
+            if self.cost != "one":
+                raise check.wrong("balancers.cost", self.cost, f"one with {PROMPTED}: it counts tokens")
+        elif self.cache_events_s is not None or self.growth:
+            name, value = ("growth", True) if self.cache_events_s is None else ("cache_events_s", self.cache_events_s)
+            raise check.wrong(f"balancers.{name}", value, f"none without {PROMPTED}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "cancel": _FLAG,
     "correct": _FLAG,
     "probes": _FLAG,
+    "growth": _FLAG,
     "seed": _COUNT,
     "replications": {"type": "integer", "minimum": 1},
     "work_per": {"enum": ["request", "attempt"]},

@@ -171,6 +171,18 @@ impl PrefixAware {
         &self.shared
     }
 
+    /// The same options on an empty index of the same measures.
+    ///
+    /// # Errors
+    /// None that the index did not have when it was made.
+    pub fn afresh(&self) -> Result<PrefixAware, ConfigError> {
+        let (capacity, ttl) = {
+            let index = self.shared.index.lock();
+            (index.capacity(), index.ttl())
+        };
+        PrefixAware::new(&Shared::new(self.shared.block_tokens, capacity, ttl)?, self.options)
+    }
+
     /// Takes the work of a request that was given to an endpoint, and believes that its prompt will be cached there.
     #[must_use]
     pub fn charge(&self, view: &View, choice: Choice, prompt: Prompt<'_>, now: Nanos) -> Option<Ticket> {
@@ -188,10 +200,10 @@ impl PrefixAware {
         Some(Ticket::new(&self.shared, lane, prompt.blocks, fresh, prompt.tokens.saturating_sub(named)))
     }
 
-    fn asked(&self, blocks: usize, tokens: u64) -> Asked {
+    fn asked(&self, blocks: usize, tokens: u64, mean: f64) -> Asked {
         let block = self.shared.block_tokens as f64;
         let named = (blocks as u64).max(tokens.div_ceil(self.shared.block_tokens));
-        Asked { tokens: tokens as f64, block, blocks: named as f64 }
+        Asked { tokens: tokens as f64, block, blocks: named as f64, mean }
     }
 
     /// All who may take a prompt, judged.
@@ -218,10 +230,11 @@ impl PrefixAware {
                 place.catch_up();
             }
             let seen = place.seen(now, self.options.max_report_age, mean);
-            out.push(Candidate { member, held, seen, cost: 0.0, tie: 0.0, spared: false });
+            let room = f64::from(place.capacity);
+            out.push(Candidate { member, held, seen, room, cost: 0.0, tie: 0.0, spared: false });
         }
         drop(index);
-        judge(&self.options, &self.asked(blocks.len(), tokens), &mut out);
+        judge(&self.options, &self.asked(blocks.len(), tokens, mean), &mut out);
         out
     }
 

@@ -1,4 +1,5 @@
-//! The published scores over the same inputs: what is cached, what is to do, and how strong the endpoint is.
+//! The scores over the same inputs: what is cached, what is to do, and how strong the endpoint is. Four are published ones,
+//! one is ours.
 
 use super::load::Seen;
 use super::prefix_index::Held;
@@ -9,6 +10,14 @@ use crate::core::time::Nanos;
 /// How cache and load become one number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Score {
+    /// Ours: the tokens to compute before the first token of the answer, and how full the memory is.
+    Ttft {
+        /// How much a token of the request's own counts against one that waits there: it delays this request, and those
+        /// who come after it.
+        fresh_scale: f64,
+        /// How many mean prompts a memory costs that is half full.
+        memory_scale: f64,
+    },
     /// NVIDIA Dynamo's KV router: blocks to prefill, less what is cached, plus blocks in use.
     Dynamo {
         /// How much a block to prefill counts against one in use.
@@ -84,6 +93,10 @@ impl Options {
                 number("credit_decay", credit_decay, 0.0, f64::MAX)?;
                 number("request_weight", request_weight, 0.0, f64::MAX)?;
             }
+            Score::Ttft { fresh_scale, memory_scale } => {
+                number("fresh_scale", fresh_scale, 0.0, f64::MAX)?;
+                number("memory_scale", memory_scale, 0.0, f64::MAX)?;
+            }
             Score::Lmetric => {}
             Score::Loadaware { beta } => number("beta", beta, 0.0, f64::MAX)?,
             Score::CacheAware { match_threshold, balance_abs, balance_rel } => {
@@ -119,6 +132,8 @@ pub struct Asked {
     pub block: f64,
     /// Blocks that it will use.
     pub blocks: f64,
+    /// Tokens of the prompts so far, on the average.
+    pub mean: f64,
 }
 
 /// One endpoint that may get it.
@@ -130,6 +145,8 @@ pub struct Candidate {
     pub held: Held,
     /// What it has to do.
     pub seen: Seen,
+    /// Blocks that it has room for.
+    pub room: f64,
     /// The score, the less the better.
     pub cost: f64,
     /// What decides among equals, the less the better.
@@ -153,6 +170,16 @@ pub fn judge(options: &Options, asked: &Asked, candidates: &mut [Candidate]) {
     spare(options, weights, candidates);
     let fresh = |c: &Candidate| (asked.tokens - options.credit(c.held) * asked.block).max(0.0);
     match options.score {
+        Score::Ttft { fresh_scale, memory_scale } => {
+            let memory = memory_scale * asked.mean;
+            for c in candidates.iter_mut() {
+                let used = c.seen.decode + (asked.blocks - f64::from(c.held.active)).max(0.0);
+                // k / (1 - k) of the share in use, k: one when half is, and without bound towards the end.
+                let full = used / (c.room - used).max(c.room * 1e-3);
+                let cost = c.seen.prefill + fresh_scale * fresh(c) + memory * full;
+                (c.cost, c.tie) = (cost / c.member.weight, 0.0);
+            }
+        }
         Score::Dynamo { prefill_scale, credit_decay, request_weight } => {
             // A division takes as long as the rest of a candidate.
             let per_token = 1.0 / asked.block;

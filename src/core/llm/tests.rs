@@ -205,7 +205,7 @@ impl Slow {
 
 #[test]
 fn the_index_is_what_the_slow_model_says_after_any_events() {
-    let steps = if std::env::var_os("AIBALANCE_FULL").is_some() { 300_000 } else { 20_000 };
+    let steps = if std::env::var_os("AIBALANCE_FULL").is_some() { 3_000_000 } else { 20_000 };
     for seed in 0..3 {
         let (mut rng, mut now) = (Rng::new(seed), 0u64);
         let (capacity, ttl) = (5 + seed as u32 * 4, 40);

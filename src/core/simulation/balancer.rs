@@ -1,6 +1,7 @@
 //! What the engine asks of a balancer.
 
 use super::SimulationError;
+use crate::core::llm::Prompt;
 use crate::core::time::Nanos;
 
 /// What a balancer may know about a server when it joins.
@@ -54,6 +55,28 @@ pub struct ServerReport {
     pub utilization: f64,
     /// Answers a second since the last report.
     pub qps: f64,
+    /// Of a server that generates text: requests that wait there, and the share of its KV cache that requests use.
+    pub engine: Option<(f64, f64)>,
+}
+
+/// What a balancer that goes by prompts wants to hear of beside first tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hears {
+    /// What servers' prefix caches take in and throw out.
+    pub cache: bool,
+    /// Answers that have grown by a block.
+    pub growth: bool,
+}
+
+/// What has changed in a server's prefix cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheChange {
+    /// These blocks are cached now.
+    Stored(Vec<u64>),
+    /// These no longer.
+    Removed(Vec<u64>),
+    /// Nothing is.
+    Cleared,
 }
 
 /// Decides which server gets a request. The engine calls it in the order of virtual time.
@@ -77,6 +100,37 @@ pub trait Balancer {
     /// The server has this many requests, whoever sent them.
     fn observe(&mut self, _server: u32, _requests: u32, _now: Nanos) -> Result<(), SimulationError> {
         Err(SimulationError::Balancer("it cannot be told how many requests a server has".into()))
+    }
+
+    /// What it wants to hear if it goes by prompts; `None` when it does not.
+    fn hears(&self) -> Option<Hears> {
+        None
+    }
+
+    /// The same as [`Balancer::acquire`] for a request with a prompt.
+    fn acquire_for(
+        &mut self,
+        _prompt: Prompt<'_>,
+        key: Option<u64>,
+        cost: f64,
+        now: Nanos,
+    ) -> Result<Option<Grant>, SimulationError> {
+        self.acquire(key, cost, now)
+    }
+
+    /// The prompt of this grant's request has been read.
+    fn first_token(&mut self, _grant: Grant, _now: Nanos) -> Result<(), SimulationError> {
+        Ok(())
+    }
+
+    /// The answer of this grant's request has grown by so many tokens.
+    fn grew(&mut self, _grant: Grant, _tokens: u32, _now: Nanos) -> Result<(), SimulationError> {
+        Ok(())
+    }
+
+    /// A server's prefix cache has changed.
+    fn cached(&mut self, _server: u32, _change: &CacheChange, _now: Nanos) -> Result<(), SimulationError> {
+        Ok(())
     }
 
     /// How many servers it would have probed for each request.

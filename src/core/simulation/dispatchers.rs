@@ -1,7 +1,8 @@
 //! Several balancers in front of one fleet, and what each of them knows.
 
-use super::{Balancer, Grant, Outcome, ServerReport, ServerSpec, SimulationError, streams};
+use super::{Balancer, CacheChange, Grant, Hears, Outcome, ServerReport, ServerSpec, SimulationError, streams};
 use crate::core::error::ConfigError;
+use crate::core::llm::Prompt;
 use crate::core::rng::{Rng, stream};
 use crate::core::time::Nanos;
 
@@ -148,6 +149,60 @@ impl Dispatchers {
         Ok(())
     }
 
+    /// The next request, with its prompt if it has one.
+    fn take(
+        &mut self,
+        prompt: Option<Prompt<'_>>,
+        key: Option<u64>,
+        cost: f64,
+        now: Nanos,
+    ) -> Result<Option<Grant>, SimulationError> {
+        self.inform(now)?;
+        let whom = match self.assign {
+            Assign::Random => self.rng.below(self.inner.len() as u32) as usize,
+            Assign::Rotate => {
+                let turn = self.next;
+                self.next = if turn + 1 < self.inner.len() { turn + 1 } else { 0 };
+                turn
+            }
+        };
+        self.last = whom;
+        let forgets = self.forgets();
+        let one = self.inner.get_mut(whom).ok_or(SimulationError::Broken("a balancer"))?;
+        let grant = match prompt {
+            Some(prompt) => one.acquire_for(prompt, key, cost, now)?,
+            None => one.acquire(key, cost, now)?,
+        };
+        let Some(grant) = grant else { return Ok(None) };
+        if forgets {
+            one.release(grant, Nanos::ZERO, Outcome::Cancelled, now)?;
+        }
+        let place = grant.server as usize;
+        if let Some(count) = self.counts.get_mut(place) {
+            *count += 1;
+        }
+        if let Some(with) = self.enlisted.get_mut(place).and_then(Option::take)
+            && let Some(one) = self.inner.get_mut(with)
+        {
+            one.observe(grant.server, 1, now)?;
+        }
+        let ticket = self.free.pop().unwrap_or_else(|| {
+            self.tickets.push((0, 0));
+            self.tickets.len() as u64 - 1
+        });
+        if let Some(cell) = self.tickets.get_mut(ticket as usize) {
+            *cell = (whom, grant.ticket);
+        }
+        Ok(Some(Grant { server: grant.server, ticket }))
+    }
+
+    /// Who sent a request, and that balancer's own mark for it.
+    fn sender(&mut self, grant: Grant) -> Result<(&mut Box<dyn Balancer + Send>, u64), SimulationError> {
+        let found = self.tickets.get(grant.ticket as usize).copied();
+        let (whom, ticket) = found.ok_or(SimulationError::Broken("a balancer's mark"))?;
+        Ok((self.inner.get_mut(whom).ok_or(SimulationError::Broken("a balancer"))?, ticket))
+    }
+
     /// Whether a balancer forgets at once what it sent.
     fn forgets(&self) -> bool {
         matches!(self.view, View::IdleQueue | View::Board { correct: false, .. })
@@ -185,39 +240,35 @@ impl Balancer for Dispatchers {
     }
 
     fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError> {
-        self.inform(now)?;
-        let whom = match self.assign {
-            Assign::Random => self.rng.below(self.inner.len() as u32) as usize,
-            Assign::Rotate => {
-                let turn = self.next;
-                self.next = if turn + 1 < self.inner.len() { turn + 1 } else { 0 };
-                turn
-            }
-        };
-        self.last = whom;
-        let forgets = self.forgets();
-        let one = self.inner.get_mut(whom).ok_or(SimulationError::Broken("a balancer"))?;
-        let Some(grant) = one.acquire(key, cost, now)? else { return Ok(None) };
-        if forgets {
-            one.release(grant, Nanos::ZERO, Outcome::Cancelled, now)?;
-        }
-        let place = grant.server as usize;
-        if let Some(count) = self.counts.get_mut(place) {
-            *count += 1;
-        }
-        if let Some(with) = self.enlisted.get_mut(place).and_then(Option::take)
-            && let Some(one) = self.inner.get_mut(with)
-        {
-            one.observe(grant.server, 1, now)?;
-        }
-        let ticket = self.free.pop().unwrap_or_else(|| {
-            self.tickets.push((0, 0));
-            self.tickets.len() as u64 - 1
-        });
-        if let Some(cell) = self.tickets.get_mut(ticket as usize) {
-            *cell = (whom, grant.ticket);
-        }
-        Ok(Some(Grant { server: grant.server, ticket }))
+        self.take(None, key, cost, now)
+    }
+
+    fn acquire_for(
+        &mut self,
+        prompt: Prompt<'_>,
+        key: Option<u64>,
+        cost: f64,
+        now: Nanos,
+    ) -> Result<Option<Grant>, SimulationError> {
+        self.take(Some(prompt), key, cost, now)
+    }
+
+    fn hears(&self) -> Option<Hears> {
+        self.inner.first().and_then(|one| one.hears())
+    }
+
+    fn first_token(&mut self, grant: Grant, now: Nanos) -> Result<(), SimulationError> {
+        let (one, ticket) = self.sender(grant)?;
+        one.first_token(Grant { ticket, ..grant }, now)
+    }
+
+    fn grew(&mut self, grant: Grant, tokens: u32, now: Nanos) -> Result<(), SimulationError> {
+        let (one, ticket) = self.sender(grant)?;
+        one.grew(Grant { ticket, ..grant }, tokens, now)
+    }
+
+    fn cached(&mut self, server: u32, change: &CacheChange, now: Nanos) -> Result<(), SimulationError> {
+        self.inner.iter_mut().try_for_each(|one| one.cached(server, change, now))
     }
 
     fn release(&mut self, grant: Grant, latency: Nanos, outcome: Outcome, now: Nanos) -> Result<(), SimulationError> {

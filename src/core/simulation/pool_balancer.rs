@@ -6,7 +6,7 @@ use crate::core::endpoints::counters::{MAX_COST, UNITS};
 use crate::core::error::ConfigError;
 use crate::core::hash;
 use crate::core::health::slow_start::SlowStart;
-use crate::core::pickers::{Key, Policy, Prequal};
+use crate::core::pickers::{Choice, Key, Policy, Prequal};
 use crate::core::pool::{self, Options, Picker, Pool, State};
 use crate::core::sync::Exclusive;
 use crate::core::time::Nanos;
@@ -79,8 +79,71 @@ impl<L: Policy> PoolBalancer<L> {
         }
     }
 
+    /// What picks go by now.
+    pub(super) fn state(&self) -> &State<L, Exclusive, u32> {
+        &self.state
+    }
+
+    /// The policy.
+    pub(super) fn policy(&self) -> &L {
+        self.picker.policy()
+    }
+
+    /// Catches up with changes of the fleet and with time.
+    fn catch_up(&mut self, now: Nanos) -> Result<(), SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
+        if now >= self.pool.next_change() {
+            self.settled(now);
+        }
+        Ok(())
+    }
+
+    /// Takes a request with this key, or none.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        key: Option<Key<'_>>,
+        cost: f64,
+        now: Nanos,
+    ) -> Result<Option<(Grant, Choice)>, SimulationError> {
+        self.catch_up(now)?;
+        // What a caller's `cost` becomes in a lease, cut to what a ticket holds.
+        let units = ((cost.clamp(0.0, MAX_COST) * UNITS).round() as u64).min((1 << (64 - SLOT_BITS)) - 1);
+        let Some(taken) = self.picker.acquire(&self.state, key, units, now) else { return Ok(None) };
+        let choice = taken.choice;
+        let server = self.state.snapshot.payload.get(choice.index as usize).copied();
+        let server = server.ok_or(SimulationError::Broken("an endpoint"))?;
+        if choice.slot >= 1 << SLOT_BITS {
+            return Err(SimulationError::Broken("a slot"));
+        }
+        let ticket = (units << SLOT_BITS) | u64::from(choice.slot);
+        Ok(Some((Grant { server, ticket }, choice)))
+    }
+
+    /// Tells the pool what a server says of itself.
+    pub(super) fn observe_report(
+        &mut self,
+        server: u32,
+        said: pool::Report,
+        now: Nanos,
+    ) -> Result<(), SimulationError> {
+        if self.pending > 0 {
+            self.flush(now)?;
+        }
+        self.pool.observe(self.name(server)?, said, now).map_err(|_| SimulationError::Broken("a report"))?;
+        self.refresh();
+        Ok(())
+    }
+
+    /// A server's id in the pool; `None` when it is not there.
+    pub(super) fn id(&self, server: u32) -> Option<&Arc<str>> {
+        self.names.get(server as usize).and_then(Option::as_ref)
+    }
+
     fn name(&self, server: u32) -> Result<&str, SimulationError> {
-        self.names.get(server as usize).and_then(Option::as_deref).ok_or(SimulationError::Broken("a server's name"))
+        self.id(server).map(|id| &**id).ok_or(SimulationError::Broken("a server's name"))
     }
 
     #[cold]
@@ -187,26 +250,11 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
 
     #[inline]
     fn acquire(&mut self, key: Option<u64>, cost: f64, now: Nanos) -> Result<Option<Grant>, SimulationError> {
-        if self.pending > 0 {
-            self.flush(now)?;
-        }
-        if now >= self.pool.next_change() {
-            self.settled(now);
-        }
-        // What a caller's `cost` becomes in a lease, cut to what a ticket holds.
-        let units = ((cost.clamp(0.0, MAX_COST) * UNITS).round() as u64).min((1 << (64 - SLOT_BITS)) - 1);
         // A policy without keys does not read it.
         let bytes = key.unwrap_or_default().to_le_bytes();
         let key = if L::KEYED { key.and_then(|key| self.hashed(key)) } else { None };
         let key = key.map(|hash| Key { hash, bytes: &bytes });
-        let Some(taken) = self.picker.acquire(&self.state, key, units, now) else { return Ok(None) };
-        let choice = taken.choice;
-        let server = self.state.snapshot.payload.get(choice.index as usize).copied();
-        let server = server.ok_or(SimulationError::Broken("an endpoint"))?;
-        if choice.slot >= 1 << SLOT_BITS {
-            return Err(SimulationError::Broken("a slot"));
-        }
-        Ok(Some(Grant { server, ticket: (units << SLOT_BITS) | u64::from(choice.slot) }))
+        Ok(self.take(key, cost, now)?.map(|(grant, _)| grant))
     }
 
     #[inline]
@@ -231,9 +279,6 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
     }
 
     fn report(&mut self, server: u32, report: &ServerReport, probe: bool, now: Nanos) -> Result<(), SimulationError> {
-        if self.pending > 0 {
-            self.flush(now)?;
-        }
         let said = pool::Report {
             inflight: Some(report.in_flight),
             latency: report.latency,
@@ -241,9 +286,7 @@ impl<L: Policy> Balancer for PoolBalancer<L> {
             qps: (!probe).then_some(report.qps),
             ..pool::Report::default()
         };
-        self.pool.observe(self.name(server)?, said, now).map_err(|_| SimulationError::Broken("a report"))?;
-        self.refresh();
-        Ok(())
+        self.observe_report(server, said, now)
     }
 
     fn observes(&self) -> bool {

@@ -10,11 +10,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-const SCORES: [&str; 4] = ["dynamo", "lmetric", "loadaware", "cache_aware"];
+const SCORES: [&str; 5] = ["ttft", "dynamo", "lmetric", "loadaware", "cache_aware"];
 
 /// Which numbers a score has besides, and what they are unless given.
 fn own(score: &str) -> &'static [(&'static str, f64)] {
     match score {
+        "ttft" => &[("fresh_scale", 2.0), ("memory_scale", 1.0)],
         "dynamo" => &[("prefill_scale", 1.0), ("credit_decay", 0.0), ("request_weight", 0.0)],
         "loadaware" => &[("beta", 1.0)],
         "cache_aware" => &[("match_threshold", 0.5), ("balance_abs", 32.0), ("balance_rel", 1.1)],
@@ -66,6 +67,7 @@ pub(super) fn read(given: &Bound<'_, PyDict>) -> PyResult<Options> {
     }
     let [a, b, c] = numbers;
     let score = match score {
+        "ttft" => Score::Ttft { fresh_scale: a, memory_scale: b },
         "dynamo" => Score::Dynamo { prefill_scale: a, credit_decay: b, request_weight: c },
         "lmetric" => Score::Lmetric,
         "loadaware" => Score::Loadaware { beta: a },
@@ -100,6 +102,7 @@ pub(super) fn keywords(options: &Options, kw: &Bound<'_, PyDict>) -> PyResult<()
         Score::Dynamo { prefill_scale, credit_decay, request_weight } => {
             ("dynamo", [prefill_scale, credit_decay, request_weight])
         }
+        Score::Ttft { fresh_scale, memory_scale } => ("ttft", [fresh_scale, memory_scale, 0.0]),
         Score::Lmetric => ("lmetric", [0.0; 3]),
         Score::Loadaware { beta } => ("loadaware", [beta, 0.0, 0.0]),
         Score::CacheAware { match_threshold, balance_abs, balance_rel } => {

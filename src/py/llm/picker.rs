@@ -39,7 +39,7 @@ struct Call<'py> {
 }
 
 impl PrefixAware {
-    fn policy(&self) -> &llm::PrefixAware {
+    pub(crate) fn policy(&self) -> &llm::PrefixAware {
         self.door.picker.policy()
     }
 
@@ -124,7 +124,7 @@ impl PrefixAware {
 #[pymethods]
 impl PrefixAware {
     #[new]
-    #[pyo3(signature = (endpoints, /, *, index=None, seed=None, clock=None, **options), text_signature = "(endpoints, /, *, index=None, score='dynamo', credits=(1.0, 0.75, 0.25), temperature=0.0, bounded_load=..., max_report_age=10.0, stale='own', prefill_scale=None, credit_decay=None, request_weight=None, beta=None, match_threshold=None, balance_abs=None, balance_rel=None, seed=None, clock=None)")]
+    #[pyo3(signature = (endpoints, /, *, index=None, seed=None, clock=None, **options), text_signature = "(endpoints, /, *, index=None, score='dynamo', credits=(1.0, 0.75, 0.25), temperature=0.0, bounded_load=..., max_report_age=10.0, stale='own', fresh_scale=None, memory_scale=None, prefill_scale=None, credit_decay=None, request_weight=None, beta=None, match_threshold=None, balance_abs=None, balance_rel=None, seed=None, clock=None)")]
     fn new(
         endpoints: &Bound<'_, PyAny>,
         index: Option<&Bound<'_, PyAny>>,

@@ -25,7 +25,7 @@ from aibalance import (
 )
 from aibalance.testing import check_picker
 
-SCORES = ("dynamo", "lmetric", "loadaware", "cache_aware")
+SCORES = ("ttft", "dynamo", "lmetric", "loadaware", "cache_aware")
 PROMPT = list(range(64))
 """Four blocks."""
 
@@ -158,7 +158,7 @@ def test_each_option_alone_changes_the_choice(base: dict[str, Any], option: str,
 def test_prefill_scale_says_what_prefill_counts_against_blocks_in_use() -> None:
     # a has 2 of 4 blocks cached, and 3 blocks in use: 2 + 7 against 4 + 4.
     for scale, wanted in ((1.0, "b"), (4.0, "a")):
-        picker = PrefixAware(["a", "b"], seed=1, prefill_scale=scale)
+        picker = PrefixAware(["a", "b"], seed=1, score="dynamo", prefill_scale=scale)
         picker.index.stored("a", PROMPT[:32])
         lease = picker.acquire([7] * 48, subset=["a"])
         lease.first_token()
@@ -169,7 +169,7 @@ def test_prefill_scale_says_what_prefill_counts_against_blocks_in_use() -> None:
 def test_dynamos_own_options_change_the_choice() -> None:
     # a has all cached and 4 blocks more in use: 4 + 4 against 4 + 4 + 4, until each request there costs 9 blocks.
     def pick(**options: Any) -> str:
-        picker = PrefixAware(["a", "b"], seed=1, bounded_load=None, **options)
+        picker = PrefixAware(["a", "b"], seed=1, score="dynamo", bounded_load=None, **options)
         picker.index.stored("a", PROMPT)
         lease = picker.acquire([7] * 32, subset=["a"])
         if "credit_decay" not in options:
@@ -180,12 +180,44 @@ def test_dynamos_own_options_change_the_choice() -> None:
 
     assert pick() == "a"
     assert pick(request_weight=9.0) == "b"
-    held = PrefixAware(["a", "b"], seed=1, bounded_load=None)
+    held = PrefixAware(["a", "b"], seed=1, score="dynamo", bounded_load=None)
     held.index.stored("a", PROMPT)
     busy = held.acquire([7] * 16, subset=["a"])
     assert held.pick(PROMPT).id == "a"
     assert pick(credit_decay=100.0) == "b"
     busy.release()
+
+
+@pytest.mark.parametrize(
+    ("options", "costs"),
+    [
+        # a: 32 tokens wait, 0 of 64 are its own, 6 of 8 blocks in use; b: 0, 64, 4 of 8. The mean prompt has 32 tokens.
+        ({}, {"a": 32 + 2 * 0 + 32 * 3, "b": 0 + 2 * 64 + 32 * 1}),
+        ({"fresh_scale": 1.0}, {"b": 64 + 32, "a": 32 + 96}),
+        ({"memory_scale": 4.0}, {"b": 128 + 128, "a": 32 + 4 * 96}),
+        ({"credits": (0.0, 0.0, 0.0)}, {"b": 128 + 32, "a": 32 + 128 + 96}),
+    ],
+)
+def test_ttft_counts_tokens_ahead_own_tokens_and_memory(options: dict[str, Any], costs: dict[str, float]) -> None:
+    picker = PrefixAware(["a", "b"], seed=1, score="ttft", index=PrefixIndex(capacity=8), **options)
+    picker.index.stored("a", PROMPT)
+    lease = picker.acquire([7] * 32, subset=["a"])
+    found = picker.explain(PROMPT)
+    assert {one.endpoint.id: one.cost for one in found} == pytest.approx(costs)
+    assert picker.pick(PROMPT).id == next(iter(costs))
+    strong = PrefixAware([Endpoint("a", weight=4), "b"], seed=1, score="ttft", index=picker.index, **options)
+    assert strong.explain(PROMPT)[0].cost == pytest.approx(costs["a"] / 4)
+    lease.release()
+
+
+def test_ttft_bears_a_memory_that_is_more_than_full() -> None:
+    picker = PrefixAware(["a", "b"], seed=1, score="ttft", index=PrefixIndex(capacity=8))
+    held = [picker.acquire([7, i] * 80, subset=["a"]) for i in range(3)]
+    for lease in held:
+        lease.first_token()
+    worst, best = sorted(picker.explain(PROMPT), key=lambda one: -(one.cost or 0.0))
+    assert (worst.endpoint.id, best.endpoint.id) == ("a", "b")
+    assert worst.cost == pytest.approx(2 * 64 + 160 * (30 + 4) / 0.008)
 
 
 def test_credits_and_weights_count() -> None:
@@ -198,7 +230,7 @@ def test_credits_and_weights_count() -> None:
     assert pick(["a", "b"]) == "a"
     assert pick(["a", "b"], credits=(1.0, 0.25, 0.1)) == "b"
     strong = [Endpoint("a"), Endpoint("b", weight=10)]
-    for score in ("dynamo", "lmetric"):
+    for score in ("ttft", "dynamo", "lmetric"):
         assert pick(strong, score=score) == "b"
 
 
@@ -285,7 +317,7 @@ def test_batches_queues_and_handles() -> None:
 
 
 def test_an_explanation_has_the_parts_of_the_score() -> None:
-    picker = PrefixAware(["a", "b", Endpoint("off", weight=0)], seed=1)
+    picker = PrefixAware(["a", "b", Endpoint("off", weight=0)], seed=1, score="dynamo")
     picker.index.stored("a", PROMPT)
     best, other, off = picker.explain(PROMPT)
     assert isinstance(best, PrefixExplanation)
@@ -332,7 +364,9 @@ def test_it_travels_with_pool_index_and_options() -> None:
         ({"score": "loadaware", "beta": -1.0}, "beta"),
         ({"score": "cache_aware", "match_threshold": 1.5}, "match_threshold"),
         ({"score": "cache_aware", "balance_rel": 0.5}, "balance_rel"),
-        ({"credit_decay": float("nan")}, "credit_decay"),
+        ({"score": "dynamo", "credit_decay": float("nan")}, "credit_decay"),
+        ({"score": "ttft", "fresh_scale": -1.0}, "fresh_scale"),
+        ({"score": "dynamo", "memory_scale": 1.0}, "memory_scale"),
         ({"credits": (1.0, 2.0, 0.0)}, r"credits\[1\]"),
         ({"credits": 1.0}, "credits"),
         ({"temperature": float("inf")}, "temperature"),

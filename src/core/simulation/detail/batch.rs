@@ -6,6 +6,7 @@
 //! longer is preempted, the newest first, and computed anew later (vLLM). Full prompt blocks stay cached until room is
 //! needed, the least recently used first.
 
+use super::super::{CacheChange, Hears};
 use super::AttemptId;
 use super::station::Line;
 use lru::LruCache;
@@ -65,6 +66,8 @@ pub(crate) struct Stepped {
     pub(crate) first: Vec<AttemptId>,
     /// Who got the last.
     pub(crate) done: Vec<AttemptId>,
+    /// Whose answer is a block longer.
+    pub(crate) grown: Vec<AttemptId>,
 }
 
 /// The server.
@@ -98,10 +101,16 @@ pub(crate) struct Batch {
     pub(crate) started: Vec<AttemptId>,
     /// Admitted without a prompt to read: the step under way brings their first token.
     fresh: Vec<AttemptId>,
+    /// What somebody wants to hear of.
+    hears: Hears,
+    /// Blocks that were taken in (true) and thrown out since the flow last looked.
+    changes: Vec<(bool, u64)>,
+    /// After which step whose answer is a block longer, and with which step it had begun.
+    grows: BinaryHeap<Reverse<(u64, AttemptId, u64)>>,
 }
 
 impl Batch {
-    pub(crate) fn new(model: BatchModel, limit: u32, speed: f64) -> Batch {
+    pub(crate) fn new(model: BatchModel, limit: u32, speed: f64, hears: Hears) -> Batch {
         Batch {
             model,
             limit: limit.max(1),
@@ -124,6 +133,9 @@ impl Batch {
             preempted: 0,
             started: Vec::new(),
             fresh: Vec::new(),
+            hears,
+            changes: Vec::new(),
+            grows: BinaryHeap::new(),
         }
     }
 
@@ -166,7 +178,7 @@ impl Batch {
 
     /// Everything is lost: sequences, waiting ones, the cache.
     pub(crate) fn abandon(&mut self) {
-        let fresh = Batch::new(self.model, self.limit, self.speed);
+        let fresh = Batch::new(self.model, self.limit, self.speed, self.hears);
         let old = std::mem::replace(self, fresh);
         (self.written, self.computed, self.reused) = (old.written, old.computed, old.reused);
         self.preempted = old.preempted;
@@ -180,6 +192,31 @@ impl Batch {
         self.own + self.pinned.len() as u64 * self.block()
     }
 
+    /// The share of the KV cache that requests use, 0 to 1.
+    pub(crate) fn kv_share(&self) -> f64 {
+        (self.used() as f64 / self.model.kv_tokens as f64).min(1.0)
+    }
+
+    /// How many tokens make a block of an answer.
+    pub(crate) fn answer_block(&self) -> u32 {
+        self.model.block_tokens.max(1)
+    }
+
+    /// What has changed in the prefix cache since the last call, in order.
+    pub(crate) fn changes(&mut self) -> Vec<CacheChange> {
+        let mut out: Vec<CacheChange> = Vec::new();
+        for (stored, block) in self.changes.drain(..) {
+            match (out.last_mut(), stored) {
+                (Some(CacheChange::Stored(blocks)), true) | (Some(CacheChange::Removed(blocks)), false) => {
+                    blocks.push(block);
+                }
+                (_, true) => out.push(CacheChange::Stored(vec![block])),
+                (_, false) => out.push(CacheChange::Removed(vec![block])),
+            }
+        }
+        out
+    }
+
     /// Makes room for so many tokens more, from what is cached for nobody.
     fn make_room(&mut self, tokens: u64) -> bool {
         let block = self.block();
@@ -188,8 +225,9 @@ impl Batch {
             if self.used() + cached + tokens <= self.model.kv_tokens {
                 return true;
             }
-            if self.idle.pop_lru().is_none() {
-                return false;
+            let Some((name, ())) = self.idle.pop_lru() else { return false };
+            if self.hears.cache {
+                self.changes.push((false, name));
             }
         }
     }
@@ -234,6 +272,9 @@ impl Batch {
             }
             for &name in blocks.iter().take(shared).skip(found) {
                 self.pin(name);
+                if self.hears.cache {
+                    self.changes.push((true, name));
+                }
             }
             let Some(sequence) = self.waiting.remove(&id) else { return };
             self.line.pop(|other| other == id);
@@ -251,10 +292,19 @@ impl Batch {
                 self.decoding += 1;
                 self.ends.push(Reverse((last_step, id)));
                 self.fresh.push(id);
+                self.plan_growth(id, self.step);
             }
             self.sequences.insert(id, Running { sequence, last_step, first_step, held: rest, pinned: shared });
             self.admitted.push(id);
             self.started.push(id);
+        }
+    }
+
+    /// Notes when the answer of a sequence that began to decode with a step will be a block longer.
+    fn plan_growth(&mut self, id: AttemptId, first_step: u64) {
+        if self.hears.growth {
+            let at = self.step.saturating_add(u64::from(self.answer_block()));
+            self.grows.push(Reverse((at, id, first_step)));
         }
     }
 
@@ -345,6 +395,16 @@ impl Batch {
                 out.done.push(id);
             }
         }
+        while let Some(&Reverse((at, id, since))) = self.grows.peek() {
+            if at > self.step {
+                break;
+            }
+            self.grows.pop();
+            if self.sequences.get(&id).is_some_and(|running| running.last_step > 0 && running.first_step == since) {
+                out.grown.push(id);
+                self.plan_growth(id, since);
+            }
+        }
         for (id, tokens) in reading {
             let Some(entry) = self.prefill.iter_mut().find(|entry| entry.0 == id) else { continue };
             entry.1 -= tokens;
@@ -367,6 +427,7 @@ impl Batch {
                 out.done.push(id);
             } else {
                 self.ends.push(Reverse((running.last_step, id)));
+                self.plan_growth(id, self.step);
             }
         }
         for &id in &out.done {

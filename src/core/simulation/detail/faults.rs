@@ -2,7 +2,7 @@
 
 use super::super::engine::Engine;
 use super::super::server::Life;
-use super::super::{Outcome, SimulationError};
+use super::super::{CacheChange, Outcome, SimulationError};
 use super::AttemptId;
 use super::flow::{Detail, Done};
 use super::table::{NEVER, Place, Stage, What, Work};
@@ -124,6 +124,9 @@ impl Detail {
                 station.clear();
             }
             Work::Batch(batch) => batch.abandon(),
+        }
+        if self.hears.is_some_and(|hears| hears.cache) {
+            base.balancer.cached(server, &CacheChange::Cleared, Nanos(base.now))?;
         }
         for &(id, served) in &runs {
             let mark = self.attempt(id)?.mark;

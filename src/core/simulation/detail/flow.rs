@@ -3,12 +3,13 @@
 use super::super::engine::Engine;
 use super::super::server::Life;
 use super::super::service::exp1;
-use super::super::{Grant, Outcome, SimulationError, streams};
+use super::super::{Grant, Hears, Outcome, SimulationError, streams};
 use super::AttemptId;
-use super::config::{DetailConfig, Tokens};
+use super::config::{DetailConfig, Discipline, Tokens};
 use super::report::DetailResults;
 use super::station::Line;
 use super::table::{Attempt, Budget, Event, NEVER, NONE, Place, Request, RequestId, Stage, What, Work};
+use crate::core::llm::Prompt;
 use crate::core::rng::{Rng, stream};
 use crate::core::time::Nanos;
 use hdrhistogram::Histogram;
@@ -28,6 +29,8 @@ pub(super) type Done = Result<(), SimulationError>;
 #[derive(Debug)]
 pub(crate) struct Detail {
     pub(super) config: DetailConfig,
+    /// What the balancer wants to hear of prompts, if it goes by them.
+    pub(super) hears: Option<Hears>,
     pub(super) events: BinaryHeap<Event>,
     number: u64,
     pub(super) requests: Vec<Request>,
@@ -76,6 +79,7 @@ impl Detail {
             .map_err(|_| SimulationError::Broken("a histogram's bounds"))?;
         let hedge_after = config.hedge.and_then(|h| h.after).map_or(NEVER, |after| after.0);
         let mut detail = Detail {
+            hears: if matches!(config.discipline, Discipline::Batch(_)) { base.balancer.hears() } else { None },
             events: BinaryHeap::new(),
             number: 0,
             requests: Vec::new(),
@@ -319,9 +323,14 @@ impl Detail {
             return self.enqueue(base, at);
         }
         let cost = if base.config.cost_is_work { request.work } else { 1.0 };
+        let blocks = if self.hears.is_some() { self.whole_blocks(&request) } else { Vec::new() };
+        let prompt = Prompt { blocks: &blocks, tokens: request.input };
         let mut granted = None;
         for draw in 0..=REDRAWS {
-            let grant = base.balancer.acquire(Some(request.key), cost, Nanos(base.now))?;
+            let grant = match self.hears {
+                Some(_) => base.balancer.acquire_for(prompt, Some(request.key), cost, Nanos(base.now))?,
+                None => base.balancer.acquire(Some(request.key), cost, Nanos(base.now))?,
+            };
             let Some(grant) = grant else { break };
             let again = grant.server == request.last_server;
             // A retry takes the same server rather than none; a hedge there is worth nothing.

@@ -2,7 +2,7 @@
 
 use super::super::engine::Engine;
 use super::super::server::Life;
-use super::super::{Outcome, SimulationError};
+use super::super::{Grant, Outcome, SimulationError};
 use super::AttemptId;
 use super::batch::{Batch, Sequence};
 use super::config::{Discipline, Tokens};
@@ -10,6 +10,7 @@ use super::flow::{Detail, Done};
 use super::station::Station;
 use super::table::{NEVER, NONE, Place, Request, Signals, Stage, What, Work};
 use crate::core::rng::mix64;
+use crate::core::time::Nanos;
 
 impl Detail {
     pub(super) fn place_in_line(&mut self, request: &Request, server: u32, id: AttemptId) -> Done {
@@ -31,7 +32,7 @@ impl Detail {
     }
 
     /// Names of the blocks of a request's prompt that others may share.
-    fn blocks(&self, request: &Request) -> Vec<u64> {
+    pub(super) fn blocks(&self, request: &Request) -> Vec<u64> {
         let Discipline::Batch(model) = self.config.discipline else { return Vec::new() };
         match &self.config.tokens {
             Some(Tokens::Drawn { prefix, .. }) => {
@@ -45,6 +46,14 @@ impl Detail {
             }
             None => Vec::new(),
         }
+    }
+
+    /// The same without those that the prompt does not fill, which no engine shares.
+    pub(super) fn whole_blocks(&self, request: &Request) -> Vec<u64> {
+        let Discipline::Batch(model) = self.config.discipline else { return Vec::new() };
+        let mut blocks = self.blocks(request);
+        blocks.truncate(request.input.checked_div(u64::from(model.block_tokens)).unwrap_or(0) as usize);
+        blocks
     }
 
     /// Into the shared queue, or at once to a worker that waits for work.
@@ -185,6 +194,7 @@ impl Detail {
         let attempts = &self.attempts;
         let Some(place) = self.places.get_mut(server as usize).and_then(Option::as_mut) else { return Ok(()) };
         let mut next = NEVER;
+        let mut changes = Vec::new();
         let busy = match &mut place.work {
             Work::Station(station) => {
                 let runs = |id: AttemptId| {
@@ -208,6 +218,7 @@ impl Detail {
                     next = base.now.saturating_add(lasts);
                 }
                 began.append(&mut batch.started);
+                changes = batch.changes();
                 batch.serving().min(batch.limit)
             }
         };
@@ -222,7 +233,7 @@ impl Detail {
                 self.at(next, What::Server { server, epoch });
             }
         }
-        Ok(())
+        changes.iter().try_for_each(|change| base.balancer.cached(server, change, Nanos(base.now)))
     }
 
     /// The end that was scheduled at a server.
@@ -234,7 +245,7 @@ impl Detail {
             return Ok(());
         }
         place.scheduled = NEVER;
-        let mut done = Vec::new();
+        let (mut done, mut first, mut grown, mut block) = (Vec::new(), Vec::new(), Vec::new(), 0);
         match &mut place.work {
             Work::Station(station) => {
                 station.advance(now);
@@ -252,12 +263,25 @@ impl Detail {
                 }
             }
             Work::Batch(batch) => {
-                let stepped = batch.end();
-                done = stepped.done;
-                for id in stepped.first {
+                let mut stepped = batch.end();
+                done = std::mem::take(&mut stepped.done);
+                block = batch.answer_block();
+                first = stepped.first;
+                grown = stepped.grown;
+                for &id in &first {
                     let at = self.attempt(id)?.request;
                     let request = self.request(at)?;
                     request.first_token = request.first_token.min(now);
+                }
+            }
+        }
+        if self.hears.is_some() {
+            for (id, starts) in first.iter().map(|&id| (id, true)).chain(grown.iter().map(|&id| (id, false))) {
+                let Some(ticket) = self.attempt(id)?.ticket else { continue };
+                let grant = Grant { server, ticket };
+                match starts {
+                    true => base.balancer.first_token(grant, Nanos(now))?,
+                    false => base.balancer.grew(grant, block, Nanos(now))?,
                 }
             }
         }
@@ -318,7 +342,9 @@ impl Detail {
                 Discipline::Sharing { limit } => {
                     Work::Station(Station::new(slots, limit.unwrap_or(u32::MAX), speed, base.now))
                 }
-                Discipline::Batch(model) => Work::Batch(Box::new(Batch::new(model, slots, speed))),
+                Discipline::Batch(model) => {
+                    Work::Batch(Box::new(Batch::new(model, slots, speed, self.hears.unwrap_or_default())))
+                }
             };
             let place = Place {
                 work,

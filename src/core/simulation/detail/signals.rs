@@ -5,7 +5,7 @@ use super::super::server::Life;
 use super::super::{ServerReport, SimulationError};
 use super::AttemptId;
 use super::flow::{Detail, Done};
-use super::table::{Place, What};
+use super::table::{Place, What, Work};
 use crate::core::time::Nanos;
 
 /// Answers that a server remembers, and how many of them an estimate is made of.
@@ -40,6 +40,10 @@ impl Place {
             latency: self.expected(),
             utilization: self.signals.busy as f64 / span / f64::from(slots.max(1)),
             qps: self.signals.answers as f64 * 1e9 / span,
+            engine: match &self.work {
+                Work::Batch(batch) => Some((f64::from(self.waiting()), batch.kv_share())),
+                Work::Station(_) => None,
+            },
         }
     }
 }
