@@ -65,7 +65,12 @@ impl Seats {
     /// Takes in who is in the pool now. Who has left it is forgotten.
     fn take(&self, view: &View) {
         let mut taken = self.taken.lock();
-        let newer = taken.generation.is_none_or(|before| view.generation > before);
+        // Others of the same generation are those of another pool, to which the picker's policy has moved.
+        let newer = taken.generation.is_none_or(|before| match view.generation.cmp(&before) {
+            std::cmp::Ordering::Greater => true,
+            std::cmp::Ordering::Equal => taken.ids != view.ids,
+            std::cmp::Ordering::Less => false,
+        });
         if !newer {
             return;
         }
