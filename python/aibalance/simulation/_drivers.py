@@ -335,9 +335,21 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
         return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), fleet)
     if callable(given):
         shown = name or str(getattr(given, "__name__", type(given).__name__))
+
+        def made() -> Any:
+            # It is made when the run's fleet is there: how often that is looked at cannot follow it any more.
+            found, own = given(), fleet.decision_interval_s
+            if isinstance(found, Observed) and found.every_s != own:
+                raise check.wrong(
+                    "every_s",
+                    found.every_s,
+                    f"fleet.decision_interval_s, {own:g}, of an Observed that a callable makes",
+                )
+            return found
+
         if (group := _group_of(given, scenario)) is not None:
-            return _bought(group, fleet, fleet.initial or 0, given, shown, shown)
-        return Policy(shown, shown, lambda: PolicyDriver(given()), fleet)
+            return _bought(group, fleet, fleet.initial or 0, made, shown, shown)
+        return Policy(shown, shown, lambda: PolicyDriver(made()), fleet)
     raise check.wrong(
         "policy", given, "None, a name, a PolicySpec, an object with a method 'recommend', or a callable that makes one"
     )
