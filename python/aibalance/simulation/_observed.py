@@ -15,7 +15,7 @@ CADENCE = {
     "KnativePodAutoscaler": 1.0,
     "RayServeAutoscaler": 10.0,
 }
-"""Seconds between two looks: the defaults of the systems. What is not here looks once a minute; KEDA polls as it says."""
+"""Seconds between two looks: the defaults of the systems. What is not here looks once a minute; KEDA says it itself."""
 
 MONDAY = 345_600.0
 
@@ -59,8 +59,8 @@ class Observed:
     starts_at : Unix seconds at which a run begins, for calendars (default 345600, a Monday in 1970, 0:00 UTC).
 
     A `KedaAutoscaler` scales from and to nothing only every `polling_interval`, as KEDA does, and its autoscaler every
-    15 seconds (at each look, where `every_s` is given); Knative's records at each look and decides at every second one, as it does with a scrape a second and a
-    tick of two. Raises ConfigError.
+    15 seconds (at each look, where `every_s` is given); Knative's records at each look and decides at every second one,
+    as it does with a scrape a second and a tick of two. Raises ConfigError.
 
     >>> from aibalance.autoscaling import HorizontalPodAutoscaler, PodsMetric
     >>> from aibalance.simulation import Fleet, PoissonTraffic, Scenario, ServerType, Service, simulate
