@@ -20,7 +20,7 @@ from . import _checks as check
 from ._buying import FailoverSpec, GroupSpec, Timetable, check_over_clouds, named
 from ._detail import SHARED_QUEUE, shared_queue
 from ._group import GroupScaling
-from ._observed import NAMES, Observed, build
+from ._observed import NAMES, Observed, alarms, build
 from ._scenario import PICKERS, BalancerSpec, Fleet, PolicySpec, Scenario
 
 
@@ -390,7 +390,7 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
         return Timetable(**spec.options)
     if spec.policy in NAMES:
         return _observed(spec, fleet)
-    options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **spec.options}
+    options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **alarms(spec.options)}
     if "clock" in options:
         raise ConfigError("policies.options.clock: not allowed; the simulation has a clock of its own")
     try:

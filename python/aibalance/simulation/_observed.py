@@ -178,7 +178,7 @@ def _reads(policy: Any) -> list[str]:
 
 def build(kind: str, options: Mapping[str, Any], low: int, high: int) -> Observed:
     """The policy of a scenario's table; bounds that it does not name are the fleet's."""
-    given = dict(options)
+    given = alarms(options)
     own = {name: given.pop(name) for name in OWN if name in given}
     if "observes" not in own and kind != "ScheduledScaling":
         raise ConfigError("observes: missing; a table from the policy's metrics to those of a simulation")
@@ -189,6 +189,11 @@ def build(kind: str, options: Mapping[str, Any], low: int, high: int) -> Observe
     given.setdefault(names[1], high)
     policy = _made(kind, given)
     return Observed(policy, metrics=own.pop("observes", {}), **own)
+
+
+def alarms(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a file, which has no null: `alarm = false` is none."""
+    return {name: None if value is False and name.endswith("alarm") else value for name, value in options.items()}
 
 
 def _made(kind: str, given: dict[str, Any]) -> Any:
