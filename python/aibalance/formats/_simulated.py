@@ -40,8 +40,10 @@ UNSEEN = (
 # Words in the name of a metric, the metric of a simulation that it most likely is, and how many of it make one.
 SEEN = (
     (("requestcountpertarget",), "arrivals_per_s", 60.0),
-    (("cpu", "gpu", "utiliz"), "utilization_percent", 1.0),
+    (("utiliz",), "utilization_percent", 1.0),
+    # Before processors: what waits for a GPU is no share of one.
     (("queue", "pending", "backlog", "lag", "waiting"), "queue", 1.0),
+    (("cpu", "gpu"), "utilization_percent", 1.0),
     (("ongoing", "concurrency", "in_flight", "inflight"), "in_flight", 1.0),
     (("rps", "per_second", "request"), "arrivals_per_s", 1.0),
 )

@@ -387,7 +387,12 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
     from aibalance import autoscaling
 
     if spec.policy == "Timetable":
-        return Timetable(**spec.options)
+        table = Timetable(**spec.options)
+        for i, (second, servers) in enumerate(table.points):
+            if not fleet.min <= servers <= (fleet.max or 0):
+                bounds = f"{fleet.min} to {fleet.max} servers, the fleet's bounds"
+                raise check.wrong(f"policies.options.points[{i}]", [second, servers], bounds)
+        return table
     if spec.policy in NAMES:
         return _observed(spec, fleet)
     options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **alarms(spec.options)}

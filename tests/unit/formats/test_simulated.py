@@ -91,6 +91,16 @@ CASES: list[tuple[Any, str, dict[str, Any] | None]] = [
         {"queue_depth": "queue_per_server"},
     ),
     (
+        HorizontalPodAutoscaler(max_replicas=9, metrics=[PodsMetric("gpu_jobs_waiting", average_value=5)]),
+        "p: gpu_jobs_waiting is taken for queue_per_server",
+        {"gpu_jobs_waiting": "queue_per_server"},
+    ),
+    (
+        HorizontalPodAutoscaler(max_replicas=9, metrics=[PodsMetric("queue_utilization", average_value="0.7")]),
+        "p: queue_utilization is taken for utilization",
+        {"queue_utilization": "utilization"},
+    ),
+    (
         HorizontalPodAutoscaler(
             max_replicas=9,
             metrics=[ResourceMetric("memory", average_utilization=70), ResourceMetric("cpu", average_utilization=60)],

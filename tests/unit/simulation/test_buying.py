@@ -392,3 +392,11 @@ def test_what_a_spec_cannot_be() -> None:
         GroupSpec(offers=offers, options={"launch_time": 1, "max_size": 3})
     with pytest.raises(ConfigError, match=r"groups\.look_s"):
         GroupSpec(offers=offers, options={"launch_time": 1}, look_s=0)
+
+
+@pytest.mark.parametrize("servers", [1, 11])
+def test_a_timetable_stays_within_the_fleet(tmp_path: Path, servers: int) -> None:
+    head = HEAD + "[fleet]\nmin = 2\nmax = 10\n[[fleet.types]]\nname = 'a'\n[[policies]]\npolicy = 'Timetable'\n"
+    load(tmp_path, head + "options = { points = [[0, 2], [60, 10]] }\n")
+    with pytest.raises(FormatError, match=rf"line 19: policies\[0\].options.points\[1\]: \[60.0, {servers}\] is not"):
+        load(tmp_path, head + f"options = {{ points = [[0, 2], [60, {servers}]] }}\n")
