@@ -178,17 +178,25 @@ def _reads(policy: Any) -> list[str]:
 
 def build(kind: str, options: Mapping[str, Any], low: int, high: int) -> Observed:
     """The policy of a scenario's table; bounds that it does not name are the fleet's."""
-    given = alarms(options)
+    given = dict(options)
     own = {name: given.pop(name) for name in OWN if name in given}
     if "observes" not in own and kind != "ScheduledScaling":
         raise ConfigError("observes: missing; a table from the policy's metrics to those of a simulation")
+    policy = made(kind, given, low, high)
+    return Observed(policy, metrics=own.pop("observes", {}), **own)
+
+
+def made(kind: str, options: Mapping[str, Any], low: int | None, high: int | None) -> Any:
+    """The policy alone of a scenario's table; bounds that neither it nor the fleet names are the policy's default."""
+    given = {name: value for name, value in alarms(options).items() if name not in OWN}
     if "clock" in given:
         raise ConfigError("clock: not allowed; the simulation has a clock of its own")
     names = _BOUNDS[kind]
-    given.setdefault(names[0], max(low, 1) if kind in ("HorizontalPodAutoscaler", "AzureAutoscale") else low)
-    given.setdefault(names[1], high)
-    policy = _made(kind, given)
-    return Observed(policy, metrics=own.pop("observes", {}), **own)
+    if low is not None:
+        given.setdefault(names[0], max(low, 1) if kind in ("HorizontalPodAutoscaler", "AzureAutoscale") else low)
+    if high is not None:
+        given.setdefault(names[1], high)
+    return _made(kind, given)
 
 
 def alarms(options: Mapping[str, Any]) -> dict[str, Any]:
