@@ -69,6 +69,11 @@ class GroupSpec:
 
     def __post_init__(self) -> None:
         check.text("groups.name", self.name)
+        if not isinstance(self.options, Mapping):
+            raise check.wrong("groups.options", self.options, "a table")
+        for name in ("offers", "episodes", "refreshes"):
+            if isinstance(given := getattr(self, name), str) or not isinstance(given, Sequence):
+                raise check.wrong(f"groups.{name}", given, "a list")
         for name in self.options:
             if name not in GROUP_OPTIONS:
                 hint = check.hint(name, GROUP_OPTIONS)

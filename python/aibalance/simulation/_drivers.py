@@ -253,7 +253,8 @@ class PolicyDriver:
             "arrivals_per_s_per_server": per_server(seen["arrivals_per_s"]),
         }
         observation = {
-            "current": seen["ready"] + seen["draining"],
+            # Who drains serves no one new: no system counts it, and what is per server here is not over it either.
+            "current": seen["ready"],
             "desired": seen["desired"],
             "warming": seen["warming"],
             "metrics": {
@@ -339,6 +340,8 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
         def made() -> Any:
             # It is made when the run's fleet is there: how often that is looked at cannot follow it any more.
             found, own = given(), fleet.decision_interval_s
+            if not callable(getattr(found, "recommend", None)) and not (found is None and scenario.groups):
+                raise check.wrong("policy", found, "an object with a method 'recommend' from the callable")
             if isinstance(found, Observed) and found.every_s != own:
                 raise check.wrong(
                     "every_s",

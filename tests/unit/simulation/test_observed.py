@@ -20,6 +20,7 @@ from aibalance.autoscaling import (
     ScheduledAction,
     ScheduledScaling,
     SimpleScaling,
+    TargetTracking,
 )
 from aibalance.autoscaling.keda import Trigger
 from aibalance.capacity import Offer
@@ -35,7 +36,7 @@ from aibalance.simulation import (
     compare,
     simulate,
 )
-from aibalance.simulation._drivers import build_policy, policy
+from aibalance.simulation._drivers import PolicyDriver, build_policy, policy
 
 STEP = Scenario(
     name="a step",
@@ -160,6 +161,19 @@ def test_a_poll_between_two_decisions_of_its_autoscaler_wakes_and_no_more() -> N
 def test_a_callable_cannot_say_how_often_it_is_looked_at() -> None:
     with pytest.raises(ConfigError, match=r"every_s: 15.0 is not allowed; expected fleet.decision_interval_s, 60, of"):
         simulate(STEP, picker="LeastRequest", policy=lambda: Observed(HPA, metrics={"waiting": "queue_per_server"}))
+
+
+def test_a_callable_has_to_make_a_policy() -> None:
+    with pytest.raises(ConfigError, match=r"policy: None is not allowed; expected an object with a method 'recommend'"):
+        simulate(STEP, picker="LeastRequest", policy=lambda: None)
+
+
+def test_who_drains_is_not_counted_among_those_who_serve() -> None:
+    """Metrics per server are over those who take requests, so what they are multiplied by is that number as well."""
+    tracking = TargetTracking(metric="queue_per_server", target=5, max_capacity=50, high_alarm=None, low_alarm=None)
+    seen = {"servers": 4.0, "ready": 4, "draining": 2, "warming": 0, "desired": 4, "utilization": 1.0}
+    seen |= {"in_flight": 44.0, "queue_per_server": 10.0, "arrivals_per_s": 1.0}
+    assert PolicyDriver(tracking)(60.0, seen) == 8  # for the 40 that wait
 
 
 def test_a_policy_with_a_group_decides_at_its_own_cadence() -> None:
