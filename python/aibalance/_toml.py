@@ -183,8 +183,12 @@ _NAME = r"""(?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
 _HEADER = re.compile(rf"\s*\[(\[?)\s*({_DOTTED})\s*\](?:\])?\s*(?:#.*)?$")
 _KEY = re.compile(rf"\s*({_DOTTED})\s*=")
-# What says nothing about brackets: texts in one line, and comments.
-_QUIET = re.compile(r"""\"(?:[^"\\]|\\.)*"|'[^']*'|#.*""")
+# What there is in a line besides names and numbers; and where texts of several lines end, with quotes of their own.
+_TOKEN = re.compile(r"""\"{3}|'{3}|"(?:[^"\\]|\\.)*"|'[^']*'|\#.*|[\[\]{}]""")
+_ENDS = {
+    '"""': re.compile(r"""(?:[^"\\]|\\(?:.|$)|"(?!""))*"{3,5}"""),
+    "'''": re.compile(r"""(?:[^']|'(?!''))*'{3,5}"""),
+}
 
 
 def line_of(text: str, where: str | Sequence[str]) -> int:
@@ -216,22 +220,31 @@ def line_of(text: str, where: str | Sequence[str]) -> int:
 def _lines(text: str) -> Iterable[tuple[int, str, bool | None]]:
     """Lines with a header or a key: its number, the dotted name, and for headers whether of an array."""
     inside, until = 0, ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if until:
-            # In a text of several lines.
-            until = "" if until in line else until
-            continue
-        if inside <= 0:
+    # Not by splitlines, which knows ends that TOML does not.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not until and inside <= 0:
             if header := _HEADER.match(line):
                 yield number, header[2], bool(header[1])
                 continue
             if key := _KEY.match(line):
                 yield number, key[1], None
-        for quotes in ('"""', "'''"):
-            if line.count(quotes) % 2:
-                until = quotes
-        plain = _QUIET.sub("", line)
-        inside = max(0, inside + sum(plain.count(one) for one in "[{") - sum(plain.count(one) for one in "]}"))
+        at = 0
+        while at < len(line):
+            if until:
+                # In a text of several lines, or at its beginning.
+                end = _ENDS[until].match(line, at)
+                if end is None:
+                    break
+                until, at = "", end.end()
+            if (token := _TOKEN.search(line, at)) is None:
+                break
+            at = token.end()
+            if token[0] in _ENDS:
+                until = token[0]
+            elif token[0] in ("[", "{"):
+                inside += 1
+            elif token[0] in ("]", "}"):
+                inside = max(0, inside - 1)
 
 
 def _counted(names: list[str], counts: dict[str, int], *, grows: bool) -> list[str]:

@@ -77,6 +77,26 @@ def test_the_line_of_a_field(where: str | list[str], line: int) -> None:
     assert _toml.parse(TEXT, "x.toml").line(where) == line
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        'a = "x" # say """ now',
+        "a = 1 # don't, or [do",
+        'a = "x\u2028y\x85z"',
+        """a = 'a\"\"\"b'""",
+        'a = """x"""\nb = """y""" # """',
+        'a = """\n\\"""\nz = 0\n""\\""""',
+        "a = '''\n[[z]]\n\"\"\"\n''''",
+        'a = """x\\\n   y"""\nb = [ """\n]\n[z]\nz = 2\n""", 2 ]',
+        "a = [ # ]\n  '[', \"]\",\n  [ 1 ] ]\r",
+        'a = { b = "}", c = [ { d = 1 } ] }',
+    ],
+)
+def test_texts_and_comments_move_no_line(before: str) -> None:
+    text = f"{before}\n[t]\nz = 1\n"
+    assert _toml.parse(text, "x.toml").line("t.z") == before.count("\n") + 3
+
+
 def test_what_a_class_says_gets_its_place() -> None:
     file = _toml.parse(TEXT, "x.toml")
     said = file.located(ConfigError("max: 4 is not allowed; expected 5"), within="fleet")

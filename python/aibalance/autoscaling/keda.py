@@ -194,6 +194,10 @@ class KedaScaledObject(NativePolicy):
         triggers: object = self.triggers
         if isinstance(triggers, Iterable) and not isinstance(triggers, (tuple, str, bytes)):
             object.__setattr__(self, "triggers", tuple(triggers))
+        # The engine is asked and never asks; who asks goes by this.
+        every: object = self.polling_interval
+        if isinstance(every, bool) or not isinstance(every, (int, float)) or not 0 <= every < float("inf"):
+            raise ConfigError(f"polling_interval: {every!r} is not allowed; finite seconds of 0 or more")
         self._start(KedaEngine(self), self.clock)
 
     @classmethod

@@ -43,8 +43,12 @@ def candidates(given: argparse.Namespace, found: Imported, scenario: Scenario) -
 
 def verdict(found: Imported, comparison: Comparison) -> str:
     """Where the baseline stands, and which of its lines the first of the ranking has otherwise."""
+    from ..formats._scenario import specs
+    from ..formats._simulated import parts
+
     pools = {f"{one.name} as it is": one for one in found.pools}
-    policies = {one.name: one for one in found.policies}
+    by_name = {one.name: one for one in found.policies}
+    policies = {one["name"]: [by_name[name] for name in parts(one)] for one in specs(found)[1]}
     of_pools = {one.picker for one in comparison.candidates} & pools.keys()
     of_policies = {one.policy for one in comparison.candidates} & policies.keys()
     mine = [
@@ -60,6 +64,6 @@ def verdict(found: Imported, comparison: Comparison) -> str:
         pool = pools[best.picker]
         lines.append(f"  {pool.where}: {pool.name}: {pool.picker.name}; {first.picker} is first")
     if first.policy != best.policy and best.policy in policies:
-        policy = policies[best.policy]
-        lines.append(f"  {policy.where}: {policy.name}: {type(policy.policy).__name__}; {first.policy} is first")
+        for policy in policies[best.policy]:
+            lines.append(f"  {policy.where}: {policy.name}: {type(policy.policy).__name__}; {first.policy} is first")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import ast
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,7 +207,10 @@ def _table(file: _toml.Document, table: Mapping[str, Any], bounds: Mapping[str, 
     options = table.get("options", {})
     if not isinstance(options, Mapping):
         raise file.error(at("options"), f"{options!r} is not allowed; a table")
-    given |= options
+    # TOML has no null: no alarm is false.
+    given |= {key: None if value is False and key.endswith("alarm") else value for key, value in options.items()}
+    if "observes" in options:
+        return _observed(file, name, given, bounds, at)
     cls = _classes().get(name)
     known = getattr(cls, "__dataclass_fields__", {})
     given = {key: value for key, value in bounds.items() if key in known and name != "Combined"} | given
@@ -229,6 +232,23 @@ def _table(file: _toml.Document, table: Mapping[str, Any], bounds: Mapping[str, 
         if field in options:
             raise file.error(at(f"options.{field}"), said) from None
         raise file.located(error, within=where) from None
+
+
+def _observed(
+    file: _toml.Document, name: str, given: dict[str, Any], bounds: Mapping[str, Any], at: Callable[[str], str]
+) -> Any:
+    """A policy with metrics of its own, as scenarios have it: here it is shown those, under their names."""
+    from ..simulation import _observed as scenarios
+
+    if name not in scenarios.NAMES:
+        raise file.error(at("options.observes"), f"has no meaning for {name}; allowed for {', '.join(scenarios.NAMES)}")
+    try:
+        return scenarios.made(name, given, bounds.get("min_capacity"), bounds.get("max_capacity"))
+    except ConfigError as error:
+        field, _, said = str(error).partition(": ")
+        raise file.error(at(f"options.{field}"), said) from None
+    except TypeError as error:
+        raise file.error(at("options"), str(error).partition("() ")[2] or str(error)) from None
 
 
 def _part(value: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 
 from .._errors import ConfigError
 from ..autoscaling import StepScaling, TargetTracking
-from ._simulated import limits, spec
+from ._simulated import limits
+from ._simulated import tables as policies_of
 from .model import Imported, PoolConfig
 
 __all__ = ["scenario"]
@@ -59,7 +60,7 @@ def scenario(
         others = ", ".join(one.name for one in imported.pools if one is not chosen)
         notes.say(f"the pool is {chosen.name}; there are also {others}")
     warmups = [one.policy.warmup for one in imported.policies if isinstance(one.policy, (TargetTracking, StepScaling))]
-    policies = [made for one in imported.policies if (made := spec(one, notes.say)) is not None]
+    policies = policies_of(imported.policies, notes.say)
     types = _types(chosen, notes)
     low, high, initial = _bounds(imported, chosen)
     warmup = max(warmups, default=0.0)
@@ -121,7 +122,7 @@ def specs(imported: Imported) -> tuple[list[dict[str, Any]], list[dict[str, Any]
                 notes.say(f"{pool.name} is balanced as {same[0]['name'].removesuffix(' as it is')} is")
             elif one["name"] != "LeastRequest":
                 balancers.append(one)
-    policies = [made for one in imported.policies if (made := spec(one, notes.say)) is not None]
+    policies = policies_of(imported.policies, notes.say)
     return balancers, policies, notes.lines
 
 

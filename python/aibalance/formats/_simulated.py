@@ -7,7 +7,7 @@ Target tracking and step scaling read a simulation's metrics as they are; every 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..autoscaling import (
@@ -31,7 +31,7 @@ QUEUES = {
 Say = Callable[[str], None]
 """Takes a line about what is assumed or left out."""
 
-__all__ = ["limits", "observed", "spec"]
+__all__ = ["limits", "observed", "parts", "spec", "tables"]
 
 # Words in the name of a metric that nothing in a simulation is like.
 UNSEEN = (
@@ -40,8 +40,10 @@ UNSEEN = (
 # Words in the name of a metric, the metric of a simulation that it most likely is, and how many of it make one.
 SEEN = (
     (("requestcountpertarget",), "arrivals_per_s", 60.0),
-    (("cpu", "gpu", "utiliz"), "utilization_percent", 1.0),
+    (("utiliz",), "utilization_percent", 1.0),
+    # Before processors: what waits for a GPU is no share of one.
     (("queue", "pending", "backlog", "lag", "waiting"), "queue", 1.0),
+    (("cpu", "gpu"), "utilization_percent", 1.0),
     (("ongoing", "concurrency", "in_flight", "inflight"), "in_flight", 1.0),
     (("rps", "per_second", "request"), "arrivals_per_s", 1.0),
 )
@@ -74,13 +76,60 @@ def limits(policy: Any) -> tuple[int, int | None]:
     return bounds(policy)
 
 
+def tables(configs: Sequence[PolicyConfig], say: Say) -> list[dict[str, Any]]:
+    """The policies as tables of a scenario: target tracking and steps on one group are one policy, as at AWS."""
+    out: list[dict[str, Any]] = []
+    of: dict[str, list[dict[str, Any]]] = {}
+    for config in configs:
+        made = spec(config, say)
+        if made is None:
+            continue
+        on = of.setdefault(config.target, [])
+        other = next((one for one in on if one["policy"] in _TOGETHER), None)
+        if made["policy"] not in _TOGETHER or other is None:
+            on.append(made)
+            out.append(made)
+            continue
+        # In its place, for others have been told of it.
+        if other["policy"] != "Combined":
+            first = dict(other)
+            other.clear()
+            other.update({"name": "", "policy": "Combined", "options": {"policies": [first]}})
+        options = other["options"]
+        options["policies"].append(made)
+        inner = [one["options"] for one in options["policies"]]
+        options["min_capacity"] = min(one["min_capacity"] for one in inner)
+        options["max_capacity"] = max(one["max_capacity"] for one in inner)
+        other["name"] = " and ".join(one["name"] for one in options["policies"])
+    for target, on in of.items():
+        for one in on:
+            if one["policy"] == "Combined":
+                say(f"{one['name']}: on one group, so the largest of what they ask for")
+        if len(on) > 1:
+            names = ", ".join(one["name"] for one in on)
+            say(f"{names}: all on {target}; here each is a candidate of its own, as if the others were not there")
+    return out
+
+
+def parts(table: Mapping[str, Any]) -> list[str]:
+    """The names of the policies that a table of `tables` was made of."""
+    if table["policy"] == "Combined":
+        return [str(one["name"]) for one in table["options"]["policies"]]
+    return [str(table["name"])]
+
+
+_TOGETHER = ("TargetTracking", "StepScaling", "Combined")
+
+
 def spec(config: PolicyConfig, say: Say) -> dict[str, Any] | None:
     """The table of a scenario, or None with a line that says why there is none."""
     policy = config.policy
     if isinstance(policy, TargetTracking):
         found = _like(policy.metric, policy.target, "average", config.name, say)
         # Warming servers are told to the policy by the simulation: the fleet has the warm-up.
-        options = {name: getattr(policy, name) for name in ("min_capacity", "max_capacity", "disable_scale_in")}
+        options = {"min_capacity": policy.min_capacity, "disable_scale_in": policy.disable_scale_in, **_fields(policy)}
+        for key in ("metric", "target", "warmup"):
+            options.pop(key, None)
         return found and {
             "name": config.name,
             "policy": "TargetTracking",
@@ -222,13 +271,19 @@ def _options(policy: Any) -> dict[str, Any]:
             for name, default in (("tolerance", 0.1), ("downscale_stabilization", 300.0))
             if getattr(policy, name) != default
         }
-        return {**_fields(policy.scaled_object), **flags}
+        low, high = policy.scaled_object.min_replicas or 0, policy.scaled_object.max_replicas
+        return {**_fields(policy.scaled_object), "min_replicas": low, "max_replicas": high, **flags}
     options = _fields(policy)
     if isinstance(policy, HorizontalPodAutoscaler):
         options["metrics"] = [{"source": SOURCE[type(one).__name__], **_fields(one)} for one in policy.metrics]
     # Bounds are named always: a reader of the file looks for them first.
     low = limits(policy)[0]
-    for names in (("min_capacity", "max_capacity"), ("min_replicas", "max_replicas"), ("min_scale", "max_scale")):
+    for names in (
+        ("min_capacity", "max_capacity"),
+        ("min_replicas", "max_replicas"),
+        ("min_scale", "max_scale"),
+        ("min_instances", "max_instances"),
+    ):
         if hasattr(policy, names[1]):
             options |= {names[0]: low, names[1]: getattr(policy, names[1])}
     return options
@@ -241,7 +296,8 @@ def _fields(value: Any) -> dict[str, Any]:
         given = getattr(value, f.name)
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         if f.init and f.name not in ("clock", "ignored") and given != default:
-            out[f.name] = _plain(given)
+            # TOML has no null: no alarm is false.
+            out[f.name] = False if given is None and f.name.endswith("alarm") else _plain(given)
     return out
 
 

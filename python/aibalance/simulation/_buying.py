@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -46,7 +47,8 @@ class GroupSpec:
     options : further arguments of AutoScalingGroup, those in seconds and the flags; `launch_time` is needed,
         `start_time` (from a pool) is as long unless given, `load_time` and `warmup` are the fleet's.
     interruptions_per_hour, notice_s, episodes, refreshes : as `GroupScaling` has them (defaults 0, 120, none, none).
-    look_s : how often the group is looked at (default 10); policies decide at the fleet's interval.
+    look_s : how often the group is looked at, at least (default 10); policies decide at their own interval, of which
+        this becomes a part: 7.5 where they decide every 15.
 
     >>> from aibalance.capacity import AutoScalingGroup, Offer
     >>> from aibalance.simulation import GroupSpec
@@ -67,6 +69,11 @@ class GroupSpec:
 
     def __post_init__(self) -> None:
         check.text("groups.name", self.name)
+        if not isinstance(self.options, Mapping):
+            raise check.wrong("groups.options", self.options, "a table")
+        for name in ("offers", "episodes", "refreshes"):
+            if isinstance(given := getattr(self, name), str) or not isinstance(given, Sequence):
+                raise check.wrong(f"groups.{name}", given, "a list")
         for name in self.options:
             if name not in GROUP_OPTIONS:
                 hint = check.hint(name, GROUP_OPTIONS)
@@ -115,6 +122,8 @@ class GroupSpec:
 
     def fleet(self, of: Fleet, desired: int) -> Fleet:
         """The fleet as the engine sees it: as many servers as the group has in service, at once."""
+        # A policy would wait for the look after its time.
+        looks = math.ceil(of.decision_interval_s / self.look_s - 1e-9)
         return dataclasses.replace(
             of,
             types=[dataclasses.replace(one, max=None) for one in of.types],
@@ -124,7 +133,7 @@ class GroupSpec:
             initial=desired,
             load_s=0.0,
             warmup_s=0.0,
-            decision_interval_s=min(self.look_s, of.decision_interval_s),
+            decision_interval_s=of.decision_interval_s / looks,
         )
 
     def describe(self) -> str:

@@ -21,7 +21,7 @@ from . import _checks as check
 from ._buying import FailoverSpec, GroupSpec, Timetable, check_over_clouds, named
 from ._detail import SHARED_QUEUE, LLMService, shared_queue
 from ._group import GroupScaling
-from ._observed import NAMES, Observed, build
+from ._observed import NAMES, Observed, alarms, build
 from ._scenario import PICKERS, PROMPTED, BalancerSpec, Fleet, PolicySpec, Scenario
 
 
@@ -309,7 +309,8 @@ class PolicyDriver:
             "arrivals_per_s_per_server": per_server(seen["arrivals_per_s"]),
         }
         observation = {
-            "current": seen["ready"] + seen["draining"],
+            # Who drains serves no one new: no system counts it, and what is per server here is not over it either.
+            "current": seen["ready"],
             "desired": seen["desired"],
             "warming": seen["warming"],
             "metrics": {
@@ -391,9 +392,23 @@ def policy(given: Any, scenario: Scenario, *, name: str | None = None) -> Policy
         return Policy(name or kind, kind, lambda: PolicyDriver(copy.deepcopy(given)), fleet)
     if callable(given):
         shown = name or str(getattr(given, "__name__", type(given).__name__))
+
+        def made() -> Any:
+            # It is made when the run's fleet is there: how often that is looked at cannot follow it any more.
+            found, own = given(), fleet.decision_interval_s
+            if not callable(getattr(found, "recommend", None)) and not (found is None and scenario.groups):
+                raise check.wrong("policy", found, "an object with a method 'recommend' from the callable")
+            if isinstance(found, Observed) and found.every_s != own:
+                raise check.wrong(
+                    "every_s",
+                    found.every_s,
+                    f"fleet.decision_interval_s, {own:g}, of an Observed that a callable makes",
+                )
+            return found
+
         if (group := _group_of(given, scenario)) is not None:
-            return _bought(group, fleet, fleet.initial or 0, given, shown, shown)
-        return Policy(shown, shown, lambda: PolicyDriver(given()), fleet)
+            return _bought(group, fleet, fleet.initial or 0, made, shown, shown)
+        return Policy(shown, shown, lambda: PolicyDriver(made()), fleet)
     raise check.wrong(
         "policy", given, "None, a name, a PolicySpec, an object with a method 'recommend', or a callable that makes one"
     )
@@ -431,10 +446,15 @@ def build_policy(spec: PolicySpec, fleet: Fleet) -> Any:
     from aibalance import autoscaling
 
     if spec.policy == "Timetable":
-        return Timetable(**spec.options)
+        table = Timetable(**spec.options)
+        for i, (second, servers) in enumerate(table.points):
+            if not fleet.min <= servers <= (fleet.max or 0):
+                bounds = f"{fleet.min} to {fleet.max} servers, the fleet's bounds"
+                raise check.wrong(f"policies.options.points[{i}]", [second, servers], bounds)
+        return table
     if spec.policy in NAMES:
         return _observed(spec, fleet)
-    options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **spec.options}
+    options: dict[str, Any] = {"min_capacity": fleet.min, "max_capacity": fleet.max, **alarms(spec.options)}
     if "clock" in options:
         raise ConfigError("policies.options.clock: not allowed; the simulation has a clock of its own")
     try:

@@ -215,7 +215,7 @@ class GroupScaling:
         while self._due and self._due[0].at_s <= now:
             self._refresh(self._due.pop(0), now)
         self.group.step(now)
-        if self.policy is not None and now >= self._asked + self.every_s - 1e-9:
+        if self.policy is not None and now >= self._asked + self.every_s - 1e-6:
             self._asked = now
             seen = self.group.observation(observation["metrics"])
             wanted = self.policy.recommend(seen, now=now).desired

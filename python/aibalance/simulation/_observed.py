@@ -12,12 +12,10 @@ from . import _checks as check
 
 CADENCE = {
     "HorizontalPodAutoscaler": 15.0,
-    "KedaAutoscaler": 15.0,
-    "KedaScaledObject": 30.0,
     "KnativePodAutoscaler": 1.0,
     "RayServeAutoscaler": 10.0,
 }
-"""Seconds between two looks: the defaults of the systems. What is not here looks once a minute."""
+"""Seconds between two looks: the defaults of the systems. What is not here looks once a minute; KEDA says it itself."""
 
 MONDAY = 345_600.0
 
@@ -55,13 +53,14 @@ class Observed:
         it does not read is refused.
     every_s : seconds between two looks, which become the fleet's `decision_interval_s` for this policy; where the
         fleet's metrics are means over its decision interval, they are over this one. None (default): the system's
-        own: 15 for HPA and KEDA, 10 for Ray Serve, 1 for Knative, else 60. Within a `GroupScaling` its interval
+        own: 15 for HPA, 10 for Ray Serve, 1 for Knative, else 60; for KEDA the longest of which both its
+        `polling_interval` and the 15 seconds of its autoscaler are multiples. Within a `GroupScaling` its interval
         counts.
     starts_at : Unix seconds at which a run begins, for calendars (default 345600, a Monday in 1970, 0:00 UTC).
 
-    A `KedaAutoscaler` scales from and to nothing only every `polling_interval`, as KEDA does, and its autoscaler at
-    each look; Knative's records at each look and decides at every second one, as it does with a scrape a second and a
-    tick of two. Raises ConfigError.
+    A `KedaAutoscaler` scales from and to nothing only every `polling_interval`, as KEDA does, and its autoscaler every
+    15 seconds (at each look, where `every_s` is given); Knative's records at each look and decides at every second one,
+    as it does with a scrape a second and a tick of two. Raises ConfigError.
 
     >>> from aibalance.autoscaling import HorizontalPodAutoscaler, PodsMetric
     >>> from aibalance.simulation import Fleet, PoissonTraffic, Scenario, ServerType, Service, simulate
@@ -104,13 +103,15 @@ class Observed:
                 raise check.wrong("observes", name, allowed)
         if known and not self.metrics:
             raise check.wrong("observes", {}, f"one or more of the metrics that the policy reads: {', '.join(known)}")
+        # KEDA's autoscaler decides at each look only where somebody says how often that is.
+        self._sync_s = 15.0 if every_s is None else 0.0
         if every_s is None:
-            every_s = CADENCE.get(type(policy).__name__, 60.0)
+            every_s = _cadence(policy)
         self.every_s = check.number("every_s", every_s, 1e-3, 1e9, unit="seconds")
         self.starts_at = check.number("starts_at", starts_at, 0, 1e12, unit="seconds")
         self.policy = policy
         self._look = 0
-        self._polled = -math.inf
+        self._polled = self._synced = -math.inf
 
     def __repr__(self) -> str:
         return f"<Observed {type(self.policy).__name__}, every {self.every_s:g} s>"
@@ -135,15 +136,34 @@ class Observed:
         return self.policy.recommend(asked, now=at)
 
     def _keda(self, asked: Mapping[str, Any], at: float) -> Any:
-        """Both where KEDA polls; between that only its autoscaler, so that the scaled object's memory stays."""
+        """Both where both act; else the one whose turn it is, and the other's memory stays as it was."""
         scaled = self.policy.scaled_object
-        if at >= self._polled + scaled.polling_interval - 1e-6:
+        polls = at >= self._polled + scaled.polling_interval - 1e-6
+        syncs = at >= self._synced + self._sync_s - 1e-6
+        if polls:
             self._polled = at
+        if syncs:
+            self._synced = at
+        if not syncs:
+            return scaled.recommend(asked, now=at) if polls else SimpleNamespace(desired=None)
+        if polls:
             return self.policy.recommend(asked, now=at)
         before = scaled.state()
         answer = self.policy.recommend(asked, now=at)
         scaled.restore(before)
         return answer if dict(answer.trace)["by"] == "hpa" else SimpleNamespace(desired=None)
+
+
+def _cadence(policy: Any) -> float:
+    """How often the system looks by itself."""
+    kind = type(policy).__name__
+    if kind == "KedaScaledObject":
+        return float(policy.polling_interval)
+    if kind == "KedaAutoscaler":
+        polling = policy.scaled_object.polling_interval
+        # In whole seconds, as KEDA's intervals are; else as often as the more frequent of both.
+        return float(math.gcd(15, int(polling)) if polling == int(polling) else min(15.0, polling))
+    return CADENCE.get(kind, 60.0)
 
 
 def _reads(policy: Any) -> list[str]:
@@ -162,13 +182,26 @@ def build(kind: str, options: Mapping[str, Any], low: int, high: int) -> Observe
     own = {name: given.pop(name) for name in OWN if name in given}
     if "observes" not in own and kind != "ScheduledScaling":
         raise ConfigError("observes: missing; a table from the policy's metrics to those of a simulation")
+    policy = made(kind, given, low, high)
+    return Observed(policy, metrics=own.pop("observes", {}), **own)
+
+
+def made(kind: str, options: Mapping[str, Any], low: int | None, high: int | None) -> Any:
+    """The policy alone of a scenario's table; bounds that neither it nor the fleet names are the policy's default."""
+    given = {name: value for name, value in alarms(options).items() if name not in OWN}
     if "clock" in given:
         raise ConfigError("clock: not allowed; the simulation has a clock of its own")
     names = _BOUNDS[kind]
-    given.setdefault(names[0], max(low, 1) if kind in ("HorizontalPodAutoscaler", "AzureAutoscale") else low)
-    given.setdefault(names[1], high)
-    policy = _made(kind, given)
-    return Observed(policy, metrics=own.pop("observes", {}), **own)
+    if low is not None:
+        given.setdefault(names[0], max(low, 1) if kind in ("HorizontalPodAutoscaler", "AzureAutoscale") else low)
+    if high is not None:
+        given.setdefault(names[1], high)
+    return _made(kind, given)
+
+
+def alarms(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a file, which has no null: `alarm = false` is none."""
+    return {name: None if value is False and name.endswith("alarm") else value for name, value in options.items()}
 
 
 def _made(kind: str, given: dict[str, Any]) -> Any:

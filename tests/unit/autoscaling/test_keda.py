@@ -185,6 +185,10 @@ def test_annotations_keep_the_memory() -> None:
         ({"min_replicas": 5, "max_replicas": 4}, "max_replicas"),
         ({"idle_replicas": 0}, "idle_replicas"),
         ({"cooldown_period": -1.0}, "cooldown_period"),
+        ({"polling_interval": -1.0}, "polling_interval"),
+        ({"polling_interval": float("nan")}, "polling_interval"),
+        ({"polling_interval": float("inf")}, "polling_interval"),
+        ({"polling_interval": "30"}, "polling_interval"),
         ({"fallback": Fallback(failure_threshold=-1, replicas=1)}, "fallback.failure_threshold"),
         ({"fallback": Fallback(failure_threshold=1, replicas=1, behavior="x")}, "behavior"),  # type: ignore[arg-type]
         ({"modifiers": ScalingModifiers(formula="a %", target=1)}, "formula"),

@@ -74,14 +74,13 @@ def test_a_scenario_can_be_simulated_at_once(files: Path, capsys: pytest.Capture
     assert [one.picker for one in found.balancers] == ["LeastConnections", "LeastRequest"]
     assert [(one.name, one.policy) for one in found.policies] == [
         ("everything", "HorizontalPodAutoscaler"),
-        ("track", "TargetTracking"),
-        ("step", "StepScaling"),
+        ("track and step", "Combined"),
         ("simple", "SimpleScaling"),
         ("gpu schedule", "ScheduledScaling"),
         ("Fixed", "Fixed"),
     ]
     assert (found.fleet.min, found.fleet.max, found.fleet.initial) == (2, 30, 3)
-    report = simulate(found.replace(duration_s=700), picker="u as it is", policy="track", seed=1)
+    report = simulate(found.replace(duration_s=700), picker="u as it is", policy="track and step", seed=1)
     assert report.to_dict()
 
 
@@ -150,6 +149,17 @@ def test_compare_says_where_the_present_configuration_stands(files: Path, capsys
     assert "  now.conf:2: now: WeightedRandom; LeastRequest is first" in told.out
     assert "  hpa.yaml:2: old: HorizontalPodAutoscaler; Fixed is first" in told.out
     assert "baseline: old: cpu utilization is taken for utilization_percent" in told.err
+
+
+def test_each_policy_of_a_group_is_a_line_of_the_baseline(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.toml").write_text(SCENARIO)
+    assert main(["compare", "s.toml", "--baseline", "main.tf"]) == 0
+    told = capsys.readouterr()
+    assert "baseline: track and step: on one group, so the largest of what they ask for" in told.err
+    assert "baseline: track and step, simple, gpu schedule: all on gpu; here each is a candidate of its own" in told.err
+    assert " + track and step, place " in told.out
+    for name, kind in (("track", "TargetTracking"), ("step", "StepScaling")):
+        assert f": {name}: {kind}; Fixed is first" in told.out
 
 
 def test_a_baseline_that_is_refused_or_empty(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,6 +156,41 @@ def test_scenarios_and_tables(tmp_path: Path) -> None:
         policies.read(str(table))
 
 
+def test_an_imported_policy_in_a_scenario_is_asked_under_its_own_names(tmp_path: Path) -> None:
+    from aibalance.autoscaling import Combined, PodsMetric, SimpleScaling
+    from aibalance.formats import Imported, PolicyConfig, scenario
+
+    hpa = HorizontalPodAutoscaler(max_replicas=9, metrics=[PodsMetric("queue_depth", average_value="5")])
+    given = {
+        "hpa": hpa,
+        "simple": SimpleScaling(metric="cpu", threshold=80, adjustment=1, max_capacity=7, alarm=None),
+        "track": TargetTracking(metric="cpu", target=50, max_capacity=8, high_alarm=None, low_alarm=None),
+        "step": StepScaling(metric="queue", threshold=5, steps=[Step(lower=0, adjustment=3)], max_capacity=8),
+    }
+    configs = [PolicyConfig(name=n, target=n if n in ("hpa", "simple") else "g", policy=p) for n, p in given.items()]
+    table = tmp_path / "s.toml"
+    table.write_text(scenario(Imported(policies=tuple(configs))))
+    read = {name: policies.read(f"{table}#{name}").policy for name in ("hpa", "simple", "track and step")}
+    assert read["hpa"] == hpa
+    assert read["simple"] == given["simple"]
+    assert read["simple"].alarm is None
+    assert isinstance(read["track and step"], Combined)
+    assert read["track and step"].policies[0].high_alarm is None
+    assert read["hpa"].recommend({"current": 2, "metrics": {"queue_depth": 10}}, now=0.0).desired == 4
+    text = table.read_text()
+    table.write_text(text.replace('average_value = "5"', 'average_value = "x"'))
+    with pytest.raises(
+        FormatError, match=r"s\.toml, line \d\d: policies\[0\]\.options\.metrics\[0\]\.average_value: 'x'"
+    ):
+        policies.read(f"{table}#hpa")
+    table.write_text(text.replace("max_replicas = 9", "most = 9"))
+    with pytest.raises(FormatError, match=r"s\.toml, line \d\d: policies\[0\]\.options: .*'most'"):
+        policies.read(f"{table}#hpa")
+    table.write_text('policy = "StepScaling"\nmetric = "cpu"\noptions = { observes = { cpu = "queue" } }\n')
+    with pytest.raises(FormatError, match=r"line 3: options\.observes: has no meaning for StepScaling"):
+        policies.read(str(table))
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

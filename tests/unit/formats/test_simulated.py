@@ -10,6 +10,7 @@ import pytest
 from aibalance.autoscaling import (
     AzureAutoscale,
     AzureRule,
+    CloudRun,
     GroupSignal,
     HorizontalPodAutoscaler,
     KedaAutoscaler,
@@ -28,7 +29,7 @@ from aibalance.autoscaling import (
 from aibalance.autoscaling.keda import ScalingModifiers, Trigger
 from aibalance.formats import Imported, PolicyConfig, read_text, scenario
 from aibalance.formats._simulated import observed
-from aibalance.simulation import Scenario, simulate
+from aibalance.simulation import Fleet, Scenario, ServerType, simulate
 from aibalance.simulation._drivers import build_policy
 
 from . import samples
@@ -88,6 +89,16 @@ CASES: list[tuple[Any, str, dict[str, Any] | None]] = [
         HorizontalPodAutoscaler(max_replicas=9, metrics=[PodsMetric("queue_depth", average_value=5)]),
         "p: queue_depth is taken for queue_per_server",
         {"queue_depth": "queue_per_server"},
+    ),
+    (
+        HorizontalPodAutoscaler(max_replicas=9, metrics=[PodsMetric("gpu_jobs_waiting", average_value=5)]),
+        "p: gpu_jobs_waiting is taken for queue_per_server",
+        {"gpu_jobs_waiting": "queue_per_server"},
+    ),
+    (
+        HorizontalPodAutoscaler(max_replicas=9, metrics=[PodsMetric("queue_utilization", average_value="0.7")]),
+        "p: queue_utilization is taken for utilization",
+        {"queue_utilization": "utilization"},
     ),
     (
         HorizontalPodAutoscaler(
@@ -174,6 +185,86 @@ def test_steps_of_another_unit_are_divided(tmp_path: Path) -> None:
     spec = read.policies[0]
     assert (spec.metric, spec.options["threshold"]) == ("arrivals_per_s_per_server", 10.0)
     assert spec.options["steps"][0]["upper"] == 5.0
+
+
+TRACKING = TargetTracking(metric="cpu", target=60, min_capacity=2, max_capacity=9)
+STEPS = StepScaling(metric="queue", threshold=5, steps=[Step(lower=0, adjustment=3)], min_capacity=2, max_capacity=12)
+
+
+def on(*named: tuple[str, str, Any]) -> Imported:
+    return Imported(policies=tuple(PolicyConfig(name=n, target=t, policy=p) for n, t, p in named))
+
+
+def test_policies_on_one_group_are_one_candidate(tmp_path: Path) -> None:
+    third = TargetTracking(metric="in_flight", target=3, min_capacity=1, max_capacity=9)
+    read, text = loaded(on(("a", "g", TRACKING), ("b", "g", STEPS), ("c", "h", TRACKING), ("d", "g", third)), tmp_path)
+    assert [(one.name, one.policy) for one in read.policies] == [
+        ("a and b and d", "Combined"),
+        ("c", "TargetTracking"),
+        ("Fixed", "Fixed"),
+    ]
+    assert "# a and b and d: on one group, so the largest of what they ask for\n" in text
+    built = build_policy(read.policies[0], read.fleet)
+    assert (built.min_capacity, built.max_capacity) == (1, 12)
+    assert [type(one) for one in built.policies] == [TargetTracking, StepScaling, TargetTracking]
+    assert [(one.metric, one.period) for one in built.policies] == [
+        ("utilization_percent", 60),
+        ("queue_per_server", 60),
+        ("in_flight_per_server", 60),
+    ]
+    # Steps see the queue at once, where utilization ends at 100 % and its alarm takes three minutes.
+    both, alone = (simulate(read, picker="LeastRequest", policy=policy, seed=1) for policy in ("a and b and d", "c"))
+    assert both.servers_peak > alone.servers_peak
+
+
+def test_what_has_no_place_beside_others_is_told(tmp_path: Path) -> None:
+    simple = SimpleScaling(metric="cpu", threshold=80, adjustment=1, max_capacity=9)
+    read, text = loaded(on(("a", "g", TRACKING), ("b", "g", simple), ("c", "g", STEPS)), tmp_path)
+    assert [one.name for one in read.policies] == ["a and c", "b", "Fixed"]
+    assert "# a and c, b: all on g; here each is a candidate of its own, as if the others were not there\n" in text
+    unseen = TargetTracking(metric="memory", target=60, max_capacity=9)
+    read, text = loaded(on(("a", "g", unseen), ("b", "g", STEPS)), tmp_path)
+    assert [one.name for one in read.policies] == ["b", "Fixed"]
+    assert "all on g" not in text
+
+
+def test_without_an_alarm_is_without_an_alarm(tmp_path: Path) -> None:
+    simple = SimpleScaling(metric="cpu", threshold=80, adjustment=1, max_capacity=9, alarm=None)
+    tracking = TargetTracking(metric="cpu", target=60, max_capacity=9, high_alarm=None, low_alarm=None)
+    read, _ = loaded(on(("a", "g", simple), ("b", "h", tracking)), tmp_path)
+    built = [build_policy(spec, read.fleet) for spec in read.policies[:2]]
+    assert built[0].policy.alarm is None
+    assert (built[1].high_alarm, built[1].low_alarm) == (None, None)
+
+
+def test_target_tracking_keeps_all_of_its_fields(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "disable_scale_in": True,
+        "scale_in_ratio": 0.8,
+        "high_alarm": (2, 4),
+        "low_alarm": (5, 5),
+        "period": 30.0,
+        "scale_out_cooldown": 45.0,
+        "scale_in_cooldown": 300.0,
+        "scale_from_zero": True,
+    }
+    policy = TargetTracking(metric="cpu", target=60, min_capacity=2, max_capacity=9, **given)
+    read, _ = loaded(one(policy), tmp_path)
+    built = build_policy(read.policies[0], read.fleet)
+    assert {name: getattr(built, name) for name in given} == given
+
+
+def test_bounds_at_their_default_are_not_those_of_the_widest(tmp_path: Path) -> None:
+    keda = KedaScaledObject(triggers=[Trigger(name="queue", threshold=10)])
+    wide = TargetTracking(metric="cpu", target=60, max_capacity=500)
+    read, _ = loaded(on(("a", "g", keda), ("b", "h", wide), ("c", "i", CloudRun())), tmp_path)
+    assert read.fleet.max == 500
+    assert [build_policy(spec, read.fleet).policy.max_replicas for spec in read.policies[:1]] == [100]
+    assert build_policy(read.policies[2], read.fleet).policy.max_instances == 100
+    # Nor do they rise with the fleet of another scenario, from nothing to something.
+    fleet = Fleet(types=[ServerType(name="a")], min=3, max=500)
+    assert build_policy(read.policies[0], fleet).policy.min_replicas == 0
+    assert build_policy(read.policies[2], fleet).policy.min_instances == 0
 
 
 def test_a_trigger_is_known_by_its_query(tmp_path: Path) -> None:

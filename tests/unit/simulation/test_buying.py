@@ -386,9 +386,26 @@ def test_a_plan_takes_its_terms_from_the_file(tmp_path: Path) -> None:
         plan(load(tmp_path, GROUP), slo="p95 < 6s")
 
 
+@pytest.mark.parametrize(
+    ("name", "given"), [("offers", 3), ("offers", "ab"), ("episodes", None), ("refreshes", {}), ("options", 3)]
+)
+def test_a_spec_of_a_group_takes_lists_and_tables(name: str, given: Any) -> None:
+    options: dict[str, Any] = {"offers": [Offer(type="a", zone="a", price=1.0)], "options": {"launch_time": 1}}
+    with pytest.raises(ConfigError, match=rf"groups\.{name}: .* is not allowed; expected a (list|table)"):
+        GroupSpec(**{**options, name: given})
+
+
 def test_what_a_spec_cannot_be() -> None:
     offers = [Offer(type="g5", zone="a", price=1.0)]
     with pytest.raises(ConfigError, match=r"groups\.max_size: unknown key"):
         GroupSpec(offers=offers, options={"launch_time": 1, "max_size": 3})
     with pytest.raises(ConfigError, match=r"groups\.look_s"):
         GroupSpec(offers=offers, options={"launch_time": 1}, look_s=0)
+
+
+@pytest.mark.parametrize("servers", [1, 11])
+def test_a_timetable_stays_within_the_fleet(tmp_path: Path, servers: int) -> None:
+    head = HEAD + "[fleet]\nmin = 2\nmax = 10\n[[fleet.types]]\nname = 'a'\n[[policies]]\npolicy = 'Timetable'\n"
+    load(tmp_path, head + "options = { points = [[0, 2], [60, 10]] }\n")
+    with pytest.raises(FormatError, match=rf"line 19: policies\[0\].options.points\[1\]: \[60.0, {servers}\] is not"):
+        load(tmp_path, head + f"options = {{ points = [[0, 2], [60, {servers}]] }}\n")

@@ -20,10 +20,13 @@ from aibalance.autoscaling import (
     ScheduledAction,
     ScheduledScaling,
     SimpleScaling,
+    TargetTracking,
 )
 from aibalance.autoscaling.keda import Trigger
+from aibalance.capacity import Offer
 from aibalance.simulation import (
     Fleet,
+    GroupSpec,
     Observed,
     PiecewiseTraffic,
     PolicySpec,
@@ -33,7 +36,7 @@ from aibalance.simulation import (
     compare,
     simulate,
 )
-from aibalance.simulation._drivers import build_policy, policy
+from aibalance.simulation._drivers import PolicyDriver, build_policy, policy
 
 STEP = Scenario(
     name="a step",
@@ -130,6 +133,61 @@ def test_keda_wakes_when_it_polls_and_grows_when_its_autoscaler_looks() -> None:
     ]
     # 15 and 45 are polls, 30 is none: nothing wakes there. The autoscaler grows by four at most, and holds for 300 s.
     assert asked == [0, None, 1, 4, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("polling", "every"), [(30, 15), (15, 15), (5, 5), (20, 5), (7, 1), (0, 15), (0.5, 0.5), (40.5, 15)]
+)
+def test_keda_is_looked_at_as_often_as_it_polls_and_its_autoscaler_decides(polling: float, every: float) -> None:
+    scaled = KedaScaledObject(triggers=[Trigger(name="jobs", threshold=5)], polling_interval=polling)
+    assert Observed(KedaAutoscaler(scaled), metrics={"jobs": "queue"}).every_s == every
+    assert Observed(scaled, metrics={"jobs": "queue"}, every_s=3).every_s == 3
+    if polling:
+        assert Observed(scaled, metrics={"jobs": "queue"}).every_s == polling
+
+
+def test_a_poll_between_two_decisions_of_its_autoscaler_wakes_and_no_more() -> None:
+    scaled = KedaScaledObject(triggers=[Trigger(name="jobs", threshold=5)], max_replicas=20, polling_interval=5)
+    quick = Observed(KedaAutoscaler(scaled), metrics={"jobs": "queue"})
+    steps = ((5, 0, 0), (10, 0, 40), (15, 1, 40), (20, 1, 40), (25, 4, 40), (30, 4, 40), (35, 4, 40))
+    asked = [quick.recommend({"current": n, "desired": n, "metrics": {"queue": q}}, now=t).desired for t, n, q in steps]
+    # Both at 5, 20, 35; the polls between them change nothing where the autoscaler decides.
+    assert asked == [0, 1, 1, 4, 4, 4, 8]
+    own = Observed(KedaAutoscaler(scaled), metrics={"jobs": "queue"}, every_s=5)
+    asked = [own.recommend({"current": n, "desired": n, "metrics": {"queue": q}}, now=t).desired for t, n, q in steps]
+    assert asked[:4] == [0, 1, 4, 4]
+
+
+def test_a_callable_cannot_say_how_often_it_is_looked_at() -> None:
+    with pytest.raises(ConfigError, match=r"every_s: 15.0 is not allowed; expected fleet.decision_interval_s, 60, of"):
+        simulate(STEP, picker="LeastRequest", policy=lambda: Observed(HPA, metrics={"waiting": "queue_per_server"}))
+
+
+def test_a_callable_has_to_make_a_policy() -> None:
+    with pytest.raises(ConfigError, match=r"policy: None is not allowed; expected an object with a method 'recommend'"):
+        simulate(STEP, picker="LeastRequest", policy=lambda: None)
+
+
+def test_who_drains_is_not_counted_among_those_who_serve() -> None:
+    """Metrics per server are over those who take requests, so what they are multiplied by is that number as well."""
+    tracking = TargetTracking(metric="queue_per_server", target=5, max_capacity=50, high_alarm=None, low_alarm=None)
+    seen = {"servers": 4.0, "ready": 4, "draining": 2, "warming": 0, "desired": 4, "utilization": 1.0}
+    seen |= {"in_flight": 44.0, "queue_per_server": 10.0, "arrivals_per_s": 1.0}
+    assert PolicyDriver(tracking)(60.0, seen) == 8  # for the 40 that wait
+
+
+def test_a_policy_with_a_group_decides_at_its_own_cadence() -> None:
+    offers = [Offer(type="a", zone="a", price=1.0)]
+    for look, times in ((10, [7.5, 22.5, 37.5]), (4, [3.75, 18.75, 33.75]), (15, [15, 30, 45]), (100, [15, 30, 45])):
+        bought = STEP.replace(groups=[GroupSpec(offers=offers, options={"launch_time": 60}, look_s=look)])
+        spy = Spy()
+        simulate(bought, picker="LeastRequest", policy=Observed(spy, metrics={}, every_s=15, starts_at=0))
+        assert [now for now, _ in spy.seen[:3]] == times
+    for look in (7, 11, 13):
+        bought = STEP.replace(groups=[GroupSpec(offers=offers, options={"launch_time": 60}, look_s=look)])
+        spy = Spy()
+        simulate(bought, picker="LeastRequest", policy=Observed(spy, metrics={}, every_s=60, starts_at=0))
+        assert {round(b - a, 3) for (a, _), (b, _) in pairwise(spy.seen)} == {60}
 
 
 def test_keda_goes_to_nothing_after_its_cooldown() -> None:
