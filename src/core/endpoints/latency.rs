@@ -194,6 +194,8 @@ pub fn exp2_neg(y: f64) -> f64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::core::endpoints::counters::Lone;
+    use crate::core::endpoints::counters::Lone;
 
     #[test]
     fn the_polynomial_is_the_exponential() {
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn reading_changes_nothing_and_a_failure_never_looks_fast() {
-        let (cell, other, all) = (Cell::default(), Cell::default(), Averages::new(Latency::default()));
+        let (cell, other, all) = (Lone::default(), Lone::default(), Averages::new(Latency::default()));
         let at = Nanos::from_secs_f64;
         all.observe(&other, 0.1, Nanos(1));
         all.observe(&cell, 0.2, Nanos(1));
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn peaks_replace_and_lower_values_blend_in() {
-        let (cell, all) = (Cell::default(), Averages::new(Latency::default()));
+        let (cell, all) = (Lone::default(), Averages::new(Latency::default()));
         all.observe(&cell, 0.1, Nanos::ZERO);
         all.observe(&cell, 0.4, Nanos::from_secs_f64(1.0));
         assert_eq!(f64::from_bits(cell.rtt.load(Ordering::Relaxed)), 0.4);
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_unknown_count_as_the_mean_and_without_a_mean_as_equals() {
-        let (cell, fresh, all) = (Cell::default(), Cell::default(), Averages::new(Latency::default()));
+        let (cell, fresh, all) = (Lone::default(), Lone::default(), Averages::new(Latency::default()));
         assert_eq!(all.shown(&fresh, all.unknown()), all.shown(&cell, all.unknown()));
         all.observe(&cell, 0.3, Nanos(7));
         assert!(all.stale(Nanos(7)));

@@ -8,6 +8,7 @@ pub mod order;
 pub mod signals;
 pub mod snapshot;
 pub mod tiers;
+pub mod watch;
 pub mod work;
 
 pub use counters::{Block, Cell};

@@ -213,8 +213,10 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             if picker.policy.ordered() {
                 pool.order().keep();
             }
-            if let Some(lifetime) = picker.policy.report_lifetime() {
-                picker.state().snapshot.view.block.told().ask_for_gap(lifetime);
+            if let Some(lifetime) = picker.policy.report_lifetime()
+                && let Some(told) = picker.state().snapshot.view.block.told()
+            {
+                told.ask_for_gap(lifetime);
             }
             Arc::new(picker)
         })
