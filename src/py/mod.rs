@@ -19,12 +19,15 @@ mod forecasting;
 mod fork;
 mod group;
 mod health;
+mod joint_pool;
 mod keys;
 mod llm;
 mod passive;
 mod pickers;
 mod pool;
 mod routing;
+#[cfg(unix)]
+mod shared;
 mod simulation;
 mod simulation_detail;
 mod stats;
@@ -57,6 +60,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(fork::_before_fork, m)?)?;
     m.add_function(wrap_pyfunction!(fork::_after_fork, m)?)?;
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
+    m.add_function(wrap_pyfunction!(joint_pool::_rejoin_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;
     averages::register(m)?;

@@ -10,9 +10,10 @@ use crate::py::Counting;
 use crate::py::arguments;
 use crate::py::clock::{Clock, seconds};
 use crate::py::door::{Ending, instant, shown};
-use crate::py::endpoint::{Endpoint, Latency, Payload, not_yet};
+use crate::py::endpoint::{Endpoint, Latency, Payload};
 use crate::py::failover::{self, SlowStart};
 use crate::py::fork::detached;
+use crate::py::joint_pool::{self, Home};
 use crate::py::passive;
 use crate::py::stats::EndpointStats;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -52,6 +53,8 @@ pub(crate) struct Pool {
     /// attached, so that it never sees one object twice or half of a change.
     visible: Lock<Vec<Payload>>,
     rebuilt: AtomicU64,
+    /// Where several processes have it in common.
+    pub(super) home: Option<Arc<Home>>,
 }
 
 fn entropy(py: Python<'_>) -> PyResult<u64> {
@@ -107,7 +110,7 @@ impl Pool {
         Ok(py.get_type::<Pool>().call((argument,), Some(&kw))?.cast_into::<Pool>()?.unbind())
     }
 
-    fn show(&self) {
+    pub(super) fn show(&self) {
         let mut visible = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
         // Read inside the lock, so that of two changes at once the later one is what stays.
         let now = self.core.snapshot().payload.clone();
@@ -138,8 +141,12 @@ impl Pool {
         py: Python<'_>,
         change: impl FnOnce(&CorePool<Counting, Payload>) -> Result<(), E> + Send,
     ) -> PyResult<()> {
-        let core = &self.core;
-        detached(py, || change(core)).map_err(Into::into)?;
+        if let Some(home) = &self.home {
+            self.change_jointly(py, home, change)?;
+        } else {
+            let core = &self.core;
+            detached(py, || change(core)).map_err(Into::into)?;
+        }
         self.show();
         self.wake(py);
         Ok(())
@@ -203,7 +210,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
         shared: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Pool> {
-        not_yet("shared", shared, "None")?;
+        let wanted = joint_pool::wanted(shared)?;
         let watching = passive::watching(passive)?;
         let breaker = passive::circuit_breaker(circuit_breaker)?;
         let kept = |value: Option<&Bound<'_, PyAny>>| value.filter(|v| !v.is_none()).map(|v| v.clone().unbind());
@@ -230,7 +237,11 @@ impl Pool {
             },
             ..Options::default()
         };
-        let core = CorePool::new(endpoints_of(endpoints)?, options)?;
+        let endpoints = endpoints_of(endpoints)?;
+        let (core, home) = match wanted {
+            None => (CorePool::new(endpoints, options)?, None),
+            Some(wanted) => joint_pool::enter(py, wanted, Some((endpoints, options)), 0)?,
+        };
         if latency.is_some() || timed {
             core.track_latency();
         }
@@ -251,6 +262,7 @@ impl Pool {
             circuit_breaker,
             visible: Lock::new(Vec::new()),
             rebuilt: AtomicU64::new(0),
+            home,
         };
         pool.core.watch_from(pool.clock.now());
         pool.show();
@@ -259,11 +271,57 @@ impl Pool {
 
     #[getter]
     fn endpoints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.keep_up(py);
         let visible = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
         let items: Vec<Py<Endpoint>> = visible.iter().map(|p| p.clone_ref(py)).collect();
         // Making a tuple may run the collector, which wants the lock.
         drop(visible);
         PyTuple::new(py, items)
+    }
+
+    /// Opens a shared pool that some process has.
+    #[staticmethod]
+    #[pyo3(signature = (name, /, *, clock=None, seed=None))]
+    fn open(
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        clock: Option<Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+    ) -> PyResult<Pool> {
+        let own = match seed {
+            Some(seed) => seed,
+            None => entropy(py)?,
+        };
+        let (core, home) = joint_pool::enter(py, joint_pool::named(name)?, None, own)?;
+        let options = core.options().clone();
+        let pool = Pool {
+            core,
+            clock: Clock::from_argument(clock.as_ref())?,
+            clock_object: clock.map(Bound::unbind),
+            seed,
+            lease_timeout: options.lease_timeout.map(Nanos::as_secs_f64),
+            latency: Some(Latency(options.latency)),
+            slow_start: options.slow_start.map(SlowStart::of),
+            passive: None,
+            circuit_breaker: None,
+            visible: Lock::new(Vec::new()),
+            rebuilt: AtomicU64::new(0),
+            home,
+        };
+        pool.show();
+        Ok(pool)
+    }
+
+    /// Gives up the memory of a name.
+    #[staticmethod]
+    #[pyo3(signature = (name, /))]
+    fn unlink(name: &Bound<'_, PyAny>) -> PyResult<()> {
+        joint_pool::unlink(name)
+    }
+
+    #[getter]
+    fn shared(&self) -> Option<&str> {
+        self.home.as_ref().map(|home| home.name.as_str())
     }
 
     #[getter]
@@ -282,6 +340,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<()> {
         let endpoints = endpoints_of(endpoints)?;
+        self.carry(py, &endpoints)?;
         let now = self.at(now)?;
         self.change(py, |core| core.update(endpoints, now))
     }
@@ -294,6 +353,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<()> {
         let endpoint = Endpoint::to_core(endpoint, "endpoint")?;
+        self.carry(py, std::slice::from_ref(&endpoint))?;
         let now = self.at(now)?;
         self.change(py, |core| core.add(endpoint, now))
     }
@@ -311,6 +371,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::weight)] weight: f64,
     ) -> PyResult<()> {
         let weight = crate::core::endpoints::endpoint::check_weight("weight", weight)?;
+        self.keep_up(py);
         loop {
             let snapshot = self.core.snapshot();
             let old = snapshot
@@ -369,6 +430,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::id)] id: &str,
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<bool> {
+        self.keep_up(py);
         let now = self.at(now)?;
         Ok(detached(py, || self.core.is_drained(id, now))?)
     }
@@ -408,7 +470,9 @@ impl Pool {
 
     #[pyo3(signature = (now=None))]
     fn advance(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
+        self.keep_up(py);
         let now = self.at(now)?;
+        self.take_back();
         // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
         detached(py, || self.core.rebuild());
         self.core.expire(now);
@@ -422,6 +486,7 @@ impl Pool {
         py: Python<'_>,
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<Vec<EndpointStats>> {
+        self.keep_up(py);
         let now = self.at(now)?;
         // As a pick does: who is due back by now is back.
         if self.core.watched() && now >= self.core.next_change() {
@@ -444,6 +509,7 @@ impl Pool {
     ) -> PyResult<()> {
         let ending = Ending::from_arguments(outcome, status, latency, retry_after, now)?;
         self.end_entered(lease_id, ending)?;
+        self.look_around();
         self.wake(py);
         Ok(())
     }
@@ -502,11 +568,13 @@ impl Pool {
         Ok((room.free, room.rate))
     }
 
-    fn __len__(&self) -> usize {
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.keep_up(py);
         self.core.snapshot().payload.len()
     }
 
-    fn __repr__(&self) -> String {
+    fn __repr__(&self, py: Python<'_>) -> String {
+        self.keep_up(py);
         let totals = self.core.snapshot().view.totals;
         let mut out = format!("<Pool of {}", totals.total);
         for (n, what) in
@@ -515,6 +583,9 @@ impl Pool {
             if n > 0 {
                 out += &format!(", {n} {what}");
             }
+        }
+        if let Some(home) = &self.home {
+            out += &format!(", shared as {:?}", home.name);
         }
         out + ">"
     }
@@ -536,17 +607,22 @@ impl Pool {
         kw.set_item("lease_timeout", self.lease_timeout)?;
         kw.set_item("clock", self.clock_object.as_ref())?;
         kw.set_item("seed", self.seed)?;
+        kw.set_item("shared", self.shared())?;
         // The endpoints travel in the state: one of them may have this pool in its data.
         Ok((PyTuple::new(py, [PyTuple::empty(py)])?, kw))
     }
 
-    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
+    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Option<Saved<'py>>> {
+        // What has a name is found there.
+        if self.home.is_some() {
+            return Ok(None);
+        }
         let states = detached(py, || self.core.states());
         let now = self.clock.now();
         // What is left of it, since the clock that reads this may count from elsewhere.
         let left = |end: Nanos| if end == Nanos::MAX { f64::INFINITY } else { end.since(now).as_secs_f64() };
         let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.map(left))).collect();
-        Ok((self.endpoints(py)?, states))
+        Ok(Some((self.endpoints(py)?, states)))
     }
 
     fn __setstate__(&self, py: Python<'_>, state: Saved<'_>) -> PyResult<()> {

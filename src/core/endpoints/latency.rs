@@ -8,12 +8,13 @@ use super::counters::Cell;
 use crate::core::error::ConfigError;
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// The longest wait that a server's own hint (Retry-After) can add to its estimate, in seconds, as in linkerd.
 pub const MAX_HINT: f64 = 300.0;
 
 /// How latencies are averaged.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Seconds in which an old value loses all but 1/e of its weight.
     pub decay: f64,

@@ -112,9 +112,10 @@ pub(super) fn reachable(cells: &Kept<Cell>, watches: &Kept<Watch>, all: &[Atomic
     let (from, words) = (all.as_ptr().addr(), all.as_ptr_range().end.addr());
     let (first, end) = (cells.as_ptr().addr(), cells.as_ptr_range().end.addr());
     let near = (0..cells.len()).all(|slot| {
-        let distance = watches.get(slot / GROUP as usize).zip(cells.get(slot)).and_then(|(watch, cell)| {
-            std::ptr::from_ref(watch).addr().checked_sub(std::ptr::from_ref(cell).addr())
-        });
+        let distance = watches
+            .get(slot / GROUP as usize)
+            .zip(cells.get(slot))
+            .and_then(|(watch, cell)| std::ptr::from_ref(watch).addr().checked_sub(std::ptr::from_ref(cell).addr()));
         distance.is_some_and(|distance| distance as u64 & REACH == distance as u64)
     });
     near && from <= first && end.checked_add(bytes).is_some_and(|end| end <= words)

@@ -2,12 +2,13 @@
 
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// Parts of a window of shares.
 const PARTS: usize = 10;
 
 /// The configuration of a circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CircuitBreaker {
     /// Failures in a row that open it; 0 for never.
     pub failures: u32,

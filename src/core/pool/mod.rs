@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod gradient;
+pub mod joint;
 pub mod lease;
 pub mod limits;
 mod members;
@@ -20,6 +21,7 @@ mod writer;
 
 pub use budget::{ActiveBudget, RetryBudget};
 pub use gradient::{Gradient, GradientConfig};
+pub use joint::{Guest, Joint, Membership};
 pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::{Options, Watching};
 pub use passive::Ejection;

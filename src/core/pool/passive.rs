@@ -360,7 +360,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             detector.start(now);
         }
         self.passive.settle(&table, &snapshot.view.block, false);
-        self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
+        self.look_at(self.passive.next());
     }
 
     /// Tells passive health how a request ended: after [`Pool::settle`], where [`Pool::watched`]. `status` is the answer's,
@@ -442,7 +442,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         }
         changed |= table.end(slot, block, kind, start, now);
         self.passive.settle(&table, block, changed);
-        self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
+        self.look_at(self.passive.next());
     }
 
     /// Whether a chosen endpoint may have this request: of one on probation only as many as are let through. Called for
@@ -475,7 +475,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         if probes == Some(0) || retries == Some(0) {
             let changed = table.follow(choice.slot, block);
             self.passive.settle(&table, block, changed);
-            self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
+            self.look_at(self.passive.next());
         }
         true
     }

@@ -108,11 +108,18 @@ mod mapped {
     unsafe impl<T: Words, const N: usize> Words for [T; N] {}
 
     /// Values in a region; a slice that keeps its memory mapped.
-    #[derive(Clone, Debug)]
+    #[derive(Debug)]
     pub struct Mapped<T> {
         region: Region,
         count: usize,
         of: PhantomData<fn() -> T>,
+    }
+
+    // Not derived: whoever clones it clones no `T`.
+    impl<T> Clone for Mapped<T> {
+        fn clone(&self) -> Mapped<T> {
+            Mapped { region: self.region.clone(), count: self.count, of: PhantomData }
+        }
     }
 
     impl<T: Words> std::ops::Deref for Mapped<T> {

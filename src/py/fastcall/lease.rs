@@ -34,6 +34,8 @@ enum Stage {
     Detached,
     /// Its work has been given back.
     Done,
+    /// Live, in a pool that several processes have in common.
+    Joint,
 }
 
 #[repr(C)]
@@ -51,6 +53,8 @@ pub(super) struct LeaseObject {
     slot: u32,
     stage: Stage,
     token: bool,
+    /// Of which life of a joint pool it is: of another since a fork, it is the parent's to give back.
+    life: u16,
     /// What it holds besides its units, while it is live; then the ledger has it. Nothing when it is deallocated.
     work: Option<Arc<dyn Work>>,
 }
@@ -87,7 +91,14 @@ pub(crate) fn lease_on<'py>(
     now: Option<Nanos>,
 ) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached, and what comes back is a new reference, or null with an error set.
-    unsafe { Bound::from_owned_ptr_or_err(py, lease_in(py, snapshot, pool, taken, now.unwrap_or(UNTIMED))) }
+    unsafe {
+        let now = now.unwrap_or(UNTIMED);
+        let lease = match pool.get().core.joint() {
+            Some(_) => lease_jointly(py, snapshot, pool, taken, now),
+            None => lease_in(py, snapshot, pool, taken, now),
+        };
+        Bound::from_owned_ptr_or_err(py, lease)
+    }
 }
 
 /// A new lease, or null with an error set; then the work has been given back.
@@ -133,7 +144,7 @@ pub(super) unsafe fn lease_with(
     unsafe {
         let memory = allocate();
         if memory.is_null() {
-            (*cell).give::<Counting>(taken.units);
+            gave_up(pool.get(), &*cell, taken);
             ffi::Py_DECREF(endpoint);
             return ffi::PyErr_NoMemory();
         }
@@ -153,9 +164,43 @@ pub(super) unsafe fn lease_with(
         lease.slot = taken.choice.slot;
         lease.stage = Stage::Live;
         lease.token = false;
+        lease.life = 0;
         // Not an assignment, which would drop what the memory was before.
         ptr::write(&raw mut lease.work, None);
         memory.cast()
+    }
+}
+
+/// Gives back what no lease can be made of.
+#[cold]
+fn gave_up(pool: &Pool, cell: &Cell, taken: Taken) {
+    if pool.core.joint().is_some() {
+        pool.core.give_jointly(cell, taken.choice.slot, taken.units);
+    } else {
+        cell.give::<Counting>(taken.units);
+    }
+}
+
+/// The same as [`lease_in`] in a pool that several processes have in common.
+///
+/// # Safety
+/// Attached.
+pub(super) unsafe fn lease_jointly(
+    py: Python<'_>,
+    snapshot: &Snapshot<Payload>,
+    pool: &Py<Pool>,
+    taken: Taken,
+    now: Nanos,
+) -> Raw {
+    // SAFETY: attached; nobody has seen the lease yet.
+    unsafe {
+        let object = lease_in(py, snapshot, pool, taken, now);
+        if !object.is_null() {
+            let lease = &mut *object.cast::<LeaseObject>();
+            lease.stage = Stage::Joint;
+            lease.life = pool.get().core.joint().map_or(0, |joint| joint.life() as u16);
+        }
+        object
     }
 }
 
@@ -200,12 +245,41 @@ impl LeaseObject {
                     self.drop_work();
                 }
             }
+            Stage::Joint => self.end_jointly(ending),
             Stage::Entered | Stage::Detached => {
                 self.stage = Stage::Done;
                 // Not live any more means that its id gave it back before.
                 let _ = self.pool().end_entered(self.id, ending);
             }
             Stage::Done => {}
+        }
+    }
+
+    /// Whether it was taken by this process, and not inherited by a fork.
+    fn is_mine(&self) -> bool {
+        self.pool().core.joint().is_none_or(|joint| joint.life() as u16 == self.life)
+    }
+
+    #[inline(never)]
+    fn end_jointly(&mut self, ending: Ending) {
+        self.stage = Stage::Done;
+        if !self.is_mine() {
+            return;
+        }
+        let pool = self.pool();
+        let now = ending.now.unwrap_or_else(|| pool.clock.now());
+        let measured = (!self.token && pool.core.tracks_latency()).then(|| now.since(Nanos(self.start)).as_secs_f64());
+        // SAFETY: the pool is alive, so its cells are.
+        let cell = unsafe { &*self.cell };
+        let latency = ending.latency.or(measured);
+        pool.core.settle_jointly(cell, self.slot, self.units, ending.outcome, latency, ending.hint, now);
+        pool.core.order().note(self.slot);
+        if pool.core.watched() {
+            self.tell(ending);
+        }
+        pool.look_around();
+        if self.work.is_some() {
+            self.drop_work();
         }
     }
 
@@ -218,7 +292,7 @@ impl LeaseObject {
     /// What it holds besides its units, wherever that is now.
     fn work(&self) -> Option<Arc<dyn Work>> {
         match self.stage {
-            Stage::Live => self.work.clone(),
+            Stage::Live | Stage::Joint => self.work.clone(),
             Stage::Entered | Stage::Detached => self.pool().core.work(self.id),
             Stage::Done => None,
         }
@@ -290,7 +364,8 @@ impl LeaseObject {
     fn enter(&mut self) -> Result<u64, LeaseError> {
         match self.stage {
             Stage::Done => return Err(LeaseError::Released),
-            Stage::Live => {
+            Stage::Joint if !self.is_mine() => return Err(LeaseError::Released),
+            Stage::Live | Stage::Joint => {
                 let pool = self.pool();
                 // A timeout counts from here when nobody looked at the clock before; a latency does not.
                 let timed = self.start != UNTIMED.0;
@@ -312,6 +387,8 @@ impl LeaseObject {
     fn held(&self) -> Result<u64, LeaseError> {
         match self.stage {
             Stage::Live => Ok(self.units),
+            Stage::Joint if self.is_mine() => Ok(self.units),
+            Stage::Joint => Err(LeaseError::Released),
             Stage::Entered | Stage::Detached => {
                 self.pool().core.lease(self.id).map(|e| e.units).ok_or(LeaseError::NotLive(self.id))
             }
@@ -325,7 +402,7 @@ unsafe extern "C" fn lease_dealloc(object: Raw) {
     // Python code.
     unsafe {
         let lease = &mut *object.cast::<LeaseObject>();
-        if matches!(lease.stage, Stage::Live | Stage::Entered) {
+        if matches!(lease.stage, Stage::Live | Stage::Joint | Stage::Entered) {
             lease.end(Ending::plain(Outcome::Dropped));
         }
         if lease.pool().core.waited().any() {
@@ -508,7 +585,7 @@ unsafe extern "C" fn lease_add(slf: Raw, cost: Raw) -> Raw {
                 let before = lease.held()?;
                 let after = before.saturating_add_signed(step).min(most);
                 match lease.stage {
-                    Stage::Live => lease.pool().core.adjust(lease.slot, before, after),
+                    Stage::Live | Stage::Joint => lease.pool().core.adjust(lease.slot, before, after),
                     _ => lease.pool().core.adjust_entered(lease.id, after)?,
                 }
                 lease.units = after;
@@ -536,7 +613,7 @@ unsafe extern "C" fn lease_first_token(slf: Raw, args: *const Raw, count: ffi::P
                 lease.held()?;
                 let pool = lease.pool();
                 let measured = match lease.stage {
-                    Stage::Live => lease.start != UNTIMED.0 && !lease.token,
+                    Stage::Live | Stage::Joint => lease.start != UNTIMED.0 && !lease.token,
                     _ => pool.core.stop_measuring(lease.id)?,
                 };
                 if measured && pool.core.tracks_latency() {
