@@ -159,7 +159,8 @@ impl Layout {
         let own_stride = (slots * OWN).next_multiple_of(LINE);
         Plan {
             halves: [area(half), area(half)],
-            rows: area(processes * ROW),
+            // And one for who makes room in a full table.
+            rows: area((processes + 1) * ROW),
             own: area(processes * own_stride),
             own_stride,
             cells: area(slots * CELL),

@@ -50,7 +50,7 @@ impl Segment {
 
     /// The process that a lock's word names, if it may still be there.
     fn holder(&self, word: u64) -> Option<Process> {
-        let row = u32::try_from((word >> 32).checked_sub(1)?).ok().filter(|row| *row < self.layout.processes)?;
+        let row = u32::try_from((word >> 32).checked_sub(1)?).ok().filter(|row| *row <= self.layout.processes)?;
         let state = self.state(row);
         let there = !matches!(state.kind, Kind::Free | Kind::Dead) && state.generation == word as u32;
         there.then(|| self.process(row, state))

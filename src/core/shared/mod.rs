@@ -38,6 +38,11 @@ mod rotation;
 pub mod seat;
 pub mod segment;
 
+#[cfg(all(test, not(loom)))]
+mod script_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 pub use audit::{Report, Taken};
 pub use layout::{Area, Layout, Per};
 pub use membership::{Locked, PublishError, ReadError, Writer};

@@ -1,5 +1,6 @@
 //! Who uses a segment: a row a process, with the process's identity and the membership that it last saw.
 
+use super::audit::Report;
 use super::layout::{CELL_INFLIGHT, OWN, ROW};
 use super::region::Region;
 use super::seat::Seat;
@@ -122,7 +123,7 @@ impl Segment {
     /// left with leases out and comes back gets its row back.
     ///
     /// # Errors
-    /// [`TableFull`]. [`Segment::take_back`] may make room.
+    /// [`TableFull`]. [`Segment::make_room`] helps where some are dead.
     pub fn join(&self, pid: u32, start: u64) -> Result<Seat, TableFull> {
         let processes = self.layout.processes;
         let back = (0..processes).find_map(|row| {
@@ -137,11 +138,10 @@ impl Segment {
 
     fn claim(&self, row: u32, pid: u32, start: u64) -> Option<Seat> {
         let state = self.state(row);
-        let joining = state.next(pid, Kind::Joining);
-        if state.kind != Kind::Free || !self.turn(row, state, joining) {
+        if state.kind != Kind::Free {
             return None;
         }
-        self.row_word(row, START_AT)?.store(start, Ordering::Release);
+        let joining = self.enter(row, state, pid, start)?;
         // After the claim: whoever found the row free and reused a slot had published that slot's end before.
         self.row_word(row, SEEN_AT)?.store(load(&self.head, EPOCH_AT), Ordering::Release);
         // Before anything is counted: an audit that saw a count of this row sees the row too.
@@ -150,9 +150,47 @@ impl Segment {
         self.turn(row, joining, live).then(|| self.seat(row, live))?
     }
 
+    /// Puts a name on a row.
+    fn enter(&self, row: u32, state: State, pid: u32, start: u64) -> Option<State> {
+        let joining = state.next(pid, Kind::Joining);
+        if !self.turn(row, state, joining) {
+            return None;
+        }
+        self.row_word(row, START_AT)?.store(start, Ordering::Release);
+        Some(joining)
+    }
+
+    /// [`Segment::take_back`] by a process that is not in, for a table that is full of the dead.
+    pub fn make_room(&self, pid: u32, start: u64, alive: impl Fn(Process) -> bool) -> Report {
+        // One row more than there are processes: it has no counts, so another may step in where its process has died.
+        let row = self.layout.processes;
+        let state = self.state(row);
+        let taken = state.kind != Kind::Free && alive(self.process(row, state));
+        let joining = if taken { None } else { self.enter(row, state, pid, start) };
+        let live = joining.map(|joining| (joining, State { kind: Kind::Live, ..joining }));
+        let (Some((_, live)), Some(none), Some(words)) = (
+            live.filter(|(joining, live)| self.turn(row, *joining, *live)),
+            self.region.part(0, 0),
+            self.rows.part(row as usize * ROW, ROW),
+        ) else {
+            return Report { busy: true, ..Report::default() };
+        };
+        let report = self.take_back(&Seat::new(row, live.generation, none, words), alive);
+        self.turn(row, live, State { kind: Kind::Free, ..live });
+        report
+    }
+
     fn seat(&self, row: u32, state: State) -> Option<Seat> {
         let words = self.rows.part(row as usize * ROW, ROW)?;
         Some(Seat::new(row, state.generation, self.own(row)?, words))
+    }
+
+    /// Whether the row is still this process's: false once somebody took it for dead, which is a fault of `alive`. Then
+    /// what goes through the seat is counted for nobody, and the process should join anew.
+    #[must_use]
+    pub fn has(&self, seat: &Seat) -> bool {
+        let state = self.state(seat.row());
+        state.generation == seat.generation() && matches!(state.kind, Kind::Live | Kind::Leaving)
     }
 
     /// Leaves in order. A process with leases out keeps its row, and its [`Seat`] goes on to give back; the row is free

@@ -135,6 +135,13 @@ mod mapped {
     }
 }
 
+/// [`Region::from_raw`] over what `keep` has.
+#[cfg(all(test, not(loom)))]
+pub(super) fn from_heap_for_tests(start: *mut u64, words: usize, keep: Arc<Region>) -> Option<Region> {
+    // SAFETY: the tests give the words of `keep`, which lives as long as the region.
+    unsafe { Region::from_raw(start, words, keep) }
+}
+
 /// Says that a struct may stand in shared memory: `words! { Cell { load, extra, inflight } }` names every field, and
 /// each has to be made of [`AtomicU64`] alone. Give the struct `repr(C)`, so that every build has the same order.
 #[macro_export]

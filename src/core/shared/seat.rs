@@ -66,7 +66,7 @@ impl Seat {
     }
 
     #[inline(always)]
-    fn pair(&self, slot: u32) -> Option<(&AtomicU64, &AtomicU64)> {
+    pub(super) fn pair(&self, slot: u32) -> Option<(&AtomicU64, &AtomicU64)> {
         let from = slot as usize * OWN;
         match self.own.words().get(from..from + OWN) {
             Some([work, units]) => Some((work, units)),
