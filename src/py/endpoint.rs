@@ -73,16 +73,6 @@ fn read(slot: &Slot, py: Python<'_>) -> Option<Py<PyAny>> {
     slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref().map(|v| v.clone_ref(py))
 }
 
-/// Refuses a parameter that this version knows by name only.
-pub(crate) fn not_yet(field: &str, value: Option<&Bound<'_, PyAny>>, allowed: &str) -> PyResult<()> {
-    match value {
-        Some(v) if !v.is_none() => {
-            Err(ConfigError::new(field, shown(v), format!("{allowed}: this version does not have it yet")).into())
-        }
-        _ => Ok(()),
-    }
-}
-
 #[pymethods]
 impl Endpoint {
     #[new]
@@ -341,6 +331,9 @@ impl Endpoint {
         kw.set_item("max_inflight", Some(guest.max_inflight).filter(|&n| n != u32::MAX))?;
         kw.set_item("hash_key", parts.get_item(1)?)?;
         kw.set_item("tags", parts.get_item(2)?)?;
+        if let Some(rule) = guest.passive {
+            kw.set_item("passive", passive::own_object(py, rule)?)?;
+        }
         let made = py.get_type::<Endpoint>().call((parts.get_item(0)?,), Some(&kw))?.cast_into::<Endpoint>()?;
         let _ = made.get().note.set(guest.note.clone());
         Ok(Arc::new(made.unbind()))

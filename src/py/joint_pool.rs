@@ -56,8 +56,8 @@ pub(crate) fn unlink(name: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(shared::unlink(&own_name(name)?)?)
 }
 
-/// A pool's core, and what the process has besides.
-type Made = (Arc<CorePool<Counting, Payload>>, Option<Arc<Home>>);
+/// A pool's core, what the process has besides, and whether it has just been made.
+type Made = (Arc<CorePool<Counting, Payload>>, Option<Arc<Home>>, bool);
 
 /// Enters the memory of a name. `fresh` are the endpoints and options of a pool that may be made; without them there has
 /// to be one, and the seed is `seed`.
@@ -68,9 +68,6 @@ pub(crate) fn enter(
     seed: u64,
 ) -> PyResult<Made> {
     let (endpoints, given) = fresh.map_or((None, None), |(endpoints, options)| (Some(endpoints), Some(options)));
-    if let Some(options) = &given {
-        supported(options)?;
-    }
     for (i, endpoint) in endpoints.iter().flatten().enumerate() {
         carry(py, endpoint, &format!("endpoints[{i}]"))?;
     }
@@ -95,6 +92,7 @@ pub(crate) fn enter(
     // Processes that were given one seed do not draw in step.
     options.seed = rng::stream(options.seed, row.wrapping_add(1));
     let core: Arc<CorePool<Counting, Payload>> = CorePool::joint_on(block, joint, options)?;
+    let fresh = found.is_none();
     match found {
         Some((epoch, membership)) => take_over(py, &core, &home, epoch, membership, true).map(drop)?,
         None => {
@@ -116,26 +114,10 @@ pub(crate) fn enter(
     all.retain(|(core, _)| core.strong_count() > 0);
     all.push((Arc::downgrade(&core), Arc::downgrade(&home)));
     drop(all);
-    Ok((core, Some(home)))
-}
-
-/// What this version does not do in a shared pool.
-fn supported(options: &Options) -> Result<(), ConfigError> {
-    let allowed = "None in a shared pool: this version does not have it there yet";
-    if options.passive.is_some() {
-        return Err(ConfigError::new("passive", "given", allowed));
-    }
-    if options.circuit_breaker.is_some() {
-        return Err(ConfigError::new("circuit_breaker", "given", allowed));
-    }
-    Ok(())
+    Ok((core, Some(home), fresh))
 }
 
 fn carry(py: Python<'_>, endpoint: &CoreEndpoint<Payload>, field: &str) -> PyResult<()> {
-    if endpoint.passive.is_some() {
-        let allowed = "None in a shared pool: this version does not have it there yet";
-        return Err(ConfigError::new(format!("{field}.passive"), "given", allowed).into());
-    }
     endpoint.payload.get().carry(py, field)
 }
 
@@ -170,10 +152,11 @@ impl Pool {
             if joint.behind() {
                 self.catch_up_or_go_on(py);
             }
+            self.core.keep_healthy();
             if now >= joint.next() {
                 self.core.expire(now);
             }
-            self.look_around();
+            self.look_around_at(if matches!(self.clock, Clock::System) { now } else { Clock::System.now() });
         }
         now
     }
@@ -181,8 +164,15 @@ impl Pool {
     /// Looks for dead processes, if that is due.
     #[inline(always)]
     pub fn look_around(&self) {
+        if self.home.is_some() {
+            self.look_around_at(Clock::System.now());
+        }
+    }
+
+    #[inline(always)]
+    fn look_around_at(&self, real: Nanos) {
         if let Some(home) = &self.home
-            && home.looks(Clock::System.now())
+            && home.looks(real)
         {
             self.take_back();
         }
@@ -194,7 +184,7 @@ impl Pool {
         if let Some(home) = &self.home
             && home.is_mine()
         {
-            self.core.take_back(alive);
+            self.core.take_back();
         }
     }
 
@@ -319,7 +309,7 @@ pub(crate) fn _rejoin_after_fork() -> PyResult<()> {
         let Some(joint) = core.joint() else { continue };
         let seat = shared::join(joint.segment());
         let seat = seat.map_err(|why| ConfigError::new("shared", format!("{:?}", home.name), why))?;
-        core.rejoin(seat);
+        core.rejoin(seat, shared::this());
         home.moved_in();
     }
     Ok(())

@@ -25,6 +25,7 @@ mod llm;
 mod passive;
 mod pickers;
 mod pool;
+mod retry_budget;
 mod routing;
 #[cfg(unix)]
 mod shared;
@@ -56,7 +57,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(keys::envoy_hash, m)?)?;
     m.add_class::<pool::Pool>()?;
     m.add_class::<stats::EndpointStats>()?;
-    m.add_class::<pool::RetryBudget>()?;
+    m.add_class::<retry_budget::RetryBudget>()?;
     m.add_function(wrap_pyfunction!(fork::_before_fork, m)?)?;
     m.add_function(wrap_pyfunction!(fork::_after_fork, m)?)?;
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;

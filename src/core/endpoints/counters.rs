@@ -3,6 +3,9 @@
 
 use super::meter::Meter;
 use super::signals::{Signals, Told};
+use super::table::TableWords;
+#[cfg(not(loom))]
+use super::table::{BYTES_A_SLOT, TableHead};
 use super::watch::{self, Held, Link};
 use crate::core::shared::Segment;
 #[cfg(not(loom))]
@@ -230,6 +233,10 @@ const METERS: usize = 2;
 const TOLD: usize = 3;
 #[cfg(not(loom))]
 const WORN: usize = 4;
+#[cfg(not(loom))]
+const TABLE_HEAD: usize = 5;
+#[cfg(not(loom))]
+const TABLE: usize = 6;
 
 /// What a block needs of a segment beside the cells.
 #[cfg(not(loom))]
@@ -242,6 +249,8 @@ pub fn areas() -> Vec<Area> {
         area(size_of::<Meter>(), Per::Slot),
         area(size_of::<Told>(), Per::Segment),
         area(size_of::<Worn>(), Per::Segment),
+        area(size_of::<TableHead>(), Per::Segment),
+        area(2 * BYTES_A_SLOT, Per::Slot),
     ]
 }
 
@@ -271,6 +280,8 @@ pub struct Block {
     worn: Option<Kept<Worn>>,
     /// Where several processes have it in common: then it does not grow.
     segment: Option<Segment>,
+    /// What passive health has in common there.
+    table: Option<TableWords>,
     /// Whether what moves in turns is to be a copy of what is in common.
     apart: bool,
 }
@@ -309,6 +320,7 @@ impl Block {
             meters: Vec::new(),
             worn: None,
             segment: None,
+            table: None,
             apart: false,
         };
         block.grow_to(slots);
@@ -325,6 +337,7 @@ impl Block {
         let (cells, watches): (Kept<Cell>, Kept<Watch>) = (cells.mapped()?, watches.mapped()?);
         let (signals, meters): (Kept<Signals>, Kept<Meter>) = (area(SIGNALS)?.mapped()?, area(METERS)?.mapped()?);
         let (told, worn): (Kept<Told>, Kept<Worn>) = (told.mapped()?, area(WORN)?.mapped()?);
+        let (table_head, table) = (area(TABLE_HEAD)?.mapped()?, area(TABLE)?.mapped()?);
         let count = cells.len();
         let fits = count.is_power_of_two()
             && (16..=4096).contains(&count)
@@ -342,6 +355,7 @@ impl Block {
                 meters: vec![meters],
                 worn: Some(worn),
                 segment: Some(segment.clone()),
+                table: Some(TableWords::new(table_head, table)),
                 apart: false,
             }
         })
@@ -374,6 +388,12 @@ impl Block {
     #[must_use]
     pub fn segment(&self) -> Option<&Segment> {
         self.segment.as_ref()
+    }
+
+    /// The table of passive health that several processes have in common.
+    #[must_use]
+    pub fn table(&self) -> Option<&TableWords> {
+        self.table.as_ref()
     }
 
     /// The same block for somebody who only looks ahead: turns that are taken on it move for nobody else.

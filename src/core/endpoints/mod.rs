@@ -7,6 +7,7 @@ pub mod meter;
 pub mod order;
 pub mod signals;
 pub mod snapshot;
+pub mod table;
 pub mod tiers;
 pub mod watch;
 pub mod work;

@@ -72,7 +72,7 @@ impl CircuitBreaker {
 }
 
 /// Where a breaker stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Requests go through.
     #[default]
@@ -95,7 +95,7 @@ pub enum End {
 }
 
 /// The breaker of one endpoint.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Breaker {
     /// Where it stands.
     pub phase: Phase,

@@ -187,7 +187,7 @@ pub enum Reason {
 }
 
 /// What is kept of one endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Since when it is out.
     pub ejected_at: Option<Nanos>,
@@ -199,7 +199,7 @@ pub struct Host {
 }
 
 /// The endpoints of a pool, by slot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Detector {
     config: OutlierDetection,
     hosts: Vec<Option<Host>>,
@@ -221,6 +221,12 @@ impl Detector {
     #[must_use]
     pub fn config(&self) -> &OutlierDetection {
         &self.config
+    }
+
+    /// The same by another configuration.
+    #[must_use]
+    pub fn configured(self, config: OutlierDetection) -> Detector {
+        Detector { config, ..self }
     }
 
     /// Starts the intervals again.

@@ -5,6 +5,7 @@
 //! looks at the epoch then, and a writer changes the epoch first and looks at what is in flight then; both are
 //! sequentially consistent, so one of them sees the other.
 
+use super::common::Common;
 use super::lease::{Ledger, Outcome};
 use super::members::{Place, Writer};
 use super::options::Options;
@@ -14,7 +15,7 @@ use crate::core::endpoints::endpoint::{MaxFails, check_weight};
 use crate::core::endpoints::{Block, Cell, Endpoint, Health, View};
 use crate::core::error::ConfigError;
 use crate::core::shared::{Process, Seat, Segment};
-use crate::core::sync::{AtomicU64, Joint as Counting, Mode, Ordering};
+use crate::core::sync::{AtomicU64, Joint as Counting, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -33,12 +34,17 @@ pub struct Joint {
     /// What [`Pool::next_change`] is for other pools.
     pub(super) next: AtomicU64,
     slots: u32,
+    /// Whether a process is there.
+    alive: fn(Process) -> bool,
+    /// This process, as the segment has it.
+    me: Mutex<Process>,
 }
 
 impl Joint {
     /// A process's part in a segment.
     #[must_use]
-    pub fn new(segment: Segment, seat: Seat) -> Joint {
+    pub fn new(segment: Segment, seat: Seat, me: (u32, u64), alive: fn(Process) -> bool) -> Joint {
+        let me = Mutex::new(Process { row: seat.row(), pid: me.0, start: me.1 });
         let slots = segment.layout().slots;
         Joint {
             segment,
@@ -47,7 +53,13 @@ impl Joint {
             built: AtomicU64::new(0),
             next: AtomicU64::new(u64::MAX),
             slots,
+            alive,
+            me,
         }
+    }
+
+    pub(super) fn common(&self, block: &Block) -> Option<Common> {
+        Some(Common::new(block.table()?.clone(), self.segment.clone(), self.alive, *self.me.lock()))
     }
 
     /// The segment.
@@ -324,10 +336,25 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.count_end::<Counting>(cell, outcome, latency, hint, now);
     }
 
+    /// Takes in what other processes have found out about the health of endpoints, if they have.
+    #[inline(always)]
+    pub fn keep_healthy(&self) {
+        if self.passive.common.as_ref().is_some_and(Common::behind) {
+            self.refresh_passive();
+        }
+    }
+
+    #[cold]
+    fn refresh_passive(&self) {
+        let snapshot = self.current.load();
+        self.passive.refresh(&snapshot.view.block);
+        self.look_at(self.passive.next());
+    }
+
     /// Takes back what processes held that are no longer alive. Whether nothing is left to do.
-    pub fn take_back(&self, alive: impl Fn(Process) -> bool) -> bool {
+    pub fn take_back(&self) -> bool {
         let Some(joint) = &self.joint else { return true };
-        let report = joint.segment.take_back(&joint.seat.load(), alive);
+        let report = joint.segment.take_back(&joint.seat.load(), joint.alive);
         let snapshot = self.current.load();
         for taken in &report.taken {
             if let Some(cell) = snapshot.view.block.cell(taken.slot) {
@@ -342,8 +369,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     }
 
     /// A forked child goes on as a process of its own: what was taken before the fork is the parent's to give back.
-    pub fn rejoin(&self, seat: Seat) {
+    pub fn rejoin(&self, seat: Seat, me: (u32, u64)) {
         let Some(joint) = &self.joint else { return };
+        let me = Process { row: seat.row(), pid: me.0, start: me.1 };
+        *joint.me.lock() = me;
+        if let Some(common) = &self.passive.common {
+            common.renamed(me);
+        }
         joint.seat.store(Arc::new(seat));
         joint.life.fetch_add(1, Ordering::AcqRel);
         *self.ledger.lock() = Ledger::default();

@@ -52,6 +52,8 @@ pub(super) struct Writer<P> {
     /// The latest instant that a change came with.
     pub now: Nanos,
     pub generation: u64,
+    /// Whether it is being changed here, and not only followed.
+    pub edits: bool,
     /// The epoch of the segment that this is of; 0 where there is none.
     pub epoch: u64,
 }
@@ -69,6 +71,7 @@ impl<P> Writer<P> {
             seed,
             now: Nanos::ZERO,
             generation: 0,
+            edits: true,
             epoch: 0,
         }
     }

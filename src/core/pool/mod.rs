@@ -1,6 +1,7 @@
 //! The pool, which writes, and the pickers and leases, which read and count.
 
 pub mod budget;
+mod common;
 pub mod gradient;
 pub mod joint;
 pub mod lease;

@@ -104,7 +104,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         joint: Option<Joint>,
     ) -> Result<Arc<Pool<M, P>>, ConfigError> {
         let reports = Mutex::new(HashMap::new());
-        let passive = Passive::new(&options);
+        let common = joint.as_ref().and_then(|joint| joint.common(&writer.block));
+        writer.edits = joint.is_none();
+        let passive = Passive::new(&options, common);
         let (snapshot, _) = writer.snapshot(&options, &passive, None);
         Ok(Arc::new(Pool {
             current: ArcSwap::from(snapshot),
@@ -212,7 +214,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         writer.generation += 1;
         // An update of all endpoints waits for everything, however many there are.
         let at_once = if at_once == AT_ONCE && writer.places.len() > MANY { AT_ONCE_MANY } else { at_once };
+        writer.edits = true;
         self.publish(&mut writer, alike, |_| at_once);
+        writer.edits = self.joint.is_none();
         Self::purge(writer);
         Ok(())
     }

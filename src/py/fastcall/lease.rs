@@ -9,7 +9,6 @@ use crate::core::error::{ConfigError, LeaseError};
 use crate::core::pool::lease::Entry;
 use crate::core::pool::{Outcome, Taken};
 use crate::core::time::Nanos;
-use crate::py::Counting;
 use crate::py::door::{self, Ending};
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
@@ -22,6 +21,10 @@ use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
+
+mod joint;
+use joint::gave_up;
+pub(super) use joint::lease_jointly;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -171,39 +174,6 @@ pub(super) unsafe fn lease_with(
     }
 }
 
-/// Gives back what no lease can be made of.
-#[cold]
-fn gave_up(pool: &Pool, cell: &Cell, taken: Taken) {
-    if pool.core.joint().is_some() {
-        pool.core.give_jointly(cell, taken.choice.slot, taken.units);
-    } else {
-        cell.give::<Counting>(taken.units);
-    }
-}
-
-/// The same as [`lease_in`] in a pool that several processes have in common.
-///
-/// # Safety
-/// Attached.
-pub(super) unsafe fn lease_jointly(
-    py: Python<'_>,
-    snapshot: &Snapshot<Payload>,
-    pool: &Py<Pool>,
-    taken: Taken,
-    now: Nanos,
-) -> Raw {
-    // SAFETY: attached; nobody has seen the lease yet.
-    unsafe {
-        let object = lease_in(py, snapshot, pool, taken, now);
-        if !object.is_null() {
-            let lease = &mut *object.cast::<LeaseObject>();
-            lease.stage = Stage::Joint;
-            lease.life = pool.get().core.joint().map_or(0, |joint| joint.life() as u16);
-        }
-        object
-    }
-}
-
 /// Hangs work on a lease that nobody has seen yet.
 ///
 /// # Safety
@@ -252,34 +222,6 @@ impl LeaseObject {
                 let _ = self.pool().end_entered(self.id, ending);
             }
             Stage::Done => {}
-        }
-    }
-
-    /// Whether it was taken by this process, and not inherited by a fork.
-    fn is_mine(&self) -> bool {
-        self.pool().core.joint().is_none_or(|joint| joint.life() as u16 == self.life)
-    }
-
-    #[inline(never)]
-    fn end_jointly(&mut self, ending: Ending) {
-        self.stage = Stage::Done;
-        if !self.is_mine() {
-            return;
-        }
-        let pool = self.pool();
-        let now = ending.now.unwrap_or_else(|| pool.clock.now());
-        let measured = (!self.token && pool.core.tracks_latency()).then(|| now.since(Nanos(self.start)).as_secs_f64());
-        // SAFETY: the pool is alive, so its cells are.
-        let cell = unsafe { &*self.cell };
-        let latency = ending.latency.or(measured);
-        pool.core.settle_jointly(cell, self.slot, self.units, ending.outcome, latency, ending.hint, now);
-        pool.core.order().note(self.slot);
-        if pool.core.watched() {
-            self.tell(ending);
-        }
-        pool.look_around();
-        if self.work.is_some() {
-            self.drop_work();
         }
     }
 

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) use memory::{Named, unlink};
-pub(crate) use process::alive;
+pub(crate) use process::{alive, this};
 
 #[allow(clippy::disallowed_types)]
 type Lock<T> = std::sync::Mutex<T>;
@@ -132,7 +132,7 @@ fn entered(
     let truncated = || "memory of the size that its layout says: it is truncated".to_owned();
     let block = Block::on(&segment, region).ok_or_else(truncated)?;
     let seat = join(&segment)?;
-    Ok(Entered { block, joint: Joint::new(segment, seat), found, door })
+    Ok(Entered { block, joint: Joint::new(segment, seat, process::this(), alive), found, door })
 }
 
 /// Joins as this process.

@@ -91,6 +91,15 @@ impl<M: Mode> Index<M> {
         None
     }
 
+    /// One turn, of the cycle where there is one.
+    pub(super) fn turn(&self, usable: &dyn Fn(Member) -> bool) -> Option<Choice> {
+        if self.live.load(Ordering::Relaxed) == 0 {
+            let at = M::rotate(&self.at, self.cycle.len() as u64);
+            return self.cycle.get(at as usize).copied();
+        }
+        self.step(usable, None)
+    }
+
     /// One live step over the members that can be had. Holds the gate. `block` knows whose weight is lowered: nginx's
     /// effective weight, which grows by one in each step in which its owner could be had.
     fn step(&self, usable: &dyn Fn(Member) -> bool, block: Option<&Block>) -> Option<Choice> {
