@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass as _dataclass
+from typing import Any as _Any
 
 from ._errors import ConfigError
 
@@ -32,6 +33,13 @@ class SharedMemory:
             raise ConfigError(f"name: {self.name!r} is not allowed; the name of a shared pool (str)")
         _check("max_endpoints", self.max_endpoints, 16, 4096, ", or None")
         _check("max_processes", self.max_processes, 1, 1024, "")
+
+
+def _opened(name: str, clock: _Any) -> _Any:
+    """The shared pool of a name: what a pickled one is made from."""
+    from ._core import Pool
+
+    return Pool.open(name, clock=clock)
 
 
 def _check(field: str, value: object, least: int, most: int, also: str) -> None:

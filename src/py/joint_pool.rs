@@ -13,11 +13,13 @@ use crate::py::door::shown;
 use crate::py::endpoint::{Endpoint, Payload};
 use crate::py::fork::detached;
 use crate::py::pool::Pool;
-use crate::py::shared::{self, Entered, Wanted, alive};
+use crate::py::home::Wanted;
+use crate::py::shared::{self, Entered, alive};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::sync::{Arc, PoisonError, Weak};
 
-pub(crate) use crate::py::shared::Home;
+pub(crate) use crate::py::home::Home;
 
 #[allow(clippy::disallowed_types)]
 type Lock<T> = std::sync::Mutex<T>;
@@ -98,15 +100,18 @@ pub(crate) fn enter(
         None => {
             let first = detached(py, || {
                 core.fill(endpoints.unwrap_or_default())?;
-                let Some(joint) = core.joint() else { return Ok(()) };
-                let bytes = core.membership(|payload| payload.get().note()).encode();
+                let Some(joint) = core.joint() else { return Ok(None) };
+                let membership = core.membership(|payload| payload.get().note());
+                let bytes = membership.encode();
                 let failed = |why: String| fail(format!("memory that can be written: {why}"));
                 let writer = joint.segment().lock(&joint.seat(), alive).map_err(|error| failed(error.to_string()))?;
                 let epoch = writer.publish(&bytes).map_err(|error| failed(error.to_string()))?;
                 core.published(epoch);
-                Ok::<_, ConfigError>(())
+                Ok::<_, ConfigError>(Some(membership))
             });
-            first?;
+            if let Some(membership) = first? {
+                drop(home.know(&membership.guests, &core.snapshot().payload));
+            }
         }
     }
     drop(door);
@@ -140,6 +145,19 @@ fn take_over(
     };
     drop(before);
     Ok(done)
+}
+
+/// How a pool travels: one that has a name by its name, another with all that is in it, as `object` has it.
+pub(crate) fn reduced<'py>(pool: &Bound<'py, Pool>) -> PyResult<Bound<'py, PyTuple>> {
+    let py = pool.py();
+    if let Some(name) = pool.get().shared() {
+        let open = py.import("aibalance._shared")?.getattr("_opened")?;
+        let clock = pool.get().given_clock(py);
+        return (open, (name, clock)).into_pyobject(py);
+    }
+    let (args, kw) = pool.get().__getnewargs_ex__(py)?;
+    let make = py.import("copyreg")?.getattr("__newobj_ex__")?;
+    (make, (pool.get_type(), args, kw), pool.get().__getstate__(py)?).into_pyobject(py)
 }
 
 impl Pool {

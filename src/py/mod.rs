@@ -19,6 +19,7 @@ mod forecasting;
 mod fork;
 mod group;
 mod health;
+mod home;
 mod joint_pool;
 mod keys;
 mod llm;
@@ -28,6 +29,9 @@ mod pool;
 mod retry_budget;
 mod routing;
 #[cfg(unix)]
+mod shared;
+#[cfg(not(unix))]
+#[path = "shared/absent.rs"]
 mod shared;
 mod simulation;
 mod simulation_detail;

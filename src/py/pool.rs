@@ -29,7 +29,7 @@ type Lock<T> = std::sync::Mutex<T>;
 
 /// The endpoints of a pickled pool, and the health of each and how many seconds its drain has left: infinity for no
 /// deadline, None for no drain.
-type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, Option<f64>)>);
+pub(crate) type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, Option<f64>)>);
 
 /// A lease to close, the endpoint that has it, and the one that lacks it.
 type Moved = (u64, Py<Endpoint>, Py<Endpoint>);
@@ -108,6 +108,11 @@ impl Pool {
         kw.set_item("seed", seed)?;
         kw.set_item("clock", clock)?;
         Ok(py.get_type::<Pool>().call((argument,), Some(&kw))?.cast_into::<Pool>()?.unbind())
+    }
+
+    /// The clock that it was given.
+    pub fn given_clock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.clock_object.as_ref().map(|clock| clock.clone_ref(py))
     }
 
     pub(super) fn show(&self) {
@@ -322,7 +327,7 @@ impl Pool {
     }
 
     #[getter]
-    fn shared(&self) -> Option<&str> {
+    pub fn shared(&self) -> Option<&str> {
         self.home.as_ref().map(|home| home.name.as_str())
     }
 
@@ -592,7 +597,11 @@ impl Pool {
         out + ">"
     }
 
-    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        joint_pool::reduced(slf)
+    }
+
+    pub fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let rules = &self.core.options().rules;
         let (local_zone, zone_weights) = failover::zone_arguments(py, &rules.zones)?;
         let kw = PyDict::new(py);
@@ -609,22 +618,17 @@ impl Pool {
         kw.set_item("lease_timeout", self.lease_timeout)?;
         kw.set_item("clock", self.clock_object.as_ref())?;
         kw.set_item("seed", self.seed)?;
-        kw.set_item("shared", self.shared())?;
         // The endpoints travel in the state: one of them may have this pool in its data.
         Ok((PyTuple::new(py, [PyTuple::empty(py)])?, kw))
     }
 
-    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Option<Saved<'py>>> {
-        // What has a name is found there.
-        if self.home.is_some() {
-            return Ok(None);
-        }
+    pub fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
         let states = detached(py, || self.core.states());
         let now = self.clock.now();
         // What is left of it, since the clock that reads this may count from elsewhere.
         let left = |end: Nanos| if end == Nanos::MAX { f64::INFINITY } else { end.since(now).as_secs_f64() };
         let states = states.into_iter().map(|(health, drain)| (health_text(health).into(), drain.map(left))).collect();
-        Ok(Some((self.endpoints(py)?, states)))
+        Ok((self.endpoints(py)?, states))
     }
 
     fn __setstate__(&self, py: Python<'_>, state: Saved<'_>) -> PyResult<()> {

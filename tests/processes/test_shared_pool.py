@@ -18,6 +18,8 @@ from aibalance import (
     LeastConnections,
     LeastRequest,
     Maglev,
+    ManualClock,
+    MaxFails,
     OutlierDetection,
     PeakEwma,
     Pool,
@@ -61,7 +63,7 @@ def test_a_limit_is_one_for_all(name: str, peer: Start) -> None:
     lease.release()
 
 
-@pytest.mark.parametrize("schedule", ["smooth", "edf", "heap", "stride", "fwrr", "static-rr", "caddy"])
+@pytest.mark.parametrize("schedule", ["smooth", "edf", "stride", "fwrr", "static-rr", "caddy"])
 def test_round_robin_has_one_rotation(name: str, peer: Start, schedule: str) -> None:
     endpoints = [Endpoint("a", weight=3), Endpoint("b", weight=2), Endpoint("c", weight=1)]
     pool = Pool(endpoints, shared=name)
@@ -72,6 +74,15 @@ def test_round_robin_has_one_rotation(name: str, peer: Start, schedule: str) -> 
         together += [picker.pick().id, other("rr.pick().id"), other("rr.pick().id")]
     alone = RoundRobin(Pool(endpoints), schedule=schedule)  # type: ignore[arg-type]
     assert together == [alone.pick().id for _ in range(36)]
+
+
+def test_a_rotation_without_a_period_repeats_its_first_round(name: str, peer: Start) -> None:
+    endpoints = [Endpoint("a", weight=3), Endpoint("b", weight=2), Endpoint("c", weight=1)]
+    picker, other = RoundRobin(Pool(endpoints, shared=name), schedule="heap"), peer()
+    other("globals().__setitem__('rr', aibalance.RoundRobin(pool, schedule='heap'))")
+    alone = RoundRobin(Pool(endpoints), schedule="heap")
+    first = [alone.pick().id for _ in range(6)]
+    assert [picker.pick().id, *other("[rr.pick().id for _ in range(11)]")] == first * 2
 
 
 def test_a_round_too_long_for_a_table_keeps_the_shares(name: str, peer: Start) -> None:
@@ -222,6 +233,7 @@ def test_others_give_the_same_options_and_find_the_endpoints(name: str) -> None:
     opened = Pool.open(name)
     assert opened.endpoints == first.endpoints
     assert opened.__getnewargs_ex__()[1]["lease_timeout"] == 9
+    assert pickle.loads(pickle.dumps(opened)).endpoints == first.endpoints
 
 
 def test_memory_that_nobody_is_in_is_made_anew(name: str) -> None:
@@ -251,11 +263,44 @@ def test_what_is_no_name_is_refused(bad: object) -> None:
         Pool(["a"], shared=bad)  # type: ignore[arg-type]
 
 
+def test_who_fails_is_out_for_all_and_comes_back_for_all(name: str, peer: Start) -> None:
+    clock = ManualClock(0.0)
+    passive = OutlierDetection(consecutive_5xx=4, max_ejection_percent=50, base_ejection_time=30)
+    pool = Pool(["a", "b"], shared=name, passive=passive, clock=clock)
+    other = peer()
+    other("globals().update(clock=aibalance.ManualClock(0.0)) or globals().update(pool=aibalance.Pool.open(sys.argv[1],"
+          " clock=clock)) or globals().update(rr=aibalance.RoundRobin(pool))")  # fmt: skip
+    picker = RoundRobin(pool)
+    for _ in range(2):
+        picker.acquire(subset=["a"]).release("failure", status=500)
+        other("rr.acquire(subset=['a']).release('failure', status=500)")
+    assert {picker.pick().id for _ in range(6)} == {"b"} == set(other("[rr.pick().id for _ in range(6)]"))
+    assert other("pool.stats()[0].ejections") == 1 == pool.stats()[0].ejections
+    assert other("pool.stats()[0].ejected_until") == pool.stats()[0].ejected_until
+    clock.advance(60)
+    assert {picker.pick().id for _ in range(6)} == {"a", "b"} == set(other("[rr.pick().id for _ in range(6)]"))
+    assert other("pool.stats()[0].ejected_until") is None
+
+
+def test_a_breaker_and_max_fails_are_those_of_all(name: str, peer: Start) -> None:
+    pool = Pool(
+        ["a", "b", Endpoint("c", passive=MaxFails(max_fails=2, fail_timeout=10))],
+        shared=name,
+        circuit_breaker=CircuitBreaker(failures=3),
+        panic_threshold=0.0,
+    )
+    other, picker = peer(), RoundRobin(pool)
+    assert other("(lambda p: (p.max_fails, p.fail_timeout))(pool.endpoints[2].passive)") == (2, 10)
+    for _ in range(2):
+        picker.acquire(subset=["a"]).release("failure")
+        other("rr.acquire(subset=['a']).release('failure')")
+    assert pool.stats()[0].breaker == "open" == other("pool.stats()[0].breaker")
+    other("rr.acquire(subset=['c']).release('failure')")
+    picker.acquire(subset=["c"]).release("failure")
+    assert {picker.pick().id for _ in range(6)} == {"b"} == set(other("[rr.pick().id for _ in range(6)]"))
+
+
 def test_what_is_not_to_be_had_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="passive"):
-        Pool(["a"], shared=name, passive=OutlierDetection())
-    with pytest.raises(ConfigError, match="circuit_breaker"):
-        Pool(["a"], shared=name, circuit_breaker=CircuitBreaker())
     with pytest.raises(ConfigError, match="data"):
         Pool([Endpoint("a", data=object())], shared=name)
     with pytest.raises(ConfigError, match="tags"):
