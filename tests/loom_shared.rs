@@ -1,4 +1,4 @@
-//! Models of what processes share, as threads: `RUSTFLAGS="--cfg loom" cargo test --profile quick --test loom_shared`. A
+//! Models of what processes share, as threads: `RUSTFLAGS="--cfg loom" cargo test --test loom_shared`. A
 //! process that is killed is a thread that stops inside a change; that it did is seen before it counts as dead.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
