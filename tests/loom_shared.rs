@@ -50,7 +50,7 @@ fn killed_taking(segment: &Segment, seat: &Seat, units: u64, at: usize) {
 
 /// Pid 1 is dead once the flag is set; everybody else lives.
 fn unless(dead: &AtomicBool) -> impl Fn(Process) -> bool + '_ {
-    |process| process.pid != 1 || !dead.load(Ordering::Acquire)
+    move |process| process.pid != 1 || !dead.load(Ordering::Acquire)
 }
 
 fn a_kill_at(at: usize) {
@@ -139,7 +139,7 @@ fn a_membership_is_read_whole_while_others_publish() {
         let other = shared.clone();
         let writing = thread::spawn(move || {
             let writer = other.lock(&seat, |_| true).unwrap();
-            (2..5u8).for_each(|n| assert_eq!(writer.publish(&vec![n; 8]), Ok(u64::from(n))));
+            (2..5u8).for_each(|n| assert_eq!(writer.publish(&[n; 8]), Ok(u64::from(n))));
         });
         let before = shared.epoch();
         match shared.read() {
