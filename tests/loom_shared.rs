@@ -54,7 +54,7 @@ fn unless(dead: &AtomicBool) -> impl Fn(Process) -> bool + '_ {
 }
 
 fn a_kill_at(at: usize) {
-    model(2, move || {
+    model(3, move || {
         let shared = Arc::new((segment(3), AtomicBool::new(false)));
         let [first, second, third] = [1, 2, 3].map(|pid| shared.0.join(pid, 1).unwrap());
         take(&shared.0, &first, 3);
