@@ -1,4 +1,4 @@
-//! Models of what processes share, as threads: `RUSTFLAGS="--cfg loom" cargo test --profile quick --test loom_shared`. A
+//! Models of what processes share, as threads: `RUSTFLAGS="--cfg loom" cargo test --test loom_shared`. A
 //! process that is killed is a thread that stops inside a change; that it did is seen before it counts as dead.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -50,11 +50,11 @@ fn killed_taking(segment: &Segment, seat: &Seat, units: u64, at: usize) {
 
 /// Pid 1 is dead once the flag is set; everybody else lives.
 fn unless(dead: &AtomicBool) -> impl Fn(Process) -> bool + '_ {
-    |process| process.pid != 1 || !dead.load(Ordering::Acquire)
+    move |process| process.pid != 1 || !dead.load(Ordering::Acquire)
 }
 
 fn a_kill_at(at: usize) {
-    model(2, move || {
+    model(3, move || {
         let shared = Arc::new((segment(3), AtomicBool::new(false)));
         let [first, second, third] = [1, 2, 3].map(|pid| shared.0.join(pid, 1).unwrap());
         take(&shared.0, &first, 3);
@@ -139,7 +139,7 @@ fn a_membership_is_read_whole_while_others_publish() {
         let other = shared.clone();
         let writing = thread::spawn(move || {
             let writer = other.lock(&seat, |_| true).unwrap();
-            (2..5u8).for_each(|n| assert_eq!(writer.publish(&vec![n; 8]), Ok(u64::from(n))));
+            (2..5u8).for_each(|n| assert_eq!(writer.publish(&[n; 8]), Ok(u64::from(n))));
         });
         let before = shared.epoch();
         match shared.read() {

@@ -40,7 +40,7 @@ pub(super) const ROW: usize = LINE;
 /// Words before a membership: its epoch, length and checksum.
 pub(super) const BLOB_HEAD: usize = LINE;
 
-pub(super) const HEAD: usize = 4 * LINE;
+pub(super) const HEAD: usize = 6 * LINE;
 
 /// How often an area's value occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Layout {
     /// Entries of the table of rotation words: a power of two, twice as many as there can be names of one word each up to
     /// a limit.
     fn entries(&self) -> usize {
-        (self.picker_words as usize).clamp(8, 1024).next_power_of_two() * 2
+        (self.picker_words as usize).clamp(LINE / 2, 1024).next_power_of_two() * 2
     }
 
     pub(super) fn plan(&self) -> Plan {

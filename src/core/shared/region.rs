@@ -5,7 +5,11 @@ use crate::core::sync::AtomicU64;
 use std::sync::Arc;
 
 /// How many words a line has: 128 bytes, as [`crate::core::endpoints::Cell`].
+#[cfg(not(loom))]
 pub const LINE: usize = 16;
+/// Fewer for the model checker, which looks after every word of a segment.
+#[cfg(loom)]
+pub const LINE: usize = 4;
 
 #[cfg(not(loom))]
 pub use mapped::{Mapped, Region, Words};

@@ -1,7 +1,7 @@
 //! A segment: made once, opened by many.
 
 use super::layout::{Area, CELL, FORMAT, HEAD, Layout, Plan};
-use super::region::Region;
+use super::region::{LINE, Region};
 use crate::core::error::ConfigError;
 use crate::core::sync::{AtomicU64, Ordering};
 use thiserror::Error;
@@ -15,11 +15,11 @@ const MAGIC_AT: usize = 0;
 /// Format, hash of the layout, words in all, and the numbers of the layout.
 const FORMAT_AT: usize = 1;
 const SUM_AT: usize = 8;
-pub(super) const EPOCH_AT: usize = 16;
-pub(super) const WRITER_AT: usize = 32;
-pub(super) const TAKER_AT: usize = 33;
-pub(super) const HIGH_AT: usize = 48;
-pub(super) const USED_AT: usize = 49;
+pub(super) const EPOCH_AT: usize = HEAD - 3 * LINE;
+pub(super) const WRITER_AT: usize = HEAD - 2 * LINE;
+pub(super) const TAKER_AT: usize = HEAD - 2 * LINE + 1;
+pub(super) const HIGH_AT: usize = HEAD - LINE;
+pub(super) const USED_AT: usize = HEAD - LINE + 1;
 
 /// Why memory is not a segment that this program can use.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
