@@ -2,9 +2,9 @@
 
     python examples/shared_workers.py
 
-Each request takes a backend by least connections and waits there as long as all others do. What counts is how many
-requests each backend has at once: with a pool in each worker some have three and more than others, with a shared one none has
-two more than another. Needs uvicorn and httpx.
+Requests come in waves. Each takes a backend by least connections and stays until all of its wave have come. What counts
+is how many requests each backend has at once: with a pool in each worker some have three or four more than others, with
+a shared one nobody has two more than another. Needs uvicorn and httpx.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Any
 
 BACKENDS = 8
 WORKERS = 4
-SECONDS = 0.4
+SECONDS = 2.0
+WAVE = 36
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -56,7 +57,7 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-async def _load(port: int, requests: int) -> list[tuple[str, float, float, int]]:
+async def _load(port: int, waves: int) -> list[tuple[str, float, float, int]]:
     import httpx
 
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client:
@@ -66,32 +67,32 @@ async def _load(port: int, requests: int) -> list[tuple[str, float, float, int]]
                 break
             except httpx.TransportError:
                 await asyncio.sleep(0.1)
-        pause = SECONDS / (4 * BACKENDS)
 
         async def one(i: int) -> tuple[str, float, float, int]:
-            await asyncio.sleep(i * pause)
+            await asyncio.sleep(i * SECONDS / 4 / WAVE)
             backend, begin, end, worker = (await client.get(f"http://127.0.0.1:{port}/")).json()
             return backend, begin, end, worker
 
-        return await asyncio.gather(*(one(i) for i in range(requests)))
+        served: list[tuple[str, float, float, int]] = []
+        for _ in range(waves):
+            served += await asyncio.gather(*(one(i) for i in range(WAVE)))
+        return served
 
 
 def spread(served: list[tuple[str, float, float, int]]) -> tuple[int, dict[str, int]]:
-    """The largest difference between backends in requests at once, once all have some; and the most of each at once."""
+    """The largest difference between backends in requests at once as one more comes, and the most of each at once."""
     events = sorted([(begin, 1, b) for b, begin, _, _ in served] + [(end, -1, b) for b, _, end, _ in served])
     now = {f"backend-{i}": 0 for i in range(BACKENDS)}
-    most, worst, last = dict(now), 0, max(begin for _, begin, _, _ in served)
-    for at, change, backend in events:
-        if at > last:
-            break
+    most, worst = dict(now), 0
+    for _, change, backend in events:
         now[backend] += change
         most[backend] = max(most[backend], now[backend])
-        if change > 0 and sum(now.values()) >= 2 * BACKENDS:
+        if change > 0:
             worst = max(worst, max(now.values()) - min(now.values()))
     return worst, most
 
 
-def measure(shared: str | None, requests: int) -> tuple[int, dict[str, int], int]:
+def measure(shared: str | None, waves: int) -> tuple[int, dict[str, int], int]:
     """Runs the server and loads it: the spread, the most of each backend, and how many workers answered."""
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "shared_workers:app", "--workers", str(WORKERS), "--port", str(port)]
@@ -99,7 +100,7 @@ def measure(shared: str | None, requests: int) -> tuple[int, dict[str, int], int
     environment = {**os.environ, "SHARED": shared or "", "PYTHONPATH": os.pathsep.join([here, *sys.path])}
     server = subprocess.Popen([*command, "--log-level", "warning"], cwd=here, env=environment)
     try:
-        served = asyncio.run(_load(port, requests))
+        served = asyncio.run(_load(port, waves))
     finally:
         server.terminate()
         server.wait()
@@ -109,11 +110,11 @@ def measure(shared: str | None, requests: int) -> tuple[int, dict[str, int], int
 def main() -> None:
     """Measures both and prints what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--requests", type=int, default=400)
-    requests = parser.parse_args().requests
+    parser.add_argument("--waves", type=int, default=5)
+    waves = parser.parse_args().waves
     name = f"example-{os.getpid()}"
     for title, shared in (("a pool in each worker", None), ("one pool for all", name)):
-        worst, most, workers = measure(shared, requests)
+        worst, most, workers = measure(shared, waves)
         print(f"{title} ({workers} workers): up to {worst} requests at once more on one backend than on another")
         print("  most at once:", ", ".join(f"{backend} {n}" for backend, n in most.items()))
     from aibalance import Pool

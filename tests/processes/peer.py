@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import aibalance
@@ -75,7 +75,5 @@ def unlinked(name: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        try:
+        with suppress(aibalance.ConfigError):
             aibalance.Pool.unlink(name)
-        except aibalance.ConfigError:
-            pass

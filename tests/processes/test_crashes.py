@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aibalance import ConfigError, LeastConnections, LeastRequest, Pool, RoundRobin
 
+from aibalance import ConfigError, LeastConnections, LeastRequest, Pool, RoundRobin
 from tests.processes.peer import Peer
 
 FULL = os.environ.get("AIBALANCE_FULL") == "1"
@@ -191,7 +191,9 @@ def Peer_keeping(name: str) -> Peer:
     return peer
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"y" * 5000, b"\0" * 100_000], ids=["empty", "short", "foreign", "zero"])
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"y" * 5000, b"\0" * 100_000], ids=["empty", "short", "foreign", "zero"]
+)
 def test_memory_of_others_is_refused(name: str, content: bytes) -> None:
     pool = Pool(["a"], shared=name)
     path = memory(name)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+
 from aibalance import (
     CircuitBreaker,
     ConfigError,
@@ -28,7 +29,6 @@ from aibalance import (
     SharedMemory,
     SlowStart,
 )
-
 from tests.processes.peer import Peer
 
 Start = Callable[[], Peer]
@@ -131,9 +131,8 @@ def test_changes_are_seen_at_the_next_pick(name: str, peer: Start) -> None:
     other, picker = peer(), RoundRobin(pool)
     pool.add(Endpoint("c", id="third", weight=2, zone="z", priority=0, max_inflight=7, hash_key=5, tags={"x": [1]}))
     assert other("[e.id for e in pool.endpoints]") == ["a", "b", "third"]
-    assert other("(lambda e: (e.address, e.weight, e.zone, e.max_inflight, e.hash_key, e.tags))(pool.endpoints[2])") == (
-        "c", 2.0, "z", 7, 5, {"x": [1]},
-    )  # fmt: skip
+    fields = "(lambda e: (e.address, e.weight, e.zone, e.max_inflight, e.hash_key, e.tags))"
+    assert other(f"{fields}(pool.endpoints[2])") == ("c", 2.0, "z", 7, 5, {"x": [1]})
     other("pool.remove('a'), pool.set_weight('b', 3)")
     assert {picker.pick().id for _ in range(9)} == {"b", "third"}
     assert [e.weight for e in pool.endpoints] == [3, 2]
@@ -268,8 +267,10 @@ def test_who_fails_is_out_for_all_and_comes_back_for_all(name: str, peer: Start)
     passive = OutlierDetection(consecutive_5xx=4, max_ejection_percent=50, base_ejection_time=30)
     pool = Pool(["a", "b"], shared=name, passive=passive, clock=clock)
     other = peer()
-    other("globals().update(clock=aibalance.ManualClock(0.0)) or globals().update(pool=aibalance.Pool.open(sys.argv[1],"
-          " clock=clock)) or globals().update(rr=aibalance.RoundRobin(pool))")  # fmt: skip
+    other(
+        "globals().update(clock=aibalance.ManualClock(0.0)) or globals().update(pool=aibalance.Pool.open(sys.argv[1],"
+        " clock=clock)) or globals().update(rr=aibalance.RoundRobin(pool))"
+    )
     picker = RoundRobin(pool)
     for _ in range(2):
         picker.acquire(subset=["a"]).release("failure", status=500)
