@@ -15,7 +15,7 @@ class SharedMemory:
     Only whoever makes the memory goes by the sizes; the others find it as large as it is. `name` has 1 to 100 letters,
     digits, `.`, `_` or `-`. The pool has room for `max_endpoints` (16 to 4096, rounded up to a power of two; None: four
     times as many as it begins with, 64 at least) and `max_processes` (1 to 1024) at a time. Memory that nobody has
-    touched costs nothing on Linux; an endpoint has about 1.5 KiB and 16 bytes more for each process.
+    touched costs nothing on Linux; an endpoint has up to 4 KiB, and 16 bytes more for each process.
 
     Raises ConfigError, naming the field.
 

@@ -12,8 +12,8 @@ use crate::py::clock::Clock;
 use crate::py::door::shown;
 use crate::py::endpoint::{Endpoint, Payload};
 use crate::py::fork::detached;
-use crate::py::pool::Pool;
 use crate::py::home::Wanted;
+use crate::py::pool::Pool;
 use crate::py::shared::{self, Entered, alive};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -25,7 +25,10 @@ pub(crate) use crate::py::home::Home;
 type Lock<T> = std::sync::Mutex<T>;
 
 /// The pools of this process that are shared: a forked child joins each.
-static SHARED: Lock<Vec<(Weak<CorePool<Counting, Payload>>, Weak<Home>)>> = Lock::new(Vec::new());
+static SHARED: Lock<Vec<Inherited>> = Lock::new(Vec::new());
+
+/// A shared pool of this process, for as long as it is there.
+type Inherited = (Weak<CorePool<Counting, Payload>>, Weak<Home>);
 
 /// How long a change waits for other writers.
 const PATIENCE: Nanos = Nanos(10_000_000_000);

@@ -10,7 +10,7 @@ use super::lease::{Ledger, Outcome};
 use super::members::{Place, Writer};
 use super::options::Options;
 use super::warmth::Warming;
-use super::writer::Pool;
+use super::writer::{Pool, Reports};
 use crate::core::endpoints::endpoint::{MaxFails, check_weight};
 use crate::core::endpoints::{Block, Cell, Endpoint, Health, View};
 use crate::core::error::ConfigError;
@@ -336,6 +336,24 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.count_end::<Counting>(cell, outcome, latency, hint, now);
     }
 
+    /// Ends corrections of loads whose reports are too old and were another process's, which may be gone. When there is
+    /// more to do.
+    pub(super) fn expire_of_others(&self, view: &View, own: &Reports, now: Nanos) -> u64 {
+        let mut next = u64::MAX;
+        for (&slot, cell) in view.slots.iter().filter_map(|slot| Some((slot, view.block.cell(*slot)?))) {
+            let until = cell.report_until.load(Ordering::Acquire);
+            if until == 0 || own.contains_key(&slot) {
+                continue;
+            }
+            if until > now.0 {
+                next = next.min(until);
+            } else if cell.report_until.compare_exchange(until, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                self.shift_jointly(slot, 0, || cell.correct::<Counting>(None));
+            }
+        }
+        next
+    }
+
     /// Takes in what other processes have found out about the health of endpoints, if they have.
     #[inline(always)]
     pub fn keep_healthy(&self) {
@@ -364,6 +382,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         if report.dead > 0 {
             // It may have died in the middle of a change, with flags set that nobody stands for.
             joint.doubt();
+            self.look_at(0);
         }
         report.pending == 0
     }

@@ -500,6 +500,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             }
             *until > now || load_until > now.0
         });
+        if self.joint.is_some() {
+            next = next.min(self.expire_of_others(&snapshot.view, &reports, now));
+        }
         drop(reports);
         self.warm_up(now);
         self.watch(now);

@@ -2,10 +2,12 @@
 //! another process has changed the pool, and once in a while whether one has died.
 #![allow(unsafe_code)]
 
+#[cfg(Py_GIL_DISABLED)]
+use super::CoreState;
 use super::cached::{self, Cached};
 use super::keys::plain_key;
 use super::lease::lease_jointly;
-use super::{CorePicker, CoreState, Door, ONE, PickerClass, Raw, Refuse, acquire_slowly, pick_slowly};
+use super::{CorePicker, Door, ONE, PickerClass, Raw, Refuse, acquire_slowly, pick_slowly};
 use crate::core::pickers::Policy;
 use crate::core::pool::Picker;
 use crate::core::sync::Joint;
@@ -113,6 +115,7 @@ pub(super) unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
             _ => None,
         };
         let state = half.cached.state(&half.picker);
+        #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_, Joint> = &state;
         if let Some(taken) = half.picker.acquire(state, key, ONE, now) {
             return lease_jointly(py, &state.snapshot, &door.pool, taken, now);

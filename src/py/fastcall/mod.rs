@@ -651,7 +651,12 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
             let mut state = if pool.core.joint().is_some() { door.latest(py, picker) } else { picker.state() };
             let mut filter = names.places(&state.snapshot);
             let mut lease = door.take(py, picker, &state, key, units, filter.clone(), now)?;
-            while lease.is_none() && (picker.behind(&state) || pool.core.joint().is_some_and(Joint::behind)) {
+            // Once in a pool of this process alone; in a shared one others may be quicker a few times.
+            for _ in 0..16 {
+                let late = picker.behind(&state) || pool.core.joint().is_some_and(Joint::behind);
+                if lease.is_some() || !late {
+                    break;
+                }
                 state = door.latest(py, picker);
                 filter = names.places(&state.snapshot);
                 lease = door.take(py, picker, &state, key, units, filter.clone(), now)?;
