@@ -80,7 +80,7 @@ pub(crate) fn enter(
     let Entered { block, joint, found, door } = detached(py, || shared::enter(&wanted, count))?;
     let home = Arc::new(Home::new(wanted.name));
     let fail = |allowed: String| ConfigError::new("shared", format!("{:?}", home.name), allowed);
-    let row = u64::from(joint.seat().row());
+    let row = joint.seat().map_or(0, |seat| u64::from(seat.row()));
     let mut options = match (&found, given) {
         (Some((_, membership)), Some(given)) => {
             let there = Options { seed: given.seed, ..membership.options.clone() };
@@ -107,7 +107,8 @@ pub(crate) fn enter(
                 let membership = core.membership(|payload| payload.get().note());
                 let bytes = membership.encode();
                 let failed = |why: String| fail(format!("memory that can be written: {why}"));
-                let writer = joint.segment().lock(&joint.seat(), alive).map_err(|error| failed(error.to_string()))?;
+                let seat = joint.seat().ok_or_else(|| failed("there is no place".into()))?;
+                let writer = joint.segment().lock(seat, alive).map_err(|error| failed(error.to_string()))?;
                 let epoch = writer.publish(&bytes).map_err(|error| failed(error.to_string()))?;
                 core.published(epoch);
                 Ok::<_, ConfigError>(Some(membership))
@@ -166,9 +167,15 @@ pub(crate) fn reduced<'py>(pool: &Bound<'py, Pool>) -> PyResult<Bound<'py, PyTup
 impl Pool {
     /// What a pick does first: takes in what other processes have changed, does what is due, looks for dead ones. Nothing
     /// in a pool of this process alone. Gives the time.
-    #[inline(always)]
     pub fn keep_up(&self, py: Python<'_>) -> Nanos {
         let now = self.clock.now();
+        self.keep_up_at(py, now);
+        now
+    }
+
+    /// The same at this instant.
+    #[inline(always)]
+    pub fn keep_up_at(&self, py: Python<'_>, now: Nanos) {
         if let Some(joint) = self.core.joint() {
             if joint.behind() {
                 self.catch_up_or_go_on(py);
@@ -177,21 +184,22 @@ impl Pool {
             if now >= joint.next() {
                 self.core.expire(now);
             }
-            self.look_around_at(if matches!(self.clock, Clock::System) { now } else { Clock::System.now() });
+            self.look_around_at(now);
         }
-        now
     }
 
     /// Looks for dead processes, if that is due.
     #[inline(always)]
     pub fn look_around(&self) {
         if self.home.is_some() {
-            self.look_around_at(Clock::System.now());
+            self.look_around_at(self.clock.now());
         }
     }
 
+    /// The same when it is `now` by the pool's clock. Processes live and die by the system's.
     #[inline(always)]
-    fn look_around_at(&self, real: Nanos) {
+    pub fn look_around_at(&self, now: Nanos) {
+        let real = if matches!(self.clock, Clock::System) { now } else { Clock::System.now() };
         if let Some(home) = &self.home
             && home.looks(real)
         {
@@ -260,12 +268,13 @@ impl Pool {
     ) -> PyResult<()> {
         let core = &self.core;
         let Some(joint) = core.joint() else { return Ok(()) };
-        let (segment, seat) = (joint.segment(), joint.seat());
         let fail = |why: String| PyErr::from(ConfigError::new("shared", format!("{:?}", home.name), why));
+        let no_place = || fail("a pool that this process has joined: there was no place for it".into());
+        let (segment, seat) = (joint.segment(), joint.seat().ok_or_else(no_place)?);
         let from = Clock::System.now();
         let writer = detached(py, || {
             loop {
-                match segment.lock(&seat, alive) {
+                match segment.lock(seat, alive) {
                     Ok(writer) => return Ok(writer),
                     Err(locked) if Clock::System.now().since(from) > PATIENCE => return Err(locked),
                     Err(_) => std::thread::sleep(std::time::Duration::from_micros(50)),

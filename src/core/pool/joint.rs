@@ -17,16 +17,19 @@ use crate::core::error::ConfigError;
 use crate::core::shared::{Process, Seat, Segment};
 use crate::core::sync::{AtomicU64, Joint as Counting, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
-use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+/// So many processes may descend from each other by forks, each with the pool of the one before.
+const LIVES: usize = 64;
 
 /// What a pool has of a segment.
 #[derive(Debug)]
 pub struct Joint {
     segment: Segment,
-    seat: ArcSwap<Seat>,
+    /// The seats of this process and of those that it was forked from.
+    seats: Box<[OnceLock<Seat>]>,
     /// How many forks this process is away from the one that made the pool.
     life: AtomicU64,
     /// Of which epoch the current snapshot is.
@@ -48,7 +51,7 @@ impl Joint {
         let slots = segment.layout().slots;
         Joint {
             segment,
-            seat: ArcSwap::from_pointee(seat),
+            seats: std::iter::once(OnceLock::from(seat)).chain((1..LIVES).map(|_| OnceLock::new())).collect(),
             life: AtomicU64::new(0),
             built: AtomicU64::new(0),
             next: AtomicU64::new(u64::MAX),
@@ -68,10 +71,11 @@ impl Joint {
         &self.segment
     }
 
-    /// This process's place in it.
+    /// This process's place in it; `None` where a fork has found none.
+    #[inline(always)]
     #[must_use]
-    pub fn seat(&self) -> Arc<Seat> {
-        self.seat.load_full()
+    pub fn seat(&self) -> Option<&Seat> {
+        self.seats.get(self.life() as usize)?.get()
     }
 
     /// Tells leases of this process from those that it has inherited by a fork.
@@ -249,7 +253,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.reports.lock().retain(|slot, _| stay.contains(slot));
         self.publish(&mut writer, false, |_| u64::MAX);
         joint.built.store(epoch, Ordering::Release);
-        joint.seat.load().seen(epoch);
+        if let Some(seat) = joint.seat() {
+            seat.seen(epoch);
+        }
         Pool::<M, P>::purge(writer);
         true
     }
@@ -263,7 +269,9 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         writer.generation += 1;
         self.publish(&mut writer, true, |_| u64::MAX);
         joint.built.store(epoch, Ordering::Release);
-        joint.seat.load().seen(epoch);
+        if let Some(seat) = joint.seat() {
+            seat.seen(epoch);
+        }
         Pool::<M, P>::purge(writer);
     }
 
@@ -271,7 +279,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     #[inline(always)]
     pub fn take_jointly(&self, cell: &Cell, slot: u32, units: u64, limit: u32, epoch: u64) -> bool {
         let Some(joint) = &self.joint else { return false };
-        let seat = joint.seat.load();
+        let Some(seat) = joint.seat() else { return false };
         if !seat.take(slot, units, || cell.take::<Counting>(units, limit)) {
             return false;
         }
@@ -286,7 +294,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// The same for work that is bound to its endpoint and goes past flags.
     pub(super) fn take_bound(&self, cell: &Cell, slot: u32, units: u64, view: &View, limit: u32) -> bool {
         let Some(joint) = &self.joint else { return false };
-        let seat = joint.seat.load();
+        let Some(seat) = joint.seat() else { return false };
         let took = seat.take(slot, units, || {
             let below = Counting::add(&cell.inflight, 1) < u64::from(limit);
             if below {
@@ -307,15 +315,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// Gives a request back.
     #[inline(always)]
     pub fn give_jointly(&self, cell: &Cell, slot: u32, units: u64) {
-        if let Some(joint) = &self.joint {
-            joint.seat.load().give(slot, units, || cell.give::<Counting>(units));
+        if let Some(seat) = self.joint.as_ref().and_then(Joint::seat) {
+            seat.give(slot, units, || cell.give::<Counting>(units));
         }
     }
 
     /// Changes the units of a request, or with none of them corrects the load.
     pub(super) fn shift_jointly(&self, slot: u32, units: u64, shift: impl FnOnce()) {
-        if let Some(joint) = &self.joint {
-            joint.seat.load().shift(slot, units, shift);
+        if let Some(seat) = self.joint.as_ref().and_then(Joint::seat) {
+            seat.shift(slot, units, shift);
         }
     }
 
@@ -372,7 +380,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// Takes back what processes held that are no longer alive. Whether nothing is left to do.
     pub fn take_back(&self) -> bool {
         let Some(joint) = &self.joint else { return true };
-        let report = joint.segment.take_back(&joint.seat.load(), joint.alive);
+        let Some(seat) = joint.seat() else { return true };
+        let report = joint.segment.take_back(seat, joint.alive);
         let snapshot = self.current.load();
         for taken in &report.taken {
             if let Some(cell) = snapshot.view.block.cell(taken.slot) {
@@ -395,16 +404,19 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         if let Some(common) = &self.passive.common {
             common.renamed(me);
         }
-        joint.seat.store(Arc::new(seat));
-        joint.life.fetch_add(1, Ordering::AcqRel);
+        let life = joint.life.load(Ordering::Acquire).saturating_add(1);
+        if let Some(place) = joint.seats.get(life as usize) {
+            let _ = place.set(seat);
+        }
+        joint.life.store(life, Ordering::Release);
         *self.ledger.lock() = Ledger::default();
         joint.doubt();
     }
 
     /// Leaves the segment.
     pub fn leave_segment(&self) {
-        if let Some(joint) = &self.joint {
-            joint.segment.leave(&joint.seat.load());
+        if let Some((joint, seat)) = self.joint.as_ref().and_then(|joint| Some((joint, joint.seat()?))) {
+            joint.segment.leave(seat);
         }
     }
 

@@ -11,6 +11,7 @@ use super::{CorePicker, Door, ONE, PickerClass, Raw, Refuse, acquire_slowly, pic
 use crate::core::pickers::Policy;
 use crate::core::pool::Picker;
 use crate::core::sync::Joint;
+use crate::core::time::Nanos;
 use crate::py::fork::detached;
 use crate::py::pool::Pool;
 use pyo3::ffi;
@@ -56,11 +57,12 @@ impl<L: Policy> Door<L> {
 
 /// `pick` with nothing but a key.
 #[inline(never)]
-pub(super) unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
+pub(super) unsafe fn pick<C: PickerClass, R: Refuse>(
     slf: Raw,
     args: *const Raw,
     count: ffi::Py_ssize_t,
     kwnames: Raw,
+    now: Nanos,
 ) -> Raw {
     // SAFETY: as for `super::pick`, which passes on what it got.
     unsafe {
@@ -70,7 +72,7 @@ pub(super) unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
             return pick_slowly::<C, R>(py, door, args, count, kwnames);
         };
         let pool = door.pool.get();
-        let now = pool.keep_up(py);
+        pool.keep_up_at(py, now);
         let key = match count {
             1 if C::Policy::KEYED => match plain_key(py, half.picker.policy(), *args) {
                 Some(key) => Some(key),
@@ -92,11 +94,12 @@ pub(super) unsafe extern "C" fn pick<C: PickerClass, R: Refuse>(
 
 /// `acquire` with nothing but a key.
 #[inline(never)]
-pub(super) unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
+pub(super) unsafe fn acquire<C: PickerClass, R: Refuse>(
     slf: Raw,
     args: *const Raw,
     count: ffi::Py_ssize_t,
     kwnames: Raw,
+    now: Nanos,
 ) -> Raw {
     // SAFETY: as for `super::acquire`, which passes on what it got.
     unsafe {
@@ -106,7 +109,7 @@ pub(super) unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
             return acquire_slowly::<C, R>(py, door, args, count, kwnames);
         };
         let pool = door.pool.get();
-        let now = pool.keep_up(py);
+        pool.keep_up_at(py, now);
         let key = match count {
             1 if C::Policy::KEYED => match plain_key(py, half.picker.policy(), *args) {
                 Some(key) => Some(key),

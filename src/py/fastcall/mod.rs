@@ -157,14 +157,14 @@ impl<L: Policy> Door<L> {
     /// The time for a pick that said nothing about it; zero when nothing needs it.
     #[inline(always)]
     pub fn time(&self, pool: &Pool) -> Nanos {
-        self.time_here(pool).unwrap_or_else(|| pool.clock.now())
+        self.time_here(pool).unwrap_or_else(|now| now)
     }
 
-    /// The same, but for a pool that several processes have in common: that is not looked at here.
+    /// The same; an error for a pool that several processes have in common: that is not looked at here.
     #[inline(always)]
-    fn time_here(&self, pool: &Pool) -> Option<Nanos> {
+    fn time_here(&self, pool: &Pool) -> Result<Nanos, Nanos> {
         let next = pool.core.next_change();
-        if L::TIMED || next != Nanos::MAX { Self::look(pool, next) } else { Some(Nanos::ZERO) }
+        if L::TIMED || next != Nanos::MAX { Self::look(pool, next) } else { Ok(Nanos::ZERO) }
     }
 
     /// An instant that the caller named: passive health goes by it too.
@@ -176,33 +176,29 @@ impl<L: Policy> Door<L> {
     }
 
     #[inline(always)]
-    fn look(pool: &Pool, next: Nanos) -> Option<Nanos> {
+    fn look(pool: &Pool, next: Nanos) -> Result<Nanos, Nanos> {
         let now = pool.clock.now();
         if now >= next {
             return Self::due(pool, now);
         }
-        Some(now)
+        Ok(now)
     }
 
     /// Does what is due. In a pool of several processes something always is.
     #[inline(never)]
-    fn due(pool: &Pool, now: Nanos) -> Option<Nanos> {
+    fn due(pool: &Pool, now: Nanos) -> Result<Nanos, Nanos> {
         if pool.core.joint().is_some() {
-            return None;
+            return Err(now);
         }
         pool.core.expire(now);
-        Some(now)
+        Ok(now)
     }
 
     /// The time for an acquire: also needed when leases measure how long they last. UNTIMED when nothing needs it.
     #[inline(always)]
-    fn acquire_time(&self, pool: &Pool) -> Option<Nanos> {
+    fn acquire_time(&self, pool: &Pool) -> Result<Nanos, Nanos> {
         let next = pool.core.next_change();
-        if L::TIMED || pool.core.tracks_latency() || next != Nanos::MAX {
-            Self::look(pool, next)
-        } else {
-            Some(UNTIMED)
-        }
+        if L::TIMED || pool.core.tracks_latency() || next != Nanos::MAX { Self::look(pool, next) } else { Ok(UNTIMED) }
     }
 
     /// Takes one request with all options given.
@@ -472,8 +468,9 @@ unsafe extern "C" fn pick_in_time<C: PickerClass, R: Refuse>(
             return pick_fully::<C, R>(slf, args, count, kwnames);
         };
         // Before the state is read, for it may change the pool.
-        let Some(now) = door.time_here(door.pool.get()) else {
-            return joint::pick::<C, R>(slf, args, count, kwnames);
+        let now = match door.time_here(door.pool.get()) {
+            Ok(now) => now,
+            Err(now) => return joint::pick::<C, R>(slf, args, count, kwnames, now),
         };
         let Some(state) = door.cached.at_hand(&door.picker) else {
             return pick_fully::<C, R>(slf, args, count, kwnames);
@@ -542,7 +539,10 @@ unsafe extern "C" fn pick_fully<C: PickerClass, R: Refuse>(
             // The key of a policy that has no use for one is not looked at.
             None
         };
-        let Some(now) = door.time_here(pool) else { return joint::pick::<C, R>(slf, args, count, kwnames) };
+        let now = match door.time_here(pool) {
+            Ok(now) => now,
+            Err(now) => return joint::pick::<C, R>(slf, args, count, kwnames, now),
+        };
         let state = door.state();
         #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
@@ -613,7 +613,10 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         } else {
             None
         };
-        let Some(now) = door.acquire_time(pool) else { return joint::acquire::<C, R>(slf, args, count, kwnames) };
+        let now = match door.acquire_time(pool) {
+            Ok(now) => now,
+            Err(now) => return joint::acquire::<C, R>(slf, args, count, kwnames, now),
+        };
         let state = door.state();
         #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
@@ -644,7 +647,7 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
         let names = door::Names::from_arguments(exclude.as_ref(), subset.as_ref())?;
         let now = match now {
             Some(now) => Door::<C::Policy>::caught_up(pool, instant_or(pool, Some(&now))?),
-            None => door.acquire_time(pool).unwrap_or_else(|| pool.clock.now()),
+            None => door.acquire_time(pool).unwrap_or_else(|now| now),
         };
         on_picker!(door, picker => {
             // Places in the pool mean nothing in another state, so the filter and the choice share one.

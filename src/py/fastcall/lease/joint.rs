@@ -59,7 +59,8 @@ impl LeaseObject {
             return;
         }
         let pool = self.pool();
-        let now = ending.now.unwrap_or_else(|| pool.clock.now());
+        let real = pool.clock.now();
+        let now = ending.now.unwrap_or(real);
         let measured = (self.start != UNTIMED.0 && !self.token && pool.core.tracks_latency())
             .then(|| now.since(Nanos(self.start)).as_secs_f64());
         // SAFETY: the pool is alive, so its cells are.
@@ -70,7 +71,7 @@ impl LeaseObject {
         if pool.core.watched() {
             self.tell(ending);
         }
-        pool.look_around();
+        pool.look_around_at(real);
         if self.work.is_some() {
             self.drop_work();
         }
