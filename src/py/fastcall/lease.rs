@@ -23,8 +23,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 mod joint;
+mod ready;
 use joint::gave_up;
 pub(super) use joint::lease_jointly;
+use ready::Ready;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -470,27 +472,6 @@ unsafe extern "C" fn lease_aexit(slf: Raw, args: *mut Raw, count: ffi::Py_ssize_
         }
         let value = Bound::from_owned_ptr(py, done).unbind();
         guarded(py, || Ok(Py::new(py, Ready { value })?.into_ptr()))
-    }
-}
-
-/// An awaitable that is done already.
-#[pyclass(frozen, module = "aibalance._core", name = "_Ready")]
-struct Ready {
-    value: Py<PyAny>,
-}
-
-#[pymethods]
-impl Ready {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
-        Err(pyo3::exceptions::PyStopIteration::new_err((self.value.clone_ref(py),)))
     }
 }
 
