@@ -6,7 +6,9 @@ use super::signals::{Signals, Told};
 use super::table::TableWords;
 #[cfg(not(loom))]
 use super::table::{BYTES_A_SLOT, TableHead};
-use super::watch::{self, Held, Link};
+#[cfg(not(loom))]
+use super::watch;
+use super::watch::{Held, Link};
 use crate::core::shared::Segment;
 #[cfg(not(loom))]
 use crate::core::shared::{Area, Layout, Per, Region, Words};
@@ -218,8 +220,14 @@ fn chunk(shift: u32) -> (Kept<Cell>, Kept<Watch>) {
 
 #[cfg(loom)]
 fn chunk(shift: u32) -> (Kept<Cell>, Kept<Watch>) {
-    let watches = Arc::new((0..(1usize << shift) / GROUP as usize).map(|_| Watch::default()).collect());
-    (heap(1 << shift), watches)
+    let mut watch = Link::default();
+    let cell = |at: u32| {
+        if at.is_multiple_of(GROUP) {
+            watch = Link::default();
+        }
+        Cell { watch: watch.clone(), ..Cell::default() }
+    };
+    (Arc::new((0..1u32 << shift).map(cell).collect()), heap(0))
 }
 
 // Which of a segment's areas is whose.
@@ -426,10 +434,18 @@ impl Block {
     }
 
     /// Who watches a slot.
+    #[cfg(not(loom))]
     #[must_use]
     pub fn held_watch(&self, slot: u32) -> Option<Held> {
         let mask = (1usize << self.shift) - 1;
         Held::new(self.watches.get((slot >> self.shift) as usize)?, (slot as usize & mask) / GROUP as usize)
+    }
+
+    /// The same for the model checker.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn held_watch(&self, slot: u32) -> Option<Held> {
+        Some(Held::of(self.cell(slot)?))
     }
 
     /// What passive health counts of a slot.

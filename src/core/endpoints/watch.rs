@@ -1,7 +1,9 @@
 //! Watches: who compares many endpoints is told which of them have changed.
 #![cfg_attr(not(loom), allow(unsafe_code))]
 
-use super::counters::{Cell, Kept};
+use super::counters::Cell;
+#[cfg(not(loom))]
+use super::counters::Kept;
 use crate::core::sync::{AtomicU64, Mode, Ordering, between_seq_cst};
 
 /// How many neighbouring slots share a [`Watch`]; a power of two that divides every chunk.
@@ -139,9 +141,10 @@ pub struct Held {
     #[cfg(not(loom))]
     at: std::ptr::NonNull<Watch>,
     /// What keeps it where it is.
+    #[cfg(not(loom))]
     kept: Kept<Watch>,
     #[cfg(loom)]
-    which: usize,
+    watch: Link,
 }
 
 // SAFETY: it stands for a shared reference into `kept`, which may go from thread to thread.
@@ -158,9 +161,8 @@ impl Held {
     }
 
     #[cfg(loom)]
-    pub(super) fn new(kept: &Kept<Watch>, which: usize) -> Option<Held> {
-        kept.get(which)?;
-        Some(Held { kept: kept.clone(), which })
+    pub(super) fn of(cell: &Cell) -> Held {
+        Held { watch: cell.watch.clone() }
     }
 
     /// Whether both are one.
@@ -183,7 +185,7 @@ impl std::ops::Deref for Held {
 
     #[cfg(loom)]
     fn deref(&self) -> &Watch {
-        &self.kept[self.which]
+        &self.watch
     }
 }
 
