@@ -196,7 +196,6 @@ pub fn exp2_neg(y: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::core::endpoints::counters::Lone;
-    use crate::core::endpoints::counters::Lone;
 
     #[test]
     fn the_polynomial_is_the_exponential() {
@@ -216,7 +215,7 @@ mod tests {
         all.observe(&other, 0.1, Nanos(1));
         all.observe(&cell, 0.2, Nanos(1));
         let first = all.estimate(&cell, at(30.0)).unwrap();
-        all.refresh([&cell, &other].into_iter(), at(30.0));
+        all.refresh([&*cell, &*other].into_iter(), at(30.0));
         assert_eq!(all.estimate(&cell, at(30.0)), Some(first));
         assert_eq!(all.shown(&cell, 0.0), first);
         assert!(first > 0.1 && first < 0.2, "decays towards the mean, not to zero: {first}");

@@ -90,7 +90,6 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::core::endpoints::Block;
-    use crate::core::endpoints::Block;
 
     fn lane() -> Lane {
         let mut lane = Lane::new("a".into(), 100);

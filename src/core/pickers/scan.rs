@@ -278,6 +278,7 @@ mod tests {
     use crate::core::pool::{Outcome, Pool};
     use crate::core::sync::{Exclusive, Shared};
     use crate::core::time::Nanos;
+    use std::sync::Arc;
 
     fn endpoint(i: u64, weight: f64, max_inflight: u32) -> Endpoint<()> {
         let id: Arc<str> = format!("e{i}").into();

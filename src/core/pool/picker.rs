@@ -184,9 +184,16 @@ pub struct Picker<L: Policy, M: Mode, P, N: Mode = M> {
 /// picks. Where one lock orders everything a pick waits for the writer anyway.
 const LARGE: usize = 256;
 
-impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M, P, N> {
+impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// A picker on a pool, which keeps it up to date for as long as it lives.
-    pub fn new(pool: &Arc<Pool<N, P>>, policy: L) -> Arc<Picker<L, M, P, N>> {
+    pub fn new(pool: &Arc<Pool<M, P>>, policy: L) -> Arc<Picker<L, M, P>> {
+        Picker::made(pool, policy, None)
+    }
+}
+
+impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M, P, N> {
+    /// The same as [`Picker::new`] where the pool's own way of counting is not the picker's: in a pool of several processes.
+    pub fn jointly(pool: &Arc<Pool<N, P>>, policy: L) -> Arc<Picker<L, M, P, N>> {
         Picker::made(pool, policy, None)
     }
 

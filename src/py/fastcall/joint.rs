@@ -37,7 +37,7 @@ impl<L: Policy> Door<L> {
     pub(super) fn jointly(py: Python<'_>, pool: Py<Pool>, policy: L) -> Door<L> {
         let core = &pool.get().core;
         let nobody = Picker::of_nobody(core, policy.clone());
-        let picker = detached(py, || Picker::new(core, policy));
+        let picker = detached(py, || Picker::jointly(core, policy));
         let half = Half { cached: Cached::new(&picker), picker };
         Door { cached: Cached::new(&nobody), picker: nobody, pool, shared: Some(Box::new(half)) }
     }
