@@ -70,7 +70,7 @@ rust:
 
 # The concurrency models. Their own target folder, for the flag changes every crate.
 loom:
-	RUSTFLAGS="--cfg loom" cargo test --quiet --test loom --target-dir $(TARGET)/loom
+	RUSTFLAGS="--cfg loom" cargo test --quiet --test loom --test loom_shared --target-dir $(TARGET)/loom
 
 # On an interpreter without a GIL, where there is one: scripts/free-threaded-python builds it.
 FREE_THREADED := $(if $(AIBALANCE_FREE_THREADED),$(AIBALANCE_FREE_THREADED),$(shell command -v python3.14t || command -v python3.13t))

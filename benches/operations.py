@@ -10,6 +10,8 @@ import itertools
 import operator
 import os
 import sys
+import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -78,6 +80,18 @@ def _guarded(name: str, limit: int | None = None, warm: bool = True, **options: 
     return make
 
 
+def _shared(name: str) -> Callable[[int], Any]:
+    def make(n: int) -> Any:
+        import aibalance
+
+        memory = f"bench-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        pool = aibalance.Pool(addresses(n), shared=memory, seed=42)
+        weakref.finalize(pool, aibalance.Pool.unlink, memory)
+        return getattr(aibalance, name)(pool)
+
+    return make
+
+
 def _router(n: int) -> Any:
     from aibalance.routing import Request, Router, Rule
 
@@ -142,6 +156,10 @@ OURS = [
     Operation("limited: acquire, release", "p.acquire().release()", _guarded("LeastRequest", 1000), None, 1000),
     Operation("while one warms up: round robin", "p.pick()", _guarded("RoundRobin", warm=False)),
     Operation("while one warms up: power of two", "p.pick()", _guarded("LeastRequest", warm=False)),
+    # At most 1.5 times what it costs in a pool of one process.
+    Operation("shared: acquire, release", "p.acquire().release()", _shared("LeastRequest"), None, 930),
+    Operation("shared: power of two", "p.pick()", _shared("LeastRequest")),
+    Operation("shared: round robin", "p.pick()", _shared("RoundRobin")),
     Operation("route, 8 rules", "p()", _router),
 ]
 

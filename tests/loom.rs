@@ -4,6 +4,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use aibalance::core::endpoints::counters::Lone;
 use aibalance::core::endpoints::{Block, Cell, Meter, Order};
 use aibalance::core::pickers::Draws;
 use aibalance::core::pool::lease::Entry;
@@ -26,7 +27,7 @@ fn counts(cell: &Cell) -> (u64, i64) {
 #[test]
 fn a_lease_that_two_threads_release_is_released_once() {
     model(|| {
-        let shared = Arc::new((Cell::default(), LeaseCell::new(7)));
+        let shared = Arc::new((Lone::default(), LeaseCell::new(7)));
         assert!(shared.0.take::<Shared>(7, u32::MAX));
         let other = shared.clone();
         let thread = thread::spawn(move || other.1.give::<Shared>(&other.0));
@@ -40,7 +41,7 @@ fn a_lease_that_two_threads_release_is_released_once() {
 #[test]
 fn a_correction_against_a_release_leaves_no_load() {
     model(|| {
-        let shared = Arc::new((Cell::default(), LeaseCell::new(7)));
+        let shared = Arc::new((Lone::default(), LeaseCell::new(7)));
         assert!(shared.0.take::<Shared>(7, u32::MAX));
         let (other, third) = (shared.clone(), shared.clone());
         let release = thread::spawn(move || other.1.give::<Shared>(&other.0));
@@ -79,8 +80,8 @@ fn an_id_that_two_threads_release_works_once_and_names_no_newer_lease() {
 #[test]
 fn a_cell_never_has_more_than_its_limit() {
     model(|| {
-        let shared = Arc::new((Cell::default(), AtomicU64::new(0)));
-        let work = |(cell, holders): &(Cell, AtomicU64)| {
+        let shared = Arc::new((Lone::default(), AtomicU64::new(0)));
+        let work = |(cell, holders): &(Lone, AtomicU64)| {
             if cell.take::<Shared>(3, 1) {
                 assert_eq!(holders.fetch_add(1, Ordering::AcqRel), 0);
                 holders.fetch_sub(1, Ordering::AcqRel);
@@ -108,7 +109,7 @@ fn a_cell_never_has_more_than_its_limit() {
 #[test]
 fn drained_is_seen_when_the_last_lease_ends_and_not_before() {
     model(|| {
-        let shared = Arc::new((Cell::default(), LeaseCell::new(4), AtomicU64::new(0)));
+        let shared = Arc::new((Lone::default(), LeaseCell::new(4), AtomicU64::new(0)));
         assert!(shared.0.take::<Shared>(4, u32::MAX));
         let other = shared.clone();
         let thread = thread::spawn(move || {
@@ -127,7 +128,7 @@ fn drained_is_seen_when_the_last_lease_ends_and_not_before() {
 #[test]
 fn nothing_is_taken_after_a_drain_was_seen_to_be_over() {
     model(|| {
-        let shared = Arc::new(Cell::default());
+        let shared = Arc::new(Lone::default());
         let other = shared.clone();
         let thread = thread::spawn(move || {
             // A pick: it looks, and then it takes.
@@ -173,7 +174,7 @@ fn a_slot_that_goes_from_one_endpoint_to_another_loses_nothing() {
 #[test]
 fn a_report_against_takes_and_releases_ends_at_what_was_told() {
     model(|| {
-        let shared = Arc::new(Cell::default());
+        let shared = Arc::new(Lone::default());
         let other = shared.clone();
         let thread = thread::spawn(move || {
             assert!(other.take::<Shared>(5, u32::MAX));
@@ -203,26 +204,26 @@ fn no_two_draws_are_the_same() {
 #[test]
 fn a_change_is_seen_by_the_look_or_told_by_the_watch() {
     model(|| {
-        let shared = Arc::new(Cell::default());
+        let shared = Arc::new(Lone::default());
         let (other, third) = (shared.clone(), shared.clone());
         let take = thread::spawn(move || assert!(other.take::<Shared>(5, u32::MAX)));
         let add = thread::spawn(move || third.shift::<Shared>(70));
-        let seen = shared.watch.start::<Shared>();
+        let seen = shared.watch().start::<Shared>();
         let (load, requests) = (shared.signed_load(), shared.inflight.load(Ordering::SeqCst));
         take.join().unwrap();
         add.join().unwrap();
         let whole = (load, requests) == (75, 1);
-        assert!(whole || shared.watch.value() != seen, "a change that nobody saw and nobody was told of");
+        assert!(whole || shared.watch().value() != seen, "a change that nobody saw and nobody was told of");
     });
 }
 
 #[test]
 fn two_who_watch_are_both_told() {
     model(|| {
-        let shared = Arc::new(Cell::default());
+        let shared = Arc::new(Lone::default());
         let (other, third) = (shared.clone(), shared.clone());
         let look = |cell: &Cell| {
-            let seen = cell.watch.start::<Shared>();
+            let seen = cell.watch().start::<Shared>();
             (seen, cell.signed_load())
         };
         let watcher = thread::spawn(move || look(&other));
@@ -231,7 +232,7 @@ fn two_who_watch_are_both_told() {
         let there = watcher.join().unwrap();
         change.join().unwrap();
         for (seen, load) in [here, there] {
-            assert!(load == 3 || shared.watch.value() != seen);
+            assert!(load == 3 || shared.watch().value() != seen);
         }
     });
 }
@@ -239,14 +240,14 @@ fn two_who_watch_are_both_told() {
 #[test]
 fn a_refusal_that_was_seen_as_a_request_is_told_when_it_ends() {
     model(|| {
-        let shared = Arc::new(Cell::default());
+        let shared = Arc::new(Lone::default());
         assert!(shared.take::<Shared>(1, 1));
         let other = shared.clone();
         let refused = thread::spawn(move || assert!(!other.take::<Shared>(1, 1)));
-        let seen = shared.watch.start::<Shared>();
+        let seen = shared.watch().start::<Shared>();
         let requests = shared.inflight.load(Ordering::SeqCst);
         refused.join().unwrap();
-        assert!(requests == 1 || shared.watch.value() != seen);
+        assert!(requests == 1 || shared.watch().value() != seen);
     });
 }
 
@@ -307,7 +308,7 @@ fn a_permit_that_comes_back_while_others_ask_is_used_once() {
 #[test]
 fn an_ejection_against_a_release_loses_neither_the_flag_nor_the_work() {
     model(|| {
-        let shared = Arc::new((Cell::default(), LeaseCell::new(4), Meter::default()));
+        let shared = Arc::new((Lone::default(), LeaseCell::new(4), Meter::default()));
         assert!(shared.0.take::<Shared>(4, u32::MAX));
         let other = shared.clone();
         let release = thread::spawn(move || {

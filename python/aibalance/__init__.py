@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os as _os
 
-from ._core import __version__, _after_fork, _before_fork, _reseed_after_fork
+from ._core import __version__, _after_fork, _before_fork, _rejoin_after_fork, _reseed_after_fork
 from ._errors import (
     AibalanceError,
     ConfigError,
@@ -20,6 +20,7 @@ from ._errors import (
 )
 from ._explain import Explanation, LeaseMove
 from ._queue import WaitQueue
+from ._shared import SharedMemory
 from .autoscaling import Combined, Observation, Recommendation, Step, StepScaling, TargetTracking
 from .endpoints import (
     ActiveRetryBudget,
@@ -129,6 +130,7 @@ __all__ = [
     "RetryBudget",
     "RingHash",
     "RoundRobin",
+    "SharedMemory",
     "SimulationError",
     "SlowStart",
     "SourceHash",
@@ -150,3 +152,5 @@ __all__ = [
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
     _os.register_at_fork(after_in_child=_reseed_after_fork)
+    # A child that has inherited a shared pool joins it as a process of its own.
+    _os.register_at_fork(after_in_child=_rejoin_after_fork)

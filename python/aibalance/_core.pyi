@@ -8,6 +8,7 @@ from typing_extensions import Buffer
 
 from ._explain import Explanation, LeaseMove
 from ._queue import WaitQueue
+from ._shared import SharedMemory
 from .llm import PrefixExplanation
 from .passive import CircuitBreaker, MaxFails, OutlierDetection
 
@@ -86,6 +87,7 @@ __all__ = [
     "_picks",
     "_pooled_capacity",
     "_rank_removals",
+    "_rejoin_after_fork",
     "_report_ages",
     "_reseed_after_fork",
     "_simulate",
@@ -492,8 +494,13 @@ class Pool:
     `slow_start` gives endpoints that have just become usable their share by and by. `latency` says how latencies are
     averaged, and turns measuring on; a PeakEwma picker turns it on too. A detached lease that nobody gives back is
     taken back after `lease_timeout` seconds. `clock` answers whenever no `now=` is given. The same `seed` gives the
-    same picks; None draws anew in each process, also after a fork. The other parameters are known by name only in
-    this version.
+    same picks; None draws anew in each process, also after a fork.
+
+    `shared`, a name or a SharedMemory, gives the pool to all processes of this user on this host that ask for the name:
+    they see the same requests in flight, latencies, health and changes, and round robin has one rotation. The first one
+    makes the pool; the others must give the same options, and find the endpoints that it has by then. What a process
+    holds that ends in whatever way is taken back within a second by any other that works. Not to be had in a shared
+    pool: `Endpoint(data=)`, and PrefixAware.
 
     Source of panic, overflow and locality weights: Envoy 1.40, replayed. Draining endpoints and those of weight 0 count
     on neither side.
@@ -526,8 +533,23 @@ class Pool:
         lease_timeout: float | None = None,
         clock: _Clock | None = None,
         seed: int | None = None,
-        shared: None = None,
+        shared: str | SharedMemory | None = None,
     ) -> Self: ...
+    @staticmethod
+    def open(name: str, /, *, clock: _Clock | None = None, seed: int | None = None) -> Pool:
+        """Opens a shared pool that some process has, with the endpoints and options that it has there.
+
+        Raises ConfigError, whose text says why: nobody has one of this name, it is another user's, another version's or
+        damaged, or as many processes use it as may.
+        """
+    @staticmethod
+    def unlink(name: str, /) -> None:
+        """Gives up the memory of a shared pool's name. Those who have the pool go on with it; who comes later finds
+        nothing there. Raises ConfigError when there is none.
+        """
+    @property
+    def shared(self) -> str | None:
+        """The name under which other processes find this pool; None when it is this process's alone."""
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints, in order: picks by index refer to it."""
@@ -638,6 +660,7 @@ class Pool:
     def _room(self, now: float | None = None) -> tuple[int | None, float | None]: ...
     def __len__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
     def __getstate__(self) -> tuple[tuple[Endpoint, ...], list[tuple[str, bool]]]: ...
     def __setstate__(self, state: tuple[tuple[Endpoint, ...], list[tuple[str, bool]]], /) -> None: ...
 
@@ -2013,6 +2036,7 @@ def _after_fork() -> None: ...
 def _before_fork() -> None: ...
 def _check_passive(value: object, /) -> None: ...
 def _reseed_after_fork() -> None: ...
+def _rejoin_after_fork() -> None: ...
 
 # Autoscaling
 

@@ -1,5 +1,5 @@
 //! The pure core. Time and seed are arguments everywhere.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod autoscaling;
 pub mod capacity;
@@ -12,6 +12,7 @@ pub mod pickers;
 pub mod pool;
 pub mod rng;
 pub mod routing;
+pub mod shared;
 pub mod simulation;
 pub mod sync;
 pub mod time;

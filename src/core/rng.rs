@@ -3,6 +3,7 @@
 //! and a sequential one for simulations.
 
 use core::convert::Infallible;
+use serde::{Deserialize, Serialize};
 
 /// SplitMix64's increment, the odd number nearest to 2^64 over the golden ratio.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -49,7 +50,7 @@ pub fn below(bits: u32, n: u32) -> u32 {
 }
 
 /// A sequential generator, xoroshiro128++ (Blackman, Vigna 2019), for simulations.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rng {
     a: u64,
     b: u64,

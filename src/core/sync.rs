@@ -50,6 +50,8 @@ pub trait Mode: Copy + Send + Sync + 'static {
     type Guard<'a>;
     /// Whether several threads change counters at once, so that what was just read may be old already.
     const SHARED: bool;
+    /// Whether these are threads of several processes, one of which may end at any point.
+    const JOINT: bool = false;
 
     /// Adds, wrapping, and gives the value before.
     fn add(cell: &AtomicU64, value: u64) -> u64;
@@ -106,6 +108,42 @@ impl Mode for Shared {
     #[inline(always)]
     fn replace(cell: &AtomicU64, value: u64) -> u64 {
         cell.swap(value, Ordering::AcqRel)
+    }
+
+    fn enter(gate: &Mutex<()>) -> MutexGuard<'_, ()> {
+        gate.lock()
+    }
+}
+
+/// Counters that several processes change at once, as [`Shared`]. Each process notes what it has of them, so that it can
+/// be taken back when the process ends; so requests are taken and given back through its `Seat`.
+#[derive(Clone, Copy, Debug)]
+pub struct Joint;
+
+impl Mode for Joint {
+    type Gate = Mutex<()>;
+    type Guard<'a> = MutexGuard<'a, ()>;
+    const SHARED: bool = true;
+    const JOINT: bool = true;
+
+    #[inline(always)]
+    fn add(cell: &AtomicU64, value: u64) -> u64 {
+        Shared::add(cell, value)
+    }
+
+    #[inline(always)]
+    fn rotate(cell: &AtomicU64, length: u64) -> u64 {
+        Shared::rotate(cell, length)
+    }
+
+    #[inline(always)]
+    fn or(cell: &AtomicU64, bits: u64) -> u64 {
+        Shared::or(cell, bits)
+    }
+
+    #[inline(always)]
+    fn replace(cell: &AtomicU64, value: u64) -> u64 {
+        Shared::replace(cell, value)
     }
 
     fn enter(gate: &Mutex<()>) -> MutexGuard<'_, ()> {

@@ -1,9 +1,11 @@
 //! Instants and durations as whole nanoseconds since an arbitrary origin.
 
+use serde::{Deserialize, Serialize};
+
 /// Nanoseconds: an instant since the clock's own origin, or a duration.
 ///
 /// All arithmetic saturates, so that time going backwards gives a duration of zero and a far deadline stays far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Nanos(pub u64);
 
 impl Nanos {

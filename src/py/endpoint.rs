@@ -3,13 +3,14 @@
 use crate::core::endpoints::endpoint::{MaxFails, check_weight};
 use crate::core::endpoints::{Endpoint as CoreEndpoint, Latency as CoreLatency};
 use crate::core::error::ConfigError;
+use crate::core::pool::Guest;
 use crate::py::arguments;
 use crate::py::door::shown;
 use crate::py::passive;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The largest priority, Envoy's own.
 const MAX_PRIORITY: u32 = 128;
@@ -44,6 +45,8 @@ pub(crate) struct Endpoint {
     passive: Option<Py<PyAny>>,
     tags: Slot,
     data: Slot,
+    /// How it travels to other processes, once it has had to.
+    note: OnceLock<Arc<str>>,
 }
 
 #[derive(Clone, FromPyObject, IntoPyObject, PartialEq)]
@@ -68,16 +71,6 @@ fn cleared(slot: &Slot) -> Option<Py<PyAny>> {
 
 fn read(slot: &Slot, py: Python<'_>) -> Option<Py<PyAny>> {
     slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref().map(|v| v.clone_ref(py))
-}
-
-/// Refuses a parameter that this version knows by name only.
-pub(crate) fn not_yet(field: &str, value: Option<&Bound<'_, PyAny>>, allowed: &str) -> PyResult<()> {
-    match value {
-        Some(v) if !v.is_none() => {
-            Err(ConfigError::new(field, shown(v), format!("{allowed}: this version does not have it yet")).into())
-        }
-        _ => Ok(()),
-    }
 }
 
 #[pymethods]
@@ -146,6 +139,7 @@ impl Endpoint {
             passive,
             tags: Slot::new(tags),
             data: Slot::new(data),
+            note: OnceLock::new(),
         })
     }
 
@@ -271,6 +265,7 @@ impl Endpoint {
                 passive: self.passive(py),
                 tags: Slot::new(read(&self.tags, py)),
                 data: Slot::new(read(&self.data, py)),
+                note: self.note.clone(),
             },
         )
     }
@@ -292,8 +287,56 @@ impl Endpoint {
                 passive: self.passive(py),
                 tags: Slot::new(read(&self.tags, py)),
                 data: Slot::new(read(&self.data, py)),
+                note: self.note.clone(),
             },
         )
+    }
+
+    /// Makes ready what other processes need to make the same endpoint.
+    pub fn carry(&self, py: Python<'_>, field: &str) -> PyResult<()> {
+        if self.note.get().is_some() {
+            return Ok(());
+        }
+        if let Some(data) = read(&self.data, py) {
+            let allowed = "None in a shared pool: an object of one process is nothing to another";
+            return Err(ConfigError::new(format!("{field}.data"), shown(data.bind(py)), allowed).into());
+        }
+        let tags = self.tags(py)?;
+        let json = py.import("json")?;
+        let parts = (&self.address, self.hash_key.clone(), &tags);
+        let same = |text: &Bound<'_, PyAny>| json.call_method1("loads", (text,))?.get_item(2)?.eq(&tags);
+        let text = json.call_method1("dumps", (parts,)).ok().filter(|text| same(text).unwrap_or(false));
+        let text = text.ok_or_else(|| {
+            let allowed = "what JSON has, with texts as keys, in a shared pool";
+            PyErr::from(ConfigError::new(format!("{field}.tags"), shown(&tags), allowed))
+        })?;
+        let _ = self.note.set(text.extract::<String>()?.into());
+        Ok(())
+    }
+
+    /// What [`Endpoint::carry`] made ready.
+    pub fn note(&self) -> Arc<str> {
+        self.note.get().cloned().unwrap_or_else(|| Arc::from(""))
+    }
+
+    /// The endpoint that another process has put into a shared pool.
+    pub fn from_guest(py: Python<'_>, guest: &Guest) -> PyResult<Payload> {
+        let parts = py.import("json")?.call_method1("loads", (&*guest.note,))?;
+        let kw = PyDict::new(py);
+        kw.set_item("id", &*guest.id)?;
+        kw.set_item("weight", guest.weight)?;
+        kw.set_item("zone", &*guest.zone)?;
+        kw.set_item("priority", guest.priority)?;
+        kw.set_item("backup", guest.backup)?;
+        kw.set_item("max_inflight", Some(guest.max_inflight).filter(|&n| n != u32::MAX))?;
+        kw.set_item("hash_key", parts.get_item(1)?)?;
+        kw.set_item("tags", parts.get_item(2)?)?;
+        if let Some(rule) = guest.passive {
+            kw.set_item("passive", passive::own_object(py, rule)?)?;
+        }
+        let made = py.get_type::<Endpoint>().call((parts.get_item(0)?,), Some(&kw))?.cast_into::<Endpoint>()?;
+        let _ = made.get().note.set(guest.note.clone());
+        Ok(Arc::new(made.unbind()))
     }
 
     /// What the core knows of an endpoint; an address makes an endpoint.

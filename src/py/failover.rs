@@ -20,6 +20,13 @@ pub(crate) struct SlowStart {
     window: f64,
 }
 
+impl SlowStart {
+    /// From what the core has.
+    pub fn of(core: CoreSlowStart) -> SlowStart {
+        SlowStart { window: core.window.as_secs_f64(), core }
+    }
+}
+
 #[pymethods]
 impl SlowStart {
     #[new]

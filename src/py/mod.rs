@@ -19,12 +19,20 @@ mod forecasting;
 mod fork;
 mod group;
 mod health;
+mod home;
+mod joint_pool;
 mod keys;
 mod llm;
 mod passive;
 mod pickers;
 mod pool;
+mod retry_budget;
 mod routing;
+#[cfg(unix)]
+mod shared;
+#[cfg(not(unix))]
+#[path = "shared/absent.rs"]
+mod shared;
 mod simulation;
 mod simulation_detail;
 mod stats;
@@ -53,10 +61,11 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(keys::envoy_hash, m)?)?;
     m.add_class::<pool::Pool>()?;
     m.add_class::<stats::EndpointStats>()?;
-    m.add_class::<pool::RetryBudget>()?;
+    m.add_class::<retry_budget::RetryBudget>()?;
     m.add_function(wrap_pyfunction!(fork::_before_fork, m)?)?;
     m.add_function(wrap_pyfunction!(fork::_after_fork, m)?)?;
     m.add_function(wrap_pyfunction!(pool::_reseed_after_fork, m)?)?;
+    m.add_function(wrap_pyfunction!(joint_pool::_rejoin_after_fork, m)?)?;
     pickers::register(m)?;
     fastcall::register(m)?;
     averages::register(m)?;

@@ -167,6 +167,14 @@ pub(crate) fn own(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<MaxFails>
     Err(ConfigError::new("passive", shown(value), allowed).into())
 }
 
+/// The object of an endpoint's own `passive`.
+pub(crate) fn own_object(py: Python<'_>, rule: MaxFails) -> PyResult<Bound<'_, PyAny>> {
+    let kw = pyo3::types::PyDict::new(py);
+    kw.set_item("max_fails", rule.max_fails)?;
+    kw.set_item("fail_timeout", rule.fail_timeout as f64)?;
+    py.import("aibalance.passive")?.getattr("MaxFails")?.call((), Some(&kw))
+}
+
 /// A pool's `circuit_breaker`.
 pub(crate) fn circuit_breaker(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<CircuitBreaker>> {
     let Some(value) = value.filter(|v| !v.is_none()) else { return Ok(None) };

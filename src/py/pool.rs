@@ -10,9 +10,10 @@ use crate::py::Counting;
 use crate::py::arguments;
 use crate::py::clock::{Clock, seconds};
 use crate::py::door::{Ending, instant, shown};
-use crate::py::endpoint::{Endpoint, Latency, Payload, not_yet};
+use crate::py::endpoint::{Endpoint, Latency, Payload};
 use crate::py::failover::{self, SlowStart};
 use crate::py::fork::detached;
+use crate::py::joint_pool::{self, Home};
 use crate::py::passive;
 use crate::py::stats::EndpointStats;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -28,7 +29,7 @@ type Lock<T> = std::sync::Mutex<T>;
 
 /// The endpoints of a pickled pool, and the health of each and how many seconds its drain has left: infinity for no
 /// deadline, None for no drain.
-type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, Option<f64>)>);
+pub(crate) type Saved<'py> = (Bound<'py, PyTuple>, Vec<(String, Option<f64>)>);
 
 /// A lease to close, the endpoint that has it, and the one that lacks it.
 type Moved = (u64, Py<Endpoint>, Py<Endpoint>);
@@ -52,6 +53,8 @@ pub(crate) struct Pool {
     /// attached, so that it never sees one object twice or half of a change.
     visible: Lock<Vec<Payload>>,
     rebuilt: AtomicU64,
+    /// Where several processes have it in common.
+    pub(super) home: Option<Arc<Home>>,
 }
 
 fn entropy(py: Python<'_>) -> PyResult<u64> {
@@ -107,7 +110,12 @@ impl Pool {
         Ok(py.get_type::<Pool>().call((argument,), Some(&kw))?.cast_into::<Pool>()?.unbind())
     }
 
-    fn show(&self) {
+    /// The clock that it was given.
+    pub fn given_clock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.clock_object.as_ref().map(|clock| clock.clone_ref(py))
+    }
+
+    pub(super) fn show(&self) {
         let mut visible = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
         // Read inside the lock, so that of two changes at once the later one is what stays.
         let now = self.core.snapshot().payload.clone();
@@ -138,8 +146,12 @@ impl Pool {
         py: Python<'_>,
         change: impl FnOnce(&CorePool<Counting, Payload>) -> Result<(), E> + Send,
     ) -> PyResult<()> {
-        let core = &self.core;
-        detached(py, || change(core)).map_err(Into::into)?;
+        if let Some(home) = &self.home {
+            self.change_jointly(py, home, change)?;
+        } else {
+            let core = &self.core;
+            detached(py, || change(core)).map_err(Into::into)?;
+        }
         self.show();
         self.wake(py);
         Ok(())
@@ -203,7 +215,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
         shared: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Pool> {
-        not_yet("shared", shared, "None")?;
+        let wanted = joint_pool::wanted(shared)?;
         let watching = passive::watching(passive)?;
         let breaker = passive::circuit_breaker(circuit_breaker)?;
         let kept = |value: Option<&Bound<'_, PyAny>>| value.filter(|v| !v.is_none()).map(|v| v.clone().unbind());
@@ -230,7 +242,11 @@ impl Pool {
             },
             ..Options::default()
         };
-        let core = CorePool::new(endpoints_of(endpoints)?, options)?;
+        let endpoints = endpoints_of(endpoints)?;
+        let (core, home, fresh) = match wanted {
+            None => (CorePool::new(endpoints, options)?, None, true),
+            Some(wanted) => joint_pool::enter(py, wanted, Some((endpoints, options)), 0)?,
+        };
         if latency.is_some() || timed {
             core.track_latency();
         }
@@ -251,19 +267,68 @@ impl Pool {
             circuit_breaker,
             visible: Lock::new(Vec::new()),
             rebuilt: AtomicU64::new(0),
+            home,
         };
-        pool.core.watch_from(pool.clock.now());
+        if fresh {
+            pool.core.watch_from(pool.clock.now());
+        }
         pool.show();
         Ok(pool)
     }
 
     #[getter]
     fn endpoints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.keep_up(py);
         let visible = self.visible.lock().unwrap_or_else(PoisonError::into_inner);
         let items: Vec<Py<Endpoint>> = visible.iter().map(|p| p.clone_ref(py)).collect();
         // Making a tuple may run the collector, which wants the lock.
         drop(visible);
         PyTuple::new(py, items)
+    }
+
+    /// Opens a shared pool that some process has.
+    #[staticmethod]
+    #[pyo3(signature = (name, /, *, clock=None, seed=None))]
+    fn open(
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        clock: Option<Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = arguments::seed)] seed: Option<u64>,
+    ) -> PyResult<Pool> {
+        let own = match seed {
+            Some(seed) => seed,
+            None => entropy(py)?,
+        };
+        let (core, home, _) = joint_pool::enter(py, joint_pool::named(name)?, None, own)?;
+        let options = core.options().clone();
+        let pool = Pool {
+            core,
+            clock: Clock::from_argument(clock.as_ref())?,
+            clock_object: clock.map(Bound::unbind),
+            seed,
+            lease_timeout: options.lease_timeout.map(Nanos::as_secs_f64),
+            latency: Some(Latency(options.latency)),
+            slow_start: options.slow_start.map(SlowStart::of),
+            passive: None,
+            circuit_breaker: None,
+            visible: Lock::new(Vec::new()),
+            rebuilt: AtomicU64::new(0),
+            home,
+        };
+        pool.show();
+        Ok(pool)
+    }
+
+    /// Gives up the memory of a name.
+    #[staticmethod]
+    #[pyo3(signature = (name, /))]
+    fn unlink(name: &Bound<'_, PyAny>) -> PyResult<()> {
+        joint_pool::unlink(name)
+    }
+
+    #[getter]
+    pub fn shared(&self) -> Option<&str> {
+        self.home.as_ref().map(|home| home.name.as_str())
     }
 
     #[getter]
@@ -282,6 +347,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<()> {
         let endpoints = endpoints_of(endpoints)?;
+        self.carry(py, &endpoints)?;
         let now = self.at(now)?;
         self.change(py, |core| core.update(endpoints, now))
     }
@@ -294,6 +360,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<()> {
         let endpoint = Endpoint::to_core(endpoint, "endpoint")?;
+        self.carry(py, std::slice::from_ref(&endpoint))?;
         let now = self.at(now)?;
         self.change(py, |core| core.add(endpoint, now))
     }
@@ -311,6 +378,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::weight)] weight: f64,
     ) -> PyResult<()> {
         let weight = crate::core::endpoints::endpoint::check_weight("weight", weight)?;
+        self.keep_up(py);
         loop {
             let snapshot = self.core.snapshot();
             let old = snapshot
@@ -369,6 +437,7 @@ impl Pool {
         #[pyo3(from_py_with = arguments::id)] id: &str,
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<bool> {
+        self.keep_up(py);
         let now = self.at(now)?;
         Ok(detached(py, || self.core.is_drained(id, now))?)
     }
@@ -408,7 +477,9 @@ impl Pool {
 
     #[pyo3(signature = (now=None))]
     fn advance(&self, py: Python<'_>, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
+        self.keep_up(py);
         let now = self.at(now)?;
+        self.take_back();
         // Counters are changed attached, one thread at a time; only the rebuilding goes on without.
         detached(py, || self.core.rebuild());
         self.core.expire(now);
@@ -422,6 +493,7 @@ impl Pool {
         py: Python<'_>,
         #[pyo3(from_py_with = arguments::now)] now: Option<f64>,
     ) -> PyResult<Vec<EndpointStats>> {
+        self.keep_up(py);
         let now = self.at(now)?;
         // As a pick does: who is due back by now is back.
         if self.core.watched() && now >= self.core.next_change() {
@@ -444,6 +516,7 @@ impl Pool {
     ) -> PyResult<()> {
         let ending = Ending::from_arguments(outcome, status, latency, retry_after, now)?;
         self.end_entered(lease_id, ending)?;
+        self.look_around();
         self.wake(py);
         Ok(())
     }
@@ -502,11 +575,13 @@ impl Pool {
         Ok((room.free, room.rate))
     }
 
-    fn __len__(&self) -> usize {
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.keep_up(py);
         self.core.snapshot().payload.len()
     }
 
-    fn __repr__(&self) -> String {
+    fn __repr__(&self, py: Python<'_>) -> String {
+        self.keep_up(py);
         let totals = self.core.snapshot().view.totals;
         let mut out = format!("<Pool of {}", totals.total);
         for (n, what) in
@@ -516,10 +591,17 @@ impl Pool {
                 out += &format!(", {n} {what}");
             }
         }
+        if let Some(home) = &self.home {
+            out += &format!(", shared as {:?}", home.name);
+        }
         out + ">"
     }
 
-    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        joint_pool::reduced(slf)
+    }
+
+    pub fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let rules = &self.core.options().rules;
         let (local_zone, zone_weights) = failover::zone_arguments(py, &rules.zones)?;
         let kw = PyDict::new(py);
@@ -540,7 +622,7 @@ impl Pool {
         Ok((PyTuple::new(py, [PyTuple::empty(py)])?, kw))
     }
 
-    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
+    pub fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<Saved<'py>> {
         let states = detached(py, || self.core.states());
         let now = self.clock.now();
         // What is left of it, since the clock that reads this may count from elsewhere.
@@ -572,91 +654,6 @@ impl Pool {
             }
         }
         visit.call(&self.clock_object)
-    }
-}
-
-/// An instant that was given, or the system's.
-fn at(now: Option<f64>) -> PyResult<Nanos> {
-    Ok(match now {
-        Some(now) => seconds("now", now)?,
-        None => Clock::System.now(),
-    })
-}
-
-/// A retry budget.
-#[pyclass(frozen, module = "aibalance")]
-pub(crate) struct RetryBudget {
-    core: crate::core::pool::RetryBudget,
-    #[pyo3(get)]
-    ratio: f64,
-    #[pyo3(get)]
-    min_per_second: f64,
-    #[pyo3(get)]
-    max_attempts: u32,
-}
-
-#[pymethods]
-impl RetryBudget {
-    #[new]
-    #[pyo3(signature = (*, ratio=0.2, min_per_second=10.0, max_attempts=3))]
-    fn new(
-        #[pyo3(from_py_with = arguments::ratio)] ratio: f64,
-        #[pyo3(from_py_with = arguments::min_per_second)] min_per_second: f64,
-        #[pyo3(from_py_with = arguments::max_attempts)] max_attempts: i64,
-    ) -> PyResult<RetryBudget> {
-        if !(1..=1_000_000).contains(&max_attempts) {
-            return Err(ConfigError::new("max_attempts", max_attempts, "a whole number from 1 to 1000000").into());
-        }
-        let core = crate::core::pool::RetryBudget::new(ratio, min_per_second)?;
-        Ok(RetryBudget { core, ratio, min_per_second, max_attempts: max_attempts as u32 })
-    }
-
-    #[pyo3(signature = (*, now=None))]
-    fn deposit(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<()> {
-        self.earn(at(now)?);
-        Ok(())
-    }
-
-    #[pyo3(signature = (*, now=None))]
-    fn withdraw(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<bool> {
-        Ok(self.spend(at(now)?))
-    }
-
-    #[pyo3(signature = (*, now=None))]
-    fn balance(&self, #[pyo3(from_py_with = arguments::now)] now: Option<f64>) -> PyResult<f64> {
-        Ok(self.core.balance(at(now)?))
-    }
-
-    fn __repr__(&self) -> String {
-        format!(
-            "RetryBudget(ratio={}, min_per_second={}, max_attempts={})",
-            self.ratio, self.min_per_second, self.max_attempts
-        )
-    }
-
-    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((), Bound<'py, PyDict>)> {
-        let kw = PyDict::new(py);
-        kw.set_item("ratio", self.ratio)?;
-        kw.set_item("min_per_second", self.min_per_second)?;
-        kw.set_item("max_attempts", self.max_attempts)?;
-        Ok(((), kw))
-    }
-}
-
-impl RetryBudget {
-    /// A first attempt.
-    pub fn earn(&self, now: Nanos) {
-        self.core.deposit(now);
-    }
-
-    /// A retry.
-    pub fn spend(&self, now: Nanos) -> bool {
-        self.core.withdraw(now)
-    }
-
-    /// The most attempts of one request.
-    pub fn attempts(&self) -> u32 {
-        self.max_attempts
     }
 }
 

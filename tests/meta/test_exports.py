@@ -69,6 +69,7 @@ EXPORTED: dict[str, set[str]] = {
         "SourceHash",
         "Step",
         "StepScaling",
+        "SharedMemory",
         "SlowStart",
         "Subset",
         "SystemClock",

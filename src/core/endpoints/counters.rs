@@ -3,46 +3,28 @@
 
 use super::meter::Meter;
 use super::signals::{Signals, Told};
-use crate::core::sync::{AtomicU64, Mode, Ordering, between_seq_cst};
+use super::table::TableWords;
+#[cfg(not(loom))]
+use super::table::{BYTES_A_SLOT, TableHead};
+#[cfg(not(loom))]
+use super::watch;
+use super::watch::{Held, Link};
+use crate::core::shared::Segment;
+#[cfg(not(loom))]
+use crate::core::shared::{Area, Layout, Per, Region, Words};
+use crate::core::sync::{AtomicU64, Mode, Ordering};
 use std::sync::Arc;
 
-/// How many neighbouring slots share a [`Watch`]; a power of two that divides every chunk.
-pub const GROUP: u32 = 16;
+pub use super::watch::{GROUP, Lone, Watch};
 
-/// Tells whoever compares many endpoints which of them have changed. It holds a number that is odd while somebody
-/// watches; the first change after that makes it even, and it never has the same value again. While nobody watches, a
-/// change only reads it, so that threads do not fight for its cache line.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Watch(AtomicU64);
+/// Values that stand still and stay for as long as any of their keepers does, in this process's memory or in memory that
+/// several processes share.
+#[cfg(not(loom))]
+pub type Kept<T> = crate::core::shared::region::Mapped<T>;
 
-impl Watch {
-    /// The number now. Equal to what [`Watch::start`] gave: nothing has changed since.
-    #[inline(always)]
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    /// Starts to watch. What is read after this is what the number given stands for.
-    #[must_use]
-    pub fn start<M: Mode>(&self) -> u64 {
-        let number = M::or(&self.0, 1) | 1;
-        between_seq_cst();
-        number
-    }
-
-    /// Something has changed. Called after the change: of a change and a start at the same time, either this sees the
-    /// start or the reads after the start see the change, for all four are sequentially consistent.
-    #[inline(always)]
-    pub(crate) fn end<M: Mode>(&self) {
-        between_seq_cst();
-        if self.0.load(Ordering::SeqCst) & 1 != 0 {
-            // Two at once may add 2: the number is odd again, but it is not the one that anybody remembers.
-            M::add(&self.0, 1);
-        }
-    }
-}
+/// The same for the model checker, whose atomics are no words of memory.
+#[cfg(loom)]
+pub type Kept<T> = Arc<Vec<T>>;
 
 /// Work is counted in units of 1/1024 of one request.
 pub const UNITS: f64 = 1024.0;
@@ -53,7 +35,7 @@ pub const MAX_COST: f64 = 8.0e12;
 /// The counters of one slot. 128 bytes, so that no two cells share a cache line or the line fetched beside it; what a
 /// pick reads is in the first half.
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct Cell {
     /// Work in flight in [`UNITS`], with the correction of reports; a signed number in two's complement. Changed by
     /// [`Cell::shift`] alone, which tells those who watch.
@@ -68,8 +50,8 @@ pub struct Cell {
     pub rtt: AtomicU64,
     /// The estimate as picks compare it, as float bits; 0 bits when there is none.
     pub shown: AtomicU64,
-    /// Who watches the slots around.
-    pub watch: Arc<Watch>,
+    /// The way to who watches the slots around.
+    pub(super) watch: Link,
     /// Leases that ended well. Here, so that a request from begin to end stays in one line.
     pub successes: AtomicU64,
     /// When the correction of reports stops counting; 0 when there is none.
@@ -126,16 +108,32 @@ impl Cell {
     #[inline(always)]
     pub fn shift<M: Mode>(&self, units: u64) {
         M::add(&self.load, units);
-        self.watch.end::<M>();
+        self.watch().end::<M>();
     }
 
     /// Takes a report in: from now on the load is `told` plus what is sent and minus what ends from here on.
     pub fn correct<M: Mode>(&self, told: Option<u64>) {
+        if M::JOINT {
+            return self.correct_jointly::<M>(told);
+        }
         let before = self.extra.load(Ordering::Relaxed);
         let sent = self.load.load(Ordering::Acquire).wrapping_sub(before);
         let extra = told.map_or(0, |told| told.wrapping_sub(sent));
         self.extra.store(extra, Ordering::Relaxed);
         self.shift::<M>(extra.wrapping_sub(before));
+    }
+
+    /// The same where no lock keeps others from it: each changes the load by what it has changed the correction by.
+    fn correct_jointly<M: Mode>(&self, told: Option<u64>) {
+        let mut before = self.extra.load(Ordering::Acquire);
+        loop {
+            let sent = self.load.load(Ordering::Acquire).wrapping_sub(before);
+            let extra = told.map_or(0, |told| told.wrapping_sub(sent));
+            match self.extra.compare_exchange(before, extra, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return self.shift::<M>(extra.wrapping_sub(before)),
+                Err(now) => before = now,
+            }
+        }
     }
 
     /// Takes one request of this many units, unless `limit` requests are in flight.
@@ -147,7 +145,7 @@ impl Cell {
         if before >= u64::from(limit) || (M::SHARED && self.blocked.load(Ordering::Acquire) != 0) {
             M::sub(&self.inflight, 1);
             // Who looked in between saw one more than there is.
-            self.watch.end::<M>();
+            self.watch().end::<M>();
             return false;
         }
         self.shift::<M>(units);
@@ -190,38 +188,129 @@ impl Cell {
     }
 }
 
-fn chunk(shift: u32) -> Arc<[Cell]> {
-    let mut watch = Arc::new(Watch::default());
-    (0..1u32 << shift)
-        .map(|at| {
-            if at.is_multiple_of(GROUP) {
-                watch = Arc::new(Watch::default());
-            }
-            Cell { watch: watch.clone(), ..Cell::default() }
-        })
-        .collect()
+/// So many values in this process's own memory, as their default is.
+#[cfg(not(loom))]
+fn heap<T: Words>(count: usize) -> Kept<T> {
+    heap_of(&Region::heap(count * size_of::<T>() / 8), 0, count)
 }
 
-fn signals(shift: u32) -> Arc<[Signals]> {
-    (0..1u32 << shift).map(|_| Signals::default()).collect()
+/// So many values from a word on. The region has them: the caller made it large enough.
+#[cfg(not(loom))]
+#[allow(clippy::unwrap_used)] // regions of the heap are aligned, and large enough by the caller's own sum
+fn heap_of<T: Words>(region: &Region, from: usize, count: usize) -> Kept<T> {
+    region.part(from, count * size_of::<T>() / 8).and_then(|part| part.mapped()).unwrap()
+}
+
+#[cfg(loom)]
+fn heap<T: Default>(count: usize) -> Kept<T> {
+    Arc::new((0..count).map(|_| T::default()).collect())
+}
+
+/// Cells and their watches.
+#[cfg(not(loom))]
+fn chunk(shift: u32) -> (Kept<Cell>, Kept<Watch>) {
+    let (count, line) = (1usize << shift, size_of::<Cell>() / 8);
+    let groups = count / GROUP as usize;
+    let region = Region::heap((count + groups) * line);
+    let (cells, watches) = (heap_of(&region, 0, count), heap_of(&region, count * line, groups));
+    watch::link(&cells, &watches);
+    (cells, watches)
+}
+
+#[cfg(loom)]
+fn chunk(shift: u32) -> (Kept<Cell>, Kept<Watch>) {
+    let mut watch = Link::default();
+    let cell = |at: u32| {
+        if at.is_multiple_of(GROUP) {
+            watch = Link::default();
+        }
+        Cell { watch: watch.clone(), ..Cell::default() }
+    };
+    (Arc::new((0..1u32 << shift).map(cell).collect()), heap(0))
+}
+
+// Which of a segment's areas is whose.
+#[cfg(not(loom))]
+const WATCHES: usize = 0;
+#[cfg(not(loom))]
+const SIGNALS: usize = 1;
+#[cfg(not(loom))]
+const METERS: usize = 2;
+#[cfg(not(loom))]
+const TOLD: usize = 3;
+#[cfg(not(loom))]
+const WORN: usize = 4;
+#[cfg(not(loom))]
+const TABLE_HEAD: usize = 5;
+#[cfg(not(loom))]
+const TABLE: usize = 6;
+
+/// What a block needs of a segment beside the cells.
+#[cfg(not(loom))]
+#[must_use]
+pub fn areas() -> Vec<Area> {
+    let area = |bytes: usize, per| Area { bytes: bytes as u32, per };
+    vec![
+        area(size_of::<Watch>(), Per::Slots(GROUP)),
+        area(size_of::<Signals>(), Per::Slot),
+        area(size_of::<Meter>(), Per::Slot),
+        area(size_of::<Told>(), Per::Segment),
+        area(size_of::<Worn>(), Per::Segment),
+        area(size_of::<TableHead>(), Per::Segment),
+        area(2 * BYTES_A_SLOT, Per::Slot),
+    ]
+}
+
+/// The most endpoints of a pool that several processes have in common, at a time.
+pub const MOST_SHARED: u32 = 4096;
+
+/// How many bytes have to be mapped for a segment: more than it has by what a link to a watch can reach.
+#[cfg(not(loom))]
+#[must_use]
+pub fn mapped_bytes(layout: &Layout) -> u64 {
+    layout.bytes() + watch::REACH + size_of::<Watch>() as u64
 }
 
 /// All cells of a pool. Cloning shares the cells.
 #[derive(Clone, Debug)]
 pub struct Block {
-    first: Arc<[Cell]>,
-    rest: Vec<Arc<[Cell]>>,
+    first: Kept<Cell>,
+    rest: Vec<Kept<Cell>>,
     shift: u32,
+    watches: Vec<Kept<Watch>>,
     /// What endpoints told, in chunks of the same size.
-    signals: Vec<Arc<[Signals]>>,
-    told: Arc<Told>,
+    signals: Vec<Kept<Signals>>,
+    told: Kept<Told>,
     /// What passive health counts, in chunks of the same size; empty where that is off.
-    meters: Vec<Arc<[Meter]>>,
+    meters: Vec<Kept<Meter>>,
     /// Where nginx's rule is in use: how much weight is withheld in all.
-    worn: Option<Arc<AtomicU64>>,
-    /// How often an endpoint that might get work has been blocked.
+    worn: Option<Kept<Worn>>,
+    /// Where several processes have it in common: then it does not grow.
+    segment: Option<Segment>,
+    /// What passive health has in common there.
+    table: Option<TableWords>,
+    /// Whether what moves in turns is to be a copy of what is in common.
+    apart: bool,
+    /// How often an endpoint that might get work has been blocked; counted by each process for itself.
     blocks: Arc<AtomicU64>,
 }
+
+/// How many turns of one kind can be told apart.
+#[cfg(not(loom))]
+const TURNS: u32 = 16;
+
+/// How much weight is withheld in all.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Worn {
+    units: AtomicU64,
+}
+
+crate::words! { Worn { units } }
+crate::words! { Cell {
+    load, extra, inflight, blocked, rtt, shown, watch, report_until, rtt_at, successes, failures, timeouts, rejected,
+    cancelled, dropped, last_latency,
+} }
 
 impl Block {
     /// A block whose first chunk has room for `slots` endpoints.
@@ -229,18 +318,67 @@ impl Block {
     pub fn for_slots(slots: usize) -> Block {
         // Chunks of one size, a power of two: a slot's place is a shift and a mask.
         let shift = slots.next_power_of_two().trailing_zeros().clamp(4, 12);
-        let (signals, told, blocks) = (vec![signals(shift)], Arc::default(), Arc::default());
-        let mut block =
-            Block { first: chunk(shift), shift, signals, told, rest: vec![], meters: vec![], worn: None, blocks };
+        let (first, watches) = chunk(shift);
+        let mut block = Block {
+            first,
+            rest: Vec::new(),
+            shift,
+            watches: vec![watches],
+            signals: vec![heap(1 << shift)],
+            told: heap(1),
+            meters: Vec::new(),
+            worn: None,
+            segment: None,
+            table: None,
+            apart: false,
+            blocks: Arc::default(),
+        };
         block.grow_to(slots);
         block
     }
 
+    /// A block that stands in memory of several processes, all words of which are to be zero or what others of them
+    /// have made of them. `None` where the parts do not fit.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn on(segment: &Segment, all: &Region) -> Option<Block> {
+        let area = |index| segment.area(index);
+        let (cells, watches, told) = (segment.cells(), area(WATCHES)?, area(TOLD)?);
+        let (cells, watches): (Kept<Cell>, Kept<Watch>) = (cells.mapped()?, watches.mapped()?);
+        let (signals, meters): (Kept<Signals>, Kept<Meter>) = (area(SIGNALS)?.mapped()?, area(METERS)?.mapped()?);
+        let (told, worn): (Kept<Told>, Kept<Worn>) = (told.mapped()?, area(WORN)?.mapped()?);
+        let (table_head, table) = (area(TABLE_HEAD)?.mapped()?, area(TABLE)?.mapped()?);
+        let count = cells.len();
+        let fits = count.is_power_of_two()
+            && (16..=4096).contains(&count)
+            && [signals.len(), meters.len(), watches.len() * GROUP as usize].iter().all(|&n| n >= count)
+            && watch::reachable(&cells, &watches, all.words());
+        fits.then(|| {
+            watch::link(&cells, &watches);
+            Block {
+                first: cells,
+                rest: Vec::new(),
+                shift: count.trailing_zeros(),
+                watches: vec![watches],
+                signals: vec![signals],
+                told,
+                meters: vec![meters],
+                worn: Some(worn),
+                segment: Some(segment.clone()),
+                table: Some(TableWords::new(table_head, table)),
+                apart: false,
+                blocks: Arc::default(),
+            }
+        })
+    }
+
     /// Adds chunks until `slots` slots exist.
     pub fn grow_to(&mut self, slots: usize) {
-        while self.slots() < slots {
-            self.rest.push(chunk(self.shift));
-            self.signals.push(signals(self.shift));
+        while self.slots() < slots && self.segment.is_none() {
+            let (cells, watches) = chunk(self.shift);
+            self.rest.push(cells);
+            self.watches.push(watches);
+            self.signals.push(heap(1 << self.shift));
         }
         if !self.meters.is_empty() {
             self.measure(self.worn.is_some());
@@ -250,11 +388,67 @@ impl Block {
     /// Makes room for what passive health counts; with `wears` also for weights that failures lower.
     pub fn measure(&mut self, wears: bool) {
         while self.meters.len() <= self.rest.len() {
-            self.meters.push((0..1u32 << self.shift).map(|_| Meter::default()).collect());
+            self.meters.push(heap(1 << self.shift));
         }
         if wears && self.worn.is_none() {
-            self.worn = Some(Arc::default());
+            self.worn = Some(heap(1));
         }
+    }
+
+    /// The segment that it stands in, where several processes have it in common.
+    #[must_use]
+    pub fn segment(&self) -> Option<&Segment> {
+        self.segment.as_ref()
+    }
+
+    /// The table of passive health that several processes have in common.
+    #[must_use]
+    pub fn table(&self) -> Option<&TableWords> {
+        self.table.as_ref()
+    }
+
+    /// The same block for somebody who only looks ahead: turns that are taken on it move for nobody else.
+    #[must_use]
+    pub fn apart(&self) -> Block {
+        Block { apart: true, ..self.clone() }
+    }
+
+    /// The count of turns that pickers of one name have in common in all processes, among those of `place`; `None` in a
+    /// pool of one process, and where the segment has no room for more.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn turns(&self, name: u64, place: u32) -> Option<Kept<AtomicU64>> {
+        let words = self.segment.as_ref()?.words(name, TURNS)?.part((place % TURNS) as usize, 1)?;
+        if !self.apart {
+            return words.mapped();
+        }
+        let copy = Region::heap(1);
+        if let (Some(to), Some(from)) = (copy.words().first(), words.words().first()) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        copy.mapped()
+    }
+
+    /// The model checker has no segments under its pickers.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn turns(&self, _: u64, _: u32) -> Option<Kept<AtomicU64>> {
+        None
+    }
+
+    /// Who watches a slot.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn held_watch(&self, slot: u32) -> Option<Held> {
+        let mask = (1usize << self.shift) - 1;
+        Held::new(self.watches.get((slot >> self.shift) as usize)?, (slot as usize & mask) / GROUP as usize)
+    }
+
+    /// The same for the model checker.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn held_watch(&self, slot: u32) -> Option<Held> {
+        Some(Held::of(self.cell(slot)?))
     }
 
     /// What passive health counts of a slot.
@@ -275,12 +469,17 @@ impl Block {
     #[inline(always)]
     #[must_use]
     pub fn worn(&self) -> bool {
-        self.worn.as_ref().is_some_and(|worn| worn.load(Ordering::Relaxed) != 0)
+        self.worn_units().is_some_and(|worn| worn.load(Ordering::Relaxed) != 0)
+    }
+
+    #[inline(always)]
+    fn worn_units(&self) -> Option<&AtomicU64> {
+        self.worn.as_ref()?.first().map(|worn| &worn.units)
     }
 
     /// Withholds so much more of a slot's weight, at most all of it.
     pub fn wear(&self, slot: u32, units: u64, most: u64) {
-        if let (Some(meter), Some(worn)) = (self.meter(slot), &self.worn) {
+        if let (Some(meter), Some(worn)) = (self.meter(slot), self.worn_units()) {
             let before = meter.worn.load(Ordering::Relaxed);
             let after = before.saturating_add(units).min(most);
             meter.worn.store(after, Ordering::Relaxed);
@@ -290,7 +489,7 @@ impl Block {
 
     /// Gives back one unit of what is withheld of a slot's weight.
     pub fn mend(&self, slot: u32) {
-        if let (Some(meter), Some(worn)) = (self.meter(slot), &self.worn)
+        if let (Some(meter), Some(worn)) = (self.meter(slot), self.worn_units())
             && meter.worn.load(Ordering::Relaxed) > 0
         {
             meter.worn.fetch_sub(1, Ordering::Relaxed);
@@ -301,7 +500,7 @@ impl Block {
     /// Forgets what passive health counted of a slot's former endpoint.
     pub fn forget_meter(&self, slot: u32) {
         if let Some(meter) = self.meter(slot) {
-            if let Some(worn) = &self.worn {
+            if let Some(worn) = self.worn_units() {
                 worn.fetch_sub(meter.worn.load(Ordering::Relaxed), Ordering::Relaxed);
             }
             meter.forget();
@@ -319,11 +518,11 @@ impl Block {
     }
 
     /// Changes whenever somebody is blocked who was not. Who reads this and then finds nobody blocked need not look again
-    /// while it stays the same.
+    /// while it stays the same. `None` where other processes block as well.
     #[inline(always)]
     #[must_use]
-    pub fn blocks(&self) -> u64 {
-        self.blocks.load(Ordering::Acquire)
+    pub fn blocks(&self) -> Option<u64> {
+        self.segment.is_none().then(|| self.blocks.load(Ordering::Acquire))
     }
 
     /// The cell of a slot; `None` for a slot that does not exist.
@@ -352,15 +551,15 @@ impl Block {
 
     /// The chunk that a slot's signals are in, and their place there: for whoever keeps them.
     #[must_use]
-    pub fn signals_of(&self, slot: u32) -> Option<(Arc<[Signals]>, usize)> {
+    pub fn signals_of(&self, slot: u32) -> Option<(Kept<Signals>, usize)> {
         let mask = (1usize << self.shift) - 1;
         Some((self.signals.get((slot >> self.shift) as usize)?.clone(), slot as usize & mask))
     }
 
     /// In which order they told it.
     #[must_use]
-    pub fn told(&self) -> &Told {
-        &self.told
+    pub fn told(&self) -> Option<&Told> {
+        self.told.first()
     }
 
     /// The cells of neighbouring slots, when they stand beside each other.
@@ -404,26 +603,27 @@ mod tests {
     fn a_watch_sees_the_first_change_of_its_group_and_of_no_other() {
         let block = Block::for_slots(40);
         let cell = |slot| block.cell(slot).unwrap();
-        assert!(Arc::ptr_eq(&cell(0).watch, &cell(GROUP - 1).watch));
-        assert!(!Arc::ptr_eq(&cell(0).watch, &cell(GROUP).watch));
+        assert!(std::ptr::eq(cell(0).watch(), cell(GROUP - 1).watch()));
+        assert!(!std::ptr::eq(cell(0).watch(), cell(GROUP).watch()));
+        assert!(std::ptr::eq(cell(GROUP).watch(), &raw const *block.held_watch(GROUP + 3).unwrap()));
         cell(3).take::<Shared>(1, u32::MAX);
-        let (seen, other) = (cell(0).watch.start::<Shared>(), cell(GROUP).watch.start::<Shared>());
-        assert_eq!((cell(0).watch.start::<Shared>(), cell(0).watch.value()), (seen, seen));
+        let (seen, other) = (cell(0).watch().start::<Shared>(), cell(GROUP).watch().start::<Shared>());
+        assert_eq!((cell(0).watch().start::<Shared>(), cell(0).watch().value()), (seen, seen));
         cell(3).give::<Shared>(1);
-        assert_ne!(cell(0).watch.value(), seen);
-        assert_eq!(cell(GROUP).watch.value(), other);
-        let quiet = cell(0).watch.value();
+        assert_ne!(cell(0).watch().value(), seen);
+        assert_eq!(cell(GROUP).watch().value(), other);
+        let quiet = cell(0).watch().value();
         cell(3).correct::<Exclusive>(Some(7));
-        assert_eq!(cell(0).watch.value(), quiet, "nobody watches");
-        let again = cell(0).watch.start::<Shared>();
+        assert_eq!(cell(0).watch().value(), quiet, "nobody watches");
+        let again = cell(0).watch().start::<Shared>();
         assert!(again > seen);
         assert!(!cell(1).take::<Exclusive>(1, 0));
-        assert_ne!(cell(0).watch.value(), again, "a refusal may have been seen as a request in flight");
+        assert_ne!(cell(0).watch().value(), again, "a refusal may have been seen as a request in flight");
     }
 
     #[test]
     fn picks_are_those_in_flight_and_those_that_ended() {
-        let cell = Cell::default();
+        let cell = Lone::default();
         (0..3).for_each(|_| assert!(cell.take::<Exclusive>(1, u32::MAX)));
         cell.give::<Exclusive>(1);
         Exclusive::add(&cell.timeouts, 1);
@@ -432,7 +632,7 @@ mod tests {
 
     #[test]
     fn a_full_cell_takes_nothing() {
-        let cell = Cell::default();
+        let cell = Lone::default();
         assert!(cell.take::<Exclusive>(1024, 1));
         assert!(!cell.take::<Exclusive>(1024, 1));
         cell.give::<Exclusive>(1024);
@@ -442,7 +642,7 @@ mod tests {
 
     #[test]
     fn a_report_replaces_the_load_and_its_end_brings_back_what_was_sent() {
-        let cell = Cell::default();
+        let cell = Lone::default();
         cell.take::<Exclusive>(3 * 1024, u32::MAX);
         cell.correct::<Exclusive>(Some(1024));
         assert_eq!(cell.effective_load(), 1024);

@@ -1,10 +1,11 @@
 //! The description of one endpoint.
 
 use crate::core::error::ConfigError;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What is known of an endpoint's health.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Health {
     /// It gets its full share.
     #[default]
@@ -16,7 +17,7 @@ pub enum Health {
 }
 
 /// nginx's `max_fails` and `fail_timeout`; the rule is in `health`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaxFails {
     /// After how many failures it is left alone; 0 for never.
     pub max_fails: u32,

@@ -8,12 +8,13 @@ use super::counters::Cell;
 use crate::core::error::ConfigError;
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// The longest wait that a server's own hint (Retry-After) can add to its estimate, in seconds, as in linkerd.
 pub const MAX_HINT: f64 = 300.0;
 
 /// How latencies are averaged.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Seconds in which an old value loses all but 1/e of its weight.
     pub decay: f64,
@@ -194,6 +195,7 @@ pub fn exp2_neg(y: f64) -> f64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::core::endpoints::counters::Lone;
 
     #[test]
     fn the_polynomial_is_the_exponential() {
@@ -208,12 +210,12 @@ mod tests {
 
     #[test]
     fn reading_changes_nothing_and_a_failure_never_looks_fast() {
-        let (cell, other, all) = (Cell::default(), Cell::default(), Averages::new(Latency::default()));
+        let (cell, other, all) = (Lone::default(), Lone::default(), Averages::new(Latency::default()));
         let at = Nanos::from_secs_f64;
         all.observe(&other, 0.1, Nanos(1));
         all.observe(&cell, 0.2, Nanos(1));
         let first = all.estimate(&cell, at(30.0)).unwrap();
-        all.refresh([&cell, &other].into_iter(), at(30.0));
+        all.refresh([&*cell, &*other].into_iter(), at(30.0));
         assert_eq!(all.estimate(&cell, at(30.0)), Some(first));
         assert_eq!(all.shown(&cell, 0.0), first);
         assert!(first > 0.1 && first < 0.2, "decays towards the mean, not to zero: {first}");
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn peaks_replace_and_lower_values_blend_in() {
-        let (cell, all) = (Cell::default(), Averages::new(Latency::default()));
+        let (cell, all) = (Lone::default(), Averages::new(Latency::default()));
         all.observe(&cell, 0.1, Nanos::ZERO);
         all.observe(&cell, 0.4, Nanos::from_secs_f64(1.0));
         assert_eq!(f64::from_bits(cell.rtt.load(Ordering::Relaxed)), 0.4);
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_unknown_count_as_the_mean_and_without_a_mean_as_equals() {
-        let (cell, fresh, all) = (Cell::default(), Cell::default(), Averages::new(Latency::default()));
+        let (cell, fresh, all) = (Lone::default(), Lone::default(), Averages::new(Latency::default()));
         assert_eq!(all.shown(&fresh, all.unknown()), all.shown(&cell, all.unknown()));
         all.observe(&cell, 0.3, Nanos(7));
         assert!(all.stale(Nanos(7)));

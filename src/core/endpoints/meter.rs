@@ -4,7 +4,12 @@ use crate::core::sync::{AtomicU64, Mode, Ordering};
 
 /// A number of permits, or open for everybody: how many more requests may go to an endpoint that is on probation.
 #[derive(Debug, Default)]
-pub struct Gate(AtomicU64);
+#[repr(C)]
+pub struct Gate {
+    word: AtomicU64,
+}
+
+crate::words! { Gate { word } }
 
 /// Set while permits count.
 const COUNTS: u64 = 1 << 32;
@@ -12,25 +17,25 @@ const COUNTS: u64 = 1 << 32;
 impl Gate {
     /// Everybody may pass.
     pub fn open(&self) {
-        self.0.store(0, Ordering::Release);
+        self.word.store(0, Ordering::Release);
     }
 
     /// So many may pass from now on.
     pub fn allow(&self, permits: u32) {
-        self.0.store(COUNTS | u64::from(permits), Ordering::Release);
+        self.word.store(COUNTS | u64::from(permits), Ordering::Release);
     }
 
     /// Passes, if that is allowed. `Some(left)` says how many more may; `None` inside for any number.
     #[must_use]
     pub fn pass(&self) -> Option<Option<u32>> {
-        let mut before = self.0.load(Ordering::Acquire);
+        let mut before = self.word.load(Ordering::Acquire);
         loop {
             if before & COUNTS == 0 {
                 return Some(None);
             }
             let left = (before as u32).checked_sub(1)?;
             let after = COUNTS | u64::from(left);
-            match self.0.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(Some(left)),
                 Err(now) => before = now,
             }
@@ -39,9 +44,9 @@ impl Gate {
 
     /// Gives a permit back, to at most so many; nothing when everybody may pass.
     pub fn give(&self, most: u32) {
-        let mut before = self.0.load(Ordering::Acquire);
+        let mut before = self.word.load(Ordering::Acquire);
         while before & COUNTS != 0 && (before as u32) < most {
-            match self.0.compare_exchange_weak(before, before + 1, Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.compare_exchange_weak(before, before + 1, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(now) => before = now,
             }
@@ -51,14 +56,14 @@ impl Gate {
     /// Whether somebody could pass.
     #[must_use]
     pub fn passable(&self) -> bool {
-        let now = self.0.load(Ordering::Acquire);
+        let now = self.word.load(Ordering::Acquire);
         now & COUNTS == 0 || now as u32 > 0
     }
 }
 
 /// The counters of one slot. Two cache lines.
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct Meter {
     /// Not zero: somebody looks closer at each pick and each end.
     pub alert: AtomicU64,
@@ -81,6 +86,10 @@ pub struct Meter {
     /// The gate of `max_fails`.
     pub retry: Gate,
 }
+
+crate::words! { Meter {
+    alert, successes, failures, unreached, in_a_row, gateway_in_a_row, unreached_in_a_row, worn, breaker, retry,
+} }
 
 impl Meter {
     /// A request was answered well.

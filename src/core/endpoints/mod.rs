@@ -7,7 +7,9 @@ pub mod meter;
 pub mod order;
 pub mod signals;
 pub mod snapshot;
+pub mod table;
 pub mod tiers;
+pub mod watch;
 pub mod work;
 
 pub use counters::{Block, Cell};

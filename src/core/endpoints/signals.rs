@@ -6,7 +6,7 @@ use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Nanos;
 
 /// How many of the latest probes are known by their order.
-const RECENT: u64 = 128;
+const RECENT: usize = 128;
 
 /// The requests in flight and the latency that one probe saw.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub struct Engine {
 
 /// What one slot's endpoint told last. Two cache lines.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Signals {
     inflight: AtomicU64,
     latency: AtomicU64,
@@ -71,6 +71,11 @@ pub struct Signals {
     /// Grows with each report of an engine; odd while the last one counts.
     engine_count: AtomicU64,
 }
+
+crate::words! { Signals {
+    inflight, latency, probed_at, qps, utilization, eps, rated_at, rated_since, requests, waiting, kv_cache, engine_at,
+    engine_count,
+} }
 
 fn float(cell: &AtomicU64) -> f64 {
     f64::from_bits(cell.load(Ordering::Relaxed))
@@ -152,18 +157,22 @@ impl Signals {
 
 /// In which order probes came, and how long reports last, for a whole pool.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Told {
     /// Slots, around and around.
-    recent: Box<[AtomicU64]>,
+    recent: [AtomicU64; RECENT],
     count: AtomicU64,
     engines: AtomicU64,
+    /// The bits of the gap turned over, so that zero stands for the longest.
     gap: AtomicU64,
 }
 
+crate::words! { Told { recent, count, engines, gap } }
+
 impl Default for Told {
     fn default() -> Told {
-        let recent = (0..RECENT).map(|_| AtomicU64::new(0)).collect();
-        Told { recent, count: AtomicU64::new(0), engines: AtomicU64::new(0), gap: AtomicU64::new(u64::MAX) }
+        let [count, engines, gap] = [0, 0, 0].map(AtomicU64::new);
+        Told { recent: std::array::from_fn(|_| AtomicU64::new(0)), count, engines, gap }
     }
 }
 
@@ -171,7 +180,7 @@ impl Told {
     /// A probe of this slot was told.
     pub fn note(&self, slot: u32) {
         let count = self.count.load(Ordering::Relaxed);
-        if let Some(place) = self.recent.get((count % RECENT) as usize) {
+        if let Some(place) = self.recent.get(count as usize % RECENT) {
             place.store(u64::from(slot), Ordering::Relaxed);
         }
         self.count.store(count.wrapping_add(1), Ordering::Release);
@@ -199,19 +208,19 @@ impl Told {
     /// one may come in, and stand for the oldest.
     pub fn after(&self, seen: u64) -> impl Iterator<Item = u32> + '_ {
         let count = self.count();
-        let from = seen.max(count.saturating_sub(RECENT));
-        (from..count).filter_map(|at| Some(self.recent.get((at % RECENT) as usize)?.load(Ordering::Relaxed) as u32))
+        let from = seen.max(count.saturating_sub(RECENT as u64));
+        (from..count).filter_map(|at| Some(self.recent.get(at as usize % RECENT)?.load(Ordering::Relaxed) as u32))
     }
 
     /// After how long a silence rates begin anew: the shortest that anybody asked for.
     #[must_use]
     pub fn gap(&self) -> Nanos {
-        Nanos(self.gap.load(Ordering::Relaxed))
+        Nanos(!self.gap.load(Ordering::Relaxed))
     }
 
     /// Asks for a gap.
     pub fn ask_for_gap(&self, gap: Nanos) {
-        self.gap.fetch_min(gap.0, Ordering::Relaxed);
+        self.gap.fetch_max(!gap.0, Ordering::Relaxed);
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Totals {
 }
 
 /// What a policy sees of a snapshot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct View {
     /// The counters.
     pub block: Block,
@@ -52,6 +52,8 @@ pub struct View {
     pub warmth: Vec<f64>,
     /// Changes with everything but [`View::warmth`]: what an index that does not go by that is built from.
     pub generation: u64,
+    /// The epoch of the membership that it shows, in a pool of several processes; else 0.
+    pub epoch: u64,
     /// Whether each endpoint is a backup.
     pub backups: Vec<bool>,
     /// Who is asked for a request, and in which order. Never empty.
@@ -118,6 +120,37 @@ impl View {
         } else {
             PickError::NoHealthyEndpoint { total, unhealthy, draining, zero_weight, excluded }
         }
+    }
+}
+
+impl<P: Clone> Snapshot<P> {
+    /// One without endpoints.
+    #[must_use]
+    pub fn of_nobody() -> Snapshot<P> {
+        let view = View {
+            block: Block::for_slots(0),
+            slots: Vec::new(),
+            limits: Vec::new(),
+            limited: false,
+            hash_keys: Arc::new([]),
+            ids: Arc::new([]),
+            weights: Vec::new(),
+            warmth: Vec::new(),
+            generation: 0,
+            epoch: 0,
+            backups: Vec::new(),
+            tiers: vec![Tier::of(Vec::new(), 100)],
+            panic: false,
+            totals: Totals::default(),
+        };
+        Snapshot { view, payload: Vec::new(), ids: Arc::default() }
+    }
+
+    /// The same for somebody who only looks ahead: see [`Block::apart`].
+    #[must_use]
+    pub fn apart(&self) -> Snapshot<P> {
+        let view = View { block: self.view.block.apart(), ..self.view.clone() };
+        Snapshot { view, payload: self.payload.clone(), ids: self.ids.clone() }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// Parts of a window of shares.
 const PARTS: usize = 10;
 
 /// The configuration of a circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CircuitBreaker {
     /// Failures in a row that open it; 0 for never.
     pub failures: u32,
@@ -71,7 +72,7 @@ impl CircuitBreaker {
 }
 
 /// Where a breaker stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Requests go through.
     #[default]
@@ -94,7 +95,7 @@ pub enum End {
 }
 
 /// The breaker of one endpoint.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Breaker {
     /// Where it stands.
     pub phase: Phase,

@@ -3,11 +3,12 @@
 //! where they have the rule.
 
 use crate::core::endpoints::{Group, Health, Member, Tier, Totals, Zones};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What a pool does when too few endpoints are healthy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnPanic {
     /// Health is ignored and all endpoints share the load.
     #[default]
@@ -17,7 +18,7 @@ pub enum OnPanic {
 }
 
 /// How requests move to the next priority.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failover {
     /// Envoy: gradually, as the healthy endpoints of a priority become too few to carry its load.
     #[default]
@@ -29,7 +30,7 @@ pub enum Failover {
 }
 
 /// How zones share the requests of a tier.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum ZoneRules {
     /// They do not count.
     #[default]
@@ -48,7 +49,7 @@ pub enum ZoneRules {
 }
 
 /// The rules of a pool.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rules {
     /// The share of healthy endpoints below which a priority panics; 0 for never.
     pub panic_threshold: f64,

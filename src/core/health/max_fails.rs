@@ -3,6 +3,7 @@
 pub use crate::core::endpoints::endpoint::MaxFails;
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -38,7 +39,7 @@ fn second(at: Nanos) -> u64 {
 }
 
 /// What nginx keeps of one server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Failures that count.
     pub fails: u32,

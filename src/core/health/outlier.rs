@@ -5,6 +5,7 @@
 use crate::core::error::ConfigError;
 use crate::core::rng::Rng;
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// The most ticks that are made up for one by one when nobody looked for long.
 const MOST_TICKS: u64 = 10_000;
@@ -13,7 +14,7 @@ const MOST_TICKS: u64 = 10_000;
 const NORMAL: f64 = 1.4826;
 
 /// Whose rules they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flavour {
     /// Envoy's.
     #[default]
@@ -26,7 +27,7 @@ pub enum Flavour {
 
 /// The configuration. Percents are whole numbers from 0 to 100; an `enforcing` one is the chance that what is detected
 /// is acted on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutlierDetection {
     /// Whose rules.
     pub flavour: Flavour,
@@ -186,7 +187,7 @@ pub enum Reason {
 }
 
 /// What is kept of one endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Since when it is out.
     pub ejected_at: Option<Nanos>,
@@ -198,7 +199,7 @@ pub struct Host {
 }
 
 /// The endpoints of a pool, by slot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Detector {
     config: OutlierDetection,
     hosts: Vec<Option<Host>>,
@@ -220,6 +221,12 @@ impl Detector {
     #[must_use]
     pub fn config(&self) -> &OutlierDetection {
         &self.config
+    }
+
+    /// The same by another configuration.
+    #[must_use]
+    pub fn configured(self, config: OutlierDetection) -> Detector {
+        Detector { config, ..self }
     }
 
     /// Starts the intervals again.

@@ -2,6 +2,7 @@
 
 use crate::core::error::ConfigError;
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -12,7 +13,7 @@ const LEAST: f64 = 1e-6;
 const STEPS: u64 = 100;
 
 /// How the weight grows.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Ramp {
     /// Envoy 1.40: (t / window)^(1 / aggression), not below `min_weight`.
     Envoy {
@@ -35,7 +36,7 @@ pub enum Ramp {
 }
 
 /// The configuration of slow start.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlowStart {
     /// How long it takes.
     pub window: Nanos,

@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn what_fills_no_block_has_no_hash() {
-        assert_eq!(tokens(&[], 4), []);
-        assert_eq!(tokens(&[1, 2, 3], 4), []);
+        assert_eq!(tokens(&[], 4), [0u64; 0]);
+        assert_eq!(tokens(&[1, 2, 3], 4), [0u64; 0]);
         assert_eq!(tokens(&[1, 2, 3, 4, 5], 4).len(), 1);
         assert_eq!(tokens(&[7, 8], 0).len(), 2, "a block of nothing is one of one");
     }

@@ -1,9 +1,9 @@
 //! What an endpoint has to do, in tokens and blocks: what was sent there, corrected by what its engine reports.
 
 use super::lane::Lane;
+use crate::core::endpoints::counters::Kept;
 use crate::core::endpoints::signals::{Engine, Signals};
 use crate::core::time::Nanos;
-use std::sync::Arc;
 
 /// What was sent to an endpoint and is in flight.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Load {
     /// Blocks in use that no hash names: ends of prompts, and answers.
     pub private: u64,
     /// Where reports arrive.
-    pub source: Option<(Arc<[Signals]>, usize)>,
+    pub source: Option<(Kept<Signals>, usize)>,
     told: Option<Told>,
 }
 
@@ -89,10 +89,11 @@ impl Lane {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::core::endpoints::Block;
 
     fn lane() -> Lane {
         let mut lane = Lane::new("a".into(), 100);
-        lane.load.source = Some((Arc::new([Signals::default()]), 0));
+        lane.load.source = Block::for_slots(1).signals_of(0);
         lane
     }
 

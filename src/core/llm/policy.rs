@@ -3,6 +3,7 @@
 use super::prefix_index::PrefixIndex;
 use super::scores::{Asked, Candidate, Options, judge};
 use super::ticket::Ticket;
+use crate::core::endpoints::signals::Told;
 use crate::core::endpoints::{Member, View};
 use crate::core::error::ConfigError;
 use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy};
@@ -223,7 +224,7 @@ impl PrefixAware {
         let mut index = self.shared.index.lock();
         index.look_up(blocks, now);
         let (now, mean) = (index.at(now), index.mean_tokens());
-        let reported = view.block.told().any_engine();
+        let reported = view.block.told().is_some_and(Told::any_engine);
         let mut out = Vec::with_capacity(members.0.len());
         for &(member, lane) in &members.0 {
             if !view.available(member) || !allow(member.index) {

@@ -125,7 +125,7 @@ impl Prequal {
 
     /// Takes in the probes that have come since the last look.
     fn collect<M: Mode>(&self, index: &Index<M>, cx: &Context<'_>) {
-        let told = cx.view.block.told();
+        let Some(told) = cx.view.block.told() else { return };
         let seen = index.seen.load(Ordering::Relaxed);
         let count = told.count();
         if seen == count {

@@ -5,11 +5,11 @@
 use super::Context;
 use super::least_request::Ties;
 use super::sampler::by_share;
-use crate::core::endpoints::counters::{GROUP, Watch};
+use crate::core::endpoints::counters::GROUP;
+use crate::core::endpoints::watch::Held;
 use crate::core::endpoints::{Cell, Member, View};
 use crate::core::rng;
 use crate::core::sync::{AtomicU64, Mode, Ordering};
-use std::sync::Arc;
 
 /// What no watch ever says, and no score ever is.
 const NONE: u64 = u64::MAX;
@@ -17,7 +17,7 @@ const NONE: u64 = u64::MAX;
 /// Members whose slots share a watch.
 #[derive(Debug)]
 struct Group {
-    watch: Arc<Watch>,
+    watch: Held,
     /// Place of the first in the list of members.
     from: u32,
     len: u32,
@@ -70,14 +70,14 @@ impl<M: Mode> Scan<M> {
         members.sort_by_key(|m| (m.slot / GROUP, m.index));
         let mut groups: Vec<Group> = Vec::new();
         for (from, member) in (0u32..).zip(&members) {
-            let Some(cell) = view.block.cell(member.slot) else { continue };
+            let Some(watch) = view.block.held_watch(member.slot) else { continue };
             match groups.last_mut() {
-                Some(group) if Arc::ptr_eq(&group.watch, &cell.watch) => {
+                Some(group) if group.watch.same(&watch) => {
                     group.slots = group.slots.filter(|&slot| slot.checked_add(group.len) == Some(member.slot));
                     group.len += 1;
                 }
                 _ => groups.push(Group {
-                    watch: cell.watch.clone(),
+                    watch,
                     from,
                     len: 1,
                     slots: Some(member.slot),
@@ -307,6 +307,7 @@ mod tests {
     use crate::core::pool::{Outcome, Pool};
     use crate::core::sync::{Exclusive, Shared};
     use crate::core::time::Nanos;
+    use std::sync::Arc;
 
     fn endpoint(i: u64, weight: f64, max_inflight: u32) -> Endpoint<()> {
         let id: Arc<str> = format!("e{i}").into();

@@ -216,11 +216,12 @@ impl Ledger {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::core::endpoints::counters::Lone;
     use crate::core::sync::Shared;
 
     #[test]
     fn a_lease_gives_back_what_it_holds_once() {
-        let (cell, lease) = (Cell::default(), LeaseCell::new(5));
+        let (cell, lease) = (Lone::default(), LeaseCell::new(5));
         assert!(cell.take::<Shared>(5, 1));
         lease.adjust::<Shared>(&cell, 9).unwrap();
         assert_eq!((lease.units(), cell.effective_load()), (Some(9), 9));

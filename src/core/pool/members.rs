@@ -8,13 +8,22 @@ use crate::core::endpoints::endpoint::check_weight;
 use crate::core::endpoints::{Block, Endpoint, Health, Member, Snapshot, Tier, View};
 use crate::core::error::ConfigError;
 use crate::core::health::failover::{Candidate, Plan};
-use crate::core::sync::{Mode, Mutex};
+use crate::core::sync::{Joint, Mode, Mutex};
 use crate::core::time::Nanos;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 /// What stays of an endpoint over an update: slot, health, drain and warming.
 type Kept = (u32, Health, Option<Nanos>, Option<Warming>);
+
+/// Why there is no slot.
+fn full(slots: usize, retired: usize) -> ConfigError {
+    let waits = match retired {
+        0 => String::new(),
+        n => format!("; {n} of its places wait for requests of endpoints that have left"),
+    };
+    ConfigError::new("endpoints", "more", format!("at most {slots} in this shared pool, as it was made{waits}"))
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Place<P> {
@@ -43,6 +52,29 @@ pub(super) struct Writer<P> {
     /// The latest instant that a change came with.
     pub now: Nanos,
     pub generation: u64,
+    /// Whether it is being changed here, and not only followed.
+    pub edits: bool,
+    /// The epoch of the segment that this is of; 0 where there is none.
+    pub epoch: u64,
+}
+
+impl<P> Writer<P> {
+    /// Of nobody so far.
+    pub fn new(block: Block, seed: u64) -> Writer<P> {
+        Writer {
+            places: Vec::new(),
+            block,
+            retired: Vec::new(),
+            next_slot: 0,
+            pickers: Vec::new(),
+            made: 0,
+            seed,
+            now: Nanos::ZERO,
+            generation: 0,
+            edits: true,
+            epoch: 0,
+        }
+    }
 }
 
 impl<P: Clone> Writer<P> {
@@ -65,21 +97,35 @@ impl<P: Clone> Writer<P> {
         }
         let old: HashMap<Arc<str>, Kept> =
             self.places.iter().map(|p| (p.endpoint.id.clone(), (p.slot, p.health, p.drain, p.warming))).collect();
-        Ok(endpoints
+        endpoints
             .into_iter()
             .map(|endpoint| {
-                let fresh = || (self.free_slot::<M>(reports), Health::Healthy, None, None);
-                let (slot, health, drain, warming) = old.get(&endpoint.id).copied().unwrap_or_else(fresh);
-                Place { health, drain, warming, ..Place::new(endpoint, slot) }
+                let (slot, health, drain, warming) = match old.get(&endpoint.id) {
+                    Some(kept) => *kept,
+                    None => (self.free_slot::<M>(reports)?, Health::Healthy, None, None),
+                };
+                Ok(Place { health, drain, warming, ..Place::new(endpoint, slot) })
             })
-            .collect())
+            .collect()
     }
 
-    pub fn free_slot<M: Mode>(&mut self, reports: &Mutex<Reports>) -> u32 {
-        let idle = |slot: u32| self.block.cell(slot).is_some_and(|cell| cell.idle());
+    /// A slot of nobody.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the room for slots is bounded and taken. What this has taken before the error is then lost to
+    /// this process until it takes over the membership that is in force.
+    pub fn free_slot<M: Mode>(&mut self, reports: &Mutex<Reports>) -> Result<u32, ConfigError> {
+        let most = self.block.segment().map(|segment| segment.layout().slots);
+        let idle = |slot: u32| match self.block.segment() {
+            Some(segment) => segment.may_reuse(slot, 0),
+            None => self.block.cell(slot).is_some_and(|cell| cell.idle()),
+        };
         let at = self.retired.iter().position(|&slot| idle(slot));
         let slot = match at {
             Some(at) => self.retired.swap_remove(at),
+            None if most.is_some_and(|most| self.next_slot >= most) => {
+                return Err(full(self.block.slots(), self.retired.len()));
+            }
             None => {
                 self.next_slot += 1;
                 self.block.grow_to(self.next_slot as usize);
@@ -89,13 +135,13 @@ impl<P: Clone> Writer<P> {
         if let Some(cell) = self.block.cell(slot) {
             // A report that comes by an older snapshot corrects the same load: one at a time.
             let _one = reports.lock();
-            cell.forget::<M>();
+            if most.is_some() { cell.forget::<Joint>() } else { cell.forget::<M>() }
         }
         if let Some(signals) = self.block.signals(slot) {
             signals.forget();
         }
         self.block.forget_meter(slot);
-        slot
+        Ok(slot)
     }
 
     /// The picture of now, and when an endpoint that warms up is due for more. `alike` is a picture of the same endpoints
@@ -148,6 +194,7 @@ impl<P: Clone> Writer<P> {
                 },
                 weights: self.places.iter().map(|p| p.endpoint.weight).collect(),
                 generation: self.generation,
+                epoch: self.epoch,
                 backups: self.places.iter().map(|p| p.endpoint.backup).collect(),
                 tiers,
                 panic,

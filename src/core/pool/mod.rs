@@ -1,7 +1,9 @@
 //! The pool, which writes, and the pickers and leases, which read and count.
 
 pub mod budget;
+mod common;
 pub mod gradient;
+pub mod joint;
 pub mod lease;
 pub mod limits;
 mod members;
@@ -20,6 +22,7 @@ mod writer;
 
 pub use budget::{ActiveBudget, RetryBudget};
 pub use gradient::{Gradient, GradientConfig};
+pub use joint::{Guest, Joint, Membership};
 pub use lease::{LeaseCell, Ledger, Outcome};
 pub use options::{Options, Watching};
 pub use passive::Ejection;

@@ -8,9 +8,10 @@ use crate::core::health::failover::Rules;
 use crate::core::health::outlier::OutlierDetection;
 use crate::core::health::slow_start::SlowStart;
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// How the ends of requests are watched.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Watching {
     /// By outlier detection.
     Outliers(OutlierDetection),
@@ -19,7 +20,7 @@ pub enum Watching {
 }
 
 /// The configuration of a pool.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// Panic and ranks.
     pub rules: Rules,

@@ -3,6 +3,7 @@
 //! A release counts without a lock. Only what may change somebody's standing takes the table, which is held for moments;
 //! it sets the flag of the cell at once, and the next pick publishes what follows from it.
 
+use super::common::Common;
 use super::lease::Outcome;
 use super::members::{Place, Writer};
 use super::options::{Options, Watching};
@@ -15,8 +16,9 @@ use crate::core::health::max_fails::Peer;
 use crate::core::health::outlier::{Detector, OutlierDetection, Reason, Volume};
 use crate::core::pickers::Choice;
 use crate::core::rng;
-use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Joint as Jointly, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// The longest rest that a Retry-After asks for, linkerd's own.
 const LONGEST_REST: Nanos = Nanos(300_000_000_000);
@@ -65,7 +67,7 @@ pub struct Ejection {
     pub breaker: Option<Phase>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Seat {
     rule: Option<MaxFails>,
     weight: f64,
@@ -76,7 +78,7 @@ struct Seat {
     times: u64,
 }
 
-struct Table {
+pub(super) struct Table {
     seats: Vec<Option<Seat>>,
     count: usize,
     detector: Option<Detector>,
@@ -91,14 +93,16 @@ pub(super) struct Passive {
     /// Whether somebody is on probation, so that choices are looked at.
     alert: AtomicBool,
     /// Whether somebody's standing has changed since the last snapshot.
-    stale: AtomicBool,
+    pub(super) stale: AtomicBool,
     next: AtomicU64,
     outlier: Option<OutlierDetection>,
-    table: Mutex<Table>,
+    pub(super) table: Mutex<Table>,
+    /// Where several processes have the table in common.
+    pub(super) common: Option<Common>,
 }
 
 impl Passive {
-    pub fn new(options: &Options) -> Passive {
+    pub fn new(options: &Options, common: Option<Common>) -> Passive {
         let outlier = match options.passive {
             Some(Watching::Outliers(config)) => Some(config),
             _ => None,
@@ -113,6 +117,7 @@ impl Passive {
             next: AtomicU64::new(u64::MAX),
             outlier,
             table: Mutex::new(table),
+            common,
         }
     }
 
@@ -121,7 +126,7 @@ impl Passive {
         if self.stale.load(Ordering::Acquire) { 0 } else { self.next.load(Ordering::Acquire) }
     }
 
-    fn settle(&self, table: &Table, block: &Block, changed: bool) {
+    pub(super) fn settle(&self, table: &Table, block: &Block, changed: bool) {
         if changed {
             self.stale.store(true, Ordering::Release);
         }
@@ -137,6 +142,7 @@ impl Passive {
         block: &mut Block,
         options: &Options,
         now: Nanos,
+        edits: bool,
     ) -> Vec<(bool, bool)> {
         let own = |place: &Place<P>| place.endpoint.passive.is_some();
         let wears = matches!(options.passive, Some(Watching::MaxFails(_))) || places.iter().any(own);
@@ -147,15 +153,43 @@ impl Passive {
         block.measure(wears);
         self.on.store(true, Ordering::Release);
         self.closely.store(wears || options.circuit_breaker.is_some(), Ordering::Release);
-        let mut table = self.table.lock();
-        let verdicts = table.take_in(places, block, options, now);
-        self.stale.store(false, Ordering::Release);
-        self.settle(&table, block, false);
-        verdicts
+        let work = |table: &mut Table| {
+            let verdicts = table.take_in(places, block, options, now);
+            self.stale.store(false, Ordering::Release);
+            self.settle(table, block, false);
+            verdicts
+        };
+        // Who only follows what others have changed must not put back who they have taken away.
+        if edits { self.with(work) } else { self.apart(work) }
     }
 }
 
 impl Table {
+    /// Who is out, by slot.
+    pub fn standings(&self) -> Vec<bool> {
+        self.seats.iter().map(|seat| seat.as_ref().is_some_and(|seat| seat.out || seat.rest > Nanos::ZERO)).collect()
+    }
+
+    /// What of it travels.
+    pub fn bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(&(&self.seats, self.count, &self.detector)).unwrap_or_default()
+    }
+
+    /// Takes in what another process has made of it; false for what cannot be.
+    pub fn take_bytes(&mut self, bytes: &[u8]) -> bool {
+        let Ok((seats, count, detector)) = postcard::from_bytes::<(Vec<Option<Seat>>, usize, Option<Detector>)>(bytes)
+        else {
+            return false;
+        };
+        let detector = match (&self.detector, detector) {
+            (Some(own), Some(theirs)) => Some(theirs.configured(*own.config())),
+            (None, None) => None,
+            _ => return false,
+        };
+        (self.seats, self.count, self.detector) = (seats, count, detector);
+        true
+    }
+
     fn take_in<P>(&mut self, places: &[Place<P>], block: &Block, options: &Options, now: Nanos) -> Vec<(bool, bool)> {
         let most = places.iter().map(|p| p.slot as usize + 1).max().unwrap_or(0).max(self.seats.len());
         let mut seats: Vec<Option<Seat>> = vec![None; most];
@@ -355,12 +389,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             return;
         }
         let snapshot = self.current.load_full();
-        let mut table = self.passive.table.lock();
-        if let Some(detector) = &mut table.detector {
-            detector.start(now);
-        }
-        self.passive.settle(&table, &snapshot.view.block, false);
-        self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
+        self.passive.with(|table| {
+            if let Some(detector) = &mut table.detector {
+                detector.start(now);
+            }
+            self.passive.settle(table, &snapshot.view.block, false);
+        });
+        self.look_at(self.passive.next());
     }
 
     /// Tells passive health how a request ended: after [`Pool::settle`], where [`Pool::watched`]. `status` is the answer's,
@@ -379,19 +414,30 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let block = &snapshot.view.block;
         let Some(meter) = block.meter(slot) else { return };
         let kind = Kind::of(outcome, status);
+        let joint = self.joint.is_some();
         let outlier = self.passive.outlier.as_ref();
         let reason = match kind {
             Kind::Good => {
-                meter.success::<M>();
+                if joint {
+                    meter.success::<Jointly>()
+                } else {
+                    meter.success::<M>()
+                }
                 None
             }
             Kind::Unreached if outlier.is_some_and(|o| o.split_external_local_origin_errors) => {
                 let limit = outlier.map_or(0, |o| o.consecutive_local_origin_failure);
-                (meter.miss::<M>() == u64::from(limit)).then_some(Reason::LocalOrigin)
+                let missed = if joint { meter.miss::<Jointly>() } else { meter.miss::<M>() };
+                (missed == u64::from(limit)).then_some(Reason::LocalOrigin)
             }
             Kind::Bad(_) | Kind::Unreached => {
                 let gateway = kind != Kind::Bad(false);
-                let (in_a_row, of_gateways) = meter.failure::<M>(gateway, kind != Kind::Unreached);
+                let answered = kind != Kind::Unreached;
+                let (in_a_row, of_gateways) = if joint {
+                    meter.failure::<Jointly>(gateway, answered)
+                } else {
+                    meter.failure::<M>(gateway, answered)
+                };
                 outlier.and_then(|o| {
                     if in_a_row == u64::from(o.consecutive_5xx) {
                         Some(Reason::Consecutive5xx)
@@ -424,25 +470,26 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         start: Option<Nanos>,
         now: Nanos,
     ) {
-        let mut table = self.passive.table.lock();
-        let mut changed = false;
-        if let (Some(reason), Some(detector)) = (reason, &mut table.detector) {
-            detector.crossed(slot, reason, now);
-            // Counted anew, ejected or not: as Envoy does it, so that the next try comes after as many failures again.
-            let streak = match reason {
-                Reason::Consecutive5xx => &meter.in_a_row,
-                Reason::GatewayFailure => &meter.gateway_in_a_row,
-                Reason::LocalOrigin => &meter.unreached_in_a_row,
-            };
-            streak.store(0, Ordering::Relaxed);
-        }
-        if let (Some(seconds), Some(Some(seat))) = (rest, table.seats.get_mut(slot as usize)) {
-            seat.rest = seat.rest.max(now.plus(Nanos::from_secs_f64(seconds).min(LONGEST_REST)));
-            changed = true;
-        }
-        changed |= table.end(slot, block, kind, start, now);
-        self.passive.settle(&table, block, changed);
-        self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
+        self.passive.with(|table| {
+            let mut changed = false;
+            if let (Some(reason), Some(detector)) = (reason, &mut table.detector) {
+                detector.crossed(slot, reason, now);
+                // Counted anew, ejected or not: as Envoy does it, so that the next try comes after as many failures again.
+                let streak = match reason {
+                    Reason::Consecutive5xx => &meter.in_a_row,
+                    Reason::GatewayFailure => &meter.gateway_in_a_row,
+                    Reason::LocalOrigin => &meter.unreached_in_a_row,
+                };
+                streak.store(0, Ordering::Relaxed);
+            }
+            if let (Some(seconds), Some(Some(seat))) = (rest, table.seats.get_mut(slot as usize)) {
+                seat.rest = seat.rest.max(now.plus(Nanos::from_secs_f64(seconds).min(LONGEST_REST)));
+                changed = true;
+            }
+            changed |= table.end(slot, block, kind, start, now);
+            self.passive.settle(table, block, changed);
+        });
+        self.look_at(self.passive.next());
     }
 
     /// Whether a chosen endpoint may have this request: of one on probation only as many as are let through. Called for
@@ -463,18 +510,19 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             meter.breaker.give(u32::MAX);
             return refuse();
         };
-        let mut table = self.passive.table.lock();
-        if let Some(Some(seat)) = table.seats.get_mut(choice.slot as usize)
-            && let Some(rule) = seat.rule
-            && now != Nanos::MAX
-        {
-            seat.peer.picked(&rule, now);
-        }
-        if probes == Some(0) || retries == Some(0) {
-            let changed = table.follow(choice.slot, block);
-            self.passive.settle(&table, block, changed);
-            self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
-        }
+        self.passive.with(|table| {
+            if let Some(Some(seat)) = table.seats.get_mut(choice.slot as usize)
+                && let Some(rule) = seat.rule
+                && now != Nanos::MAX
+            {
+                seat.peer.picked(&rule, now);
+            }
+            if probes == Some(0) || retries == Some(0) {
+                let changed = table.follow(choice.slot, block);
+                self.passive.settle(table, block, changed);
+                self.look_at(self.passive.next());
+            }
+        });
         true
     }
 
@@ -482,10 +530,8 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     pub(super) fn heard_healthy(&self, block: &Block, slot: u32, now: Nanos) {
         let ends = self.passive.outlier.is_some_and(|o| o.successful_active_health_check_uneject_host);
         if ends && self.watched() {
-            let mut table = self.passive.table.lock();
-            if table.detector.as_mut().is_some_and(|detector| detector.uneject(slot, now))
-                && let Some(meter) = block.meter(slot)
-            {
+            let back = self.passive.with(|table| table.detector.as_mut().is_some_and(|d| d.uneject(slot, now)));
+            if let Some(meter) = block.meter(slot).filter(|_| back) {
                 meter.calm();
             }
         }
@@ -506,8 +552,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                     let bits = cell.rtt.load(Ordering::Relaxed);
                     (looks && bits != 0).then(|| f64::from_bits(bits))
                 };
-                let changed = table.tick::<M>(block, latency, now);
-                self.passive.settle(&table, block, changed);
+                self.passive.with_locked(&mut table, |table| {
+                    let changed = match self.joint {
+                        Some(_) => table.tick::<Jointly>(block, latency, now),
+                        None => table.tick::<M>(block, latency, now),
+                    };
+                    self.passive.settle(table, block, changed);
+                });
             }
         }
         if self.passive.stale.load(Ordering::Acquire)
@@ -543,7 +594,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
 impl<P: Clone> Writer<P> {
     /// What health each endpoint has with what passive health says, and whether it rests: by place.
     pub fn standings(&mut self, options: &Options, passive: &Passive) -> Vec<(Health, bool)> {
-        let verdicts = passive.verdicts(&self.places, &mut self.block, options, self.now);
+        let verdicts = passive.verdicts(&self.places, &mut self.block, options, self.now, self.edits);
         let mut standings: Vec<(Health, bool)> = self.places.iter().map(|p| (p.health, false)).collect();
         for (standing, (out, rests)) in standings.iter_mut().zip(verdicts) {
             *standing = (if out { Health::Unhealthy } else { standing.0 }, rests);

@@ -2,7 +2,7 @@
 
 use super::split::Split;
 use super::writer::{Pool, Publish, Rebuild};
-use crate::core::endpoints::{Cell, Member, Snapshot, Tier};
+use crate::core::endpoints::{Cell, Member, Snapshot, Tier, View};
 use crate::core::error::PickError;
 use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy};
 use crate::core::rng;
@@ -163,16 +163,17 @@ pub struct Taken {
     pub units: u64,
 }
 
-/// A policy at work on a pool.
-pub struct Picker<L: Policy, M: Mode, P> {
-    pool: Arc<Pool<M, P>>,
+/// A policy at work on a pool. `N` is how the pool counts, which is how the picker does, but where several processes
+/// have the pool in common.
+pub struct Picker<L: Policy, M: Mode, P, N: Mode = M> {
+    pool: Arc<Pool<N, P>>,
     policy: L,
     state: ArcSwap<State<L, M, P>>,
     version: AtomicU64,
     draws: Draws,
     stream: u64,
     /// For a handle: the picker that it is one of.
-    whole: Option<Arc<Picker<L, M, P>>>,
+    whole: Option<Arc<Picker<L, M, P, N>>>,
     /// How many handles there have been.
     handles: AtomicU64,
     /// See [`Picker::retired`].
@@ -188,8 +189,15 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     pub fn new(pool: &Arc<Pool<M, P>>, policy: L) -> Arc<Picker<L, M, P>> {
         Picker::made(pool, policy, None)
     }
+}
 
-    fn made(pool: &Arc<Pool<M, P>>, policy: L, whole: Option<Arc<Picker<L, M, P>>>) -> Arc<Picker<L, M, P>> {
+impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M, P, N> {
+    /// The same as [`Picker::new`] where the pool's own way of counting is not the picker's: in a pool of several processes.
+    pub fn jointly(pool: &Arc<Pool<N, P>>, policy: L) -> Arc<Picker<L, M, P, N>> {
+        Picker::made(pool, policy, None)
+    }
+
+    fn made(pool: &Arc<Pool<N, P>>, policy: L, whole: Option<Arc<Picker<L, M, P, N>>>) -> Arc<Picker<L, M, P, N>> {
         pool.register(|snapshot, stream, seed| {
             let seed = rng::stream(seed, stream);
             let draws = if whole.is_some() { Draws::alone(seed) } else { Draws::new(seed) };
@@ -214,10 +222,29 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
             if picker.policy.ordered() {
                 pool.order().keep();
             }
-            if let Some(lifetime) = picker.policy.report_lifetime() {
-                picker.state().snapshot.view.block.told().ask_for_gap(lifetime);
+            if let Some(lifetime) = picker.policy.report_lifetime()
+                && let Some(told) = picker.state().snapshot.view.block.told()
+            {
+                told.ask_for_gap(lifetime);
             }
             Arc::new(picker)
+        })
+    }
+
+    /// A picker of nobody: what a host holds in the place of one that counts otherwise.
+    pub fn of_nobody(pool: &Arc<Pool<N, P>>, policy: L) -> Arc<Picker<L, M, P, N>> {
+        let draws = Draws::default();
+        let state = State::build(&policy, Arc::new(Snapshot::of_nobody()), None, &draws);
+        Arc::new(Picker {
+            pool: pool.clone(),
+            policy,
+            state: ArcSwap::from_pointee(state),
+            version: AtomicU64::new(1),
+            draws,
+            stream: 0,
+            whole: None,
+            handles: AtomicU64::new(0),
+            retired: Mutex::default(),
         })
     }
 
@@ -226,7 +253,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     /// elsewhere in it; the index of any other policy is that of the whole picker. Weights, health and requests in flight
     /// are the pool's, as for every picker. A handle of a handle is one more of the same picker. Threads that share a handle may
     /// draw alike.
-    pub fn local(self: &Arc<Self>) -> Arc<Picker<L, M, P>> {
+    pub fn local(self: &Arc<Self>) -> Arc<Picker<L, M, P, N>> {
         let whole = self.whole.as_ref().unwrap_or(self);
         let before = whole.handles.fetch_add(1, Ordering::AcqRel);
         Picker::made(&whole.pool, whole.policy.staggered(before), Some(whole.clone()))
@@ -238,12 +265,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     }
 
     /// The picker of which a handle shows the states.
-    fn source(&self) -> Option<&Arc<Picker<L, M, P>>> {
+    fn source(&self) -> Option<&Arc<Picker<L, M, P, N>>> {
         self.whole.as_ref().filter(|_| !self.policy.rotates())
     }
 
     /// The pool.
-    pub fn pool(&self) -> &Arc<Pool<M, P>> {
+    pub fn pool(&self) -> &Arc<Pool<N, P>> {
         &self.pool
     }
 
@@ -392,9 +419,9 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         let (cx, hash) = self.by_key(state, Some(key), units, now);
         let choice = state.pick(&self.policy, &cx, hash)?;
         let cell = cx.view.block.cell(choice.slot)?;
-        if cell.take::<M>(units, cx.view.limit(choice.index)) {
+        if self.take(cell, choice, units, cx.view) {
             if self.pool.alert() && !self.admits(state, choice, now) {
-                cell.give::<M>(units);
+                self.give(cell, choice, units);
                 let mut filter = Filter::default();
                 filter.forbid(choice.index);
                 return self.acquire_from(state, Some(key), units, now, filter);
@@ -404,6 +431,21 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         }
         // Somebody else took its last place between the look and the taking.
         self.acquire_from(state, Some(key), units, now, Filter::default())
+    }
+
+    #[inline(always)]
+    fn take(&self, cell: &Cell, choice: Choice, units: u64, view: &View) -> bool {
+        let limit = view.limit(choice.index);
+        if M::JOINT {
+            self.pool.take_jointly(cell, choice.slot, units, limit, view.epoch)
+        } else {
+            cell.take::<M>(units, limit)
+        }
+    }
+
+    #[inline(always)]
+    fn give(&self, cell: &Cell, choice: Choice, units: u64) {
+        if M::JOINT { self.pool.give_jointly(cell, choice.slot, units) } else { cell.give::<M>(units) }
     }
 
     /// A request was taken. What pickers of other policies take is seen at the next look, which is soon enough.
@@ -428,12 +470,12 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         loop {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
-            if cell.take::<M>(units, cx.view.limit(choice.index)) {
+            if self.take(cell, choice, units, cx.view) {
                 if !self.pool.alert() || self.admits(state, choice, now) {
                     self.note(choice);
                     return Some(Taken { choice, units });
                 }
-                cell.give::<M>(units);
+                self.give(cell, choice, units);
             }
             filter.forbid(choice.index);
         }
@@ -470,7 +512,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     }
 }
 
-impl<L: Policy, M: Mode, P> Picker<L, M, P> {
+impl<L: Policy, M: Mode, P, N: Mode> Picker<L, M, P, N> {
     fn publish(&self, state: Arc<State<L, M, P>>) {
         let old = self.state.swap(state);
         self.version.fetch_add(1, Ordering::AcqRel);
@@ -487,7 +529,7 @@ impl<L: Policy, M: Mode, P> Picker<L, M, P> {
     }
 }
 
-impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Rebuild<P> for Picker<L, M, P> {
+impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Rebuild<P> for Picker<L, M, P, N> {
     fn build_cost(&self, snapshot: &Snapshot<P>) -> u64 {
         self.policy.build_cost(snapshot.view.tiers.iter().map(|tier| tier.members().count()).sum())
     }

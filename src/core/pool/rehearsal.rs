@@ -4,11 +4,12 @@ use super::picker::{Filter, Picker, State};
 use crate::core::pickers::{Choice, Context, Key, Policy};
 use crate::core::sync::Mode;
 use crate::core::time::Nanos;
+use std::sync::Arc;
 
 /// The table of a hashing policy is copied when it takes no more than so many nanoseconds.
 const CHEAP: u64 = 2_000_000;
 
-impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
+impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M, P, N> {
     /// Everybody who may be picked now, in the order in which the next request would try them. Neither the picker's turns
     /// nor its chance move.
     pub fn rehearse(
@@ -21,8 +22,8 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
         let draws = self.draws().copy();
         // A hashing policy takes turns at most when the key leads nowhere (nginx), and its table may be dear.
         let cheap = || self.policy().build_cost(state.snapshot.payload.len()) <= CHEAP;
-        let copy =
-            (!L::KEYED || cheap()).then(|| State::build(self.policy(), state.snapshot.clone(), Some(state), &draws));
+        let snapshot = || if M::JOINT { Arc::new(state.snapshot.apart()) } else { state.snapshot.clone() };
+        let copy = (!L::KEYED || cheap()).then(|| State::build(self.policy(), snapshot(), Some(state), &draws));
         let state = copy.as_ref().unwrap_or(state);
         let key = match key {
             Some(key) => key,

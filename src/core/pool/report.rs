@@ -65,20 +65,20 @@ impl Report {
     /// Tells it to the pickers that go by probes or rates. A load is a probe, with the latency told or else the one
     /// `known`; rates are both of `qps` and `utilization`, above zero (gRPC A58).
     pub(super) fn tell(&self, block: &Block, slot: u32, known: Option<f64>, now: Nanos) {
-        let Some(signals) = block.signals(slot) else { return };
+        let (Some(signals), Some(told)) = (block.signals(slot), block.told()) else { return };
         if let Some(load) = self.load() {
             signals.tell_probe(load, self.latency.or(known), now);
-            block.told().note(slot);
+            told.note(slot);
         }
         if self.load().is_some() || self.kv_cache.is_some() {
             signals.tell_engine(self.load(), self.queue, self.kv_cache, now);
-            block.told().note_engine();
+            told.note_engine();
         }
         if let (Some(qps), Some(utilization)) = (self.qps, self.utilization)
             && qps > 0.0
             && utilization > 0.0
         {
-            signals.tell_rates(qps, utilization, self.eps.unwrap_or(0.0), now, block.told().gap());
+            signals.tell_rates(qps, utilization, self.eps.unwrap_or(0.0), now, told.gap());
         }
     }
 }

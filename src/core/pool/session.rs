@@ -76,10 +76,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         {
             return Err(LetGo::Overloaded);
         }
+        if self.joint.is_some() {
+            let taken = self.take_bound(cell, slot, units, view, view.limit(index));
+            self.order().note(slot);
+            return taken.then_some(Taken { choice: Choice { index, slot }, units }).ok_or(LetGo::Overloaded);
+        }
         // Not `Cell::take`: threads that take new work heed the flag that old work goes past.
         if M::add(&cell.inflight, 1) >= u64::from(view.limit(index)) {
             M::sub(&cell.inflight, 1);
-            cell.watch.end::<M>();
+            cell.watch().end::<M>();
             return Err(LetGo::Overloaded);
         }
         cell.shift::<M>(units);

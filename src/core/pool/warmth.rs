@@ -7,13 +7,14 @@ use crate::core::endpoints::Health;
 use crate::core::health::slow_start::Ramp;
 use crate::core::sync::{Mode, Ordering};
 use crate::core::time::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// What a rebuild may cost that a pick brings about, in nanoseconds by the policies' own estimates; dearer ones wait for
 /// [`Pool::advance`]. A smooth rotation is estimated at 100 µs for the few weights that give a long cycle.
 pub(super) const BY_A_PICK: u64 = 200_000;
 
 /// An endpoint that warms up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Warming {
     /// Since when.
     pub since: Nanos,

@@ -1,5 +1,6 @@
 //! The pool: who is in it, in which state, and the one place that changes it.
 
+use super::joint::Joint;
 use super::lease::{Entry, Ledger, Outcome};
 use super::members::{Place, Writer};
 use super::options::Options;
@@ -12,7 +13,7 @@ use crate::core::endpoints::counters::UNITS;
 use crate::core::endpoints::endpoint::check_weight;
 use crate::core::endpoints::{Averages, Block, Endpoint, Health, Order, Snapshot, Work};
 use crate::core::error::{ConfigError, LeaseError, MetricError};
-use crate::core::sync::{AtomicBool, AtomicU64, Mode, Mutex, MutexGuard, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Joint as Jointly, Mode, Mutex, MutexGuard, Ordering};
 use crate::core::time::Nanos;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -70,6 +71,8 @@ pub struct Pool<M: Mode, P> {
     pub(super) deferred: AtomicBool,
     pub(super) waited: Waited,
     pub(super) passive: Passive,
+    /// What several processes have in common, where they have.
+    pub(super) joint: Option<Joint>,
     pub(super) mode: PhantomData<M>,
 }
 
@@ -90,20 +93,20 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     /// [`ConfigError`] for options out of range, a weight that cannot be, or an id that occurs twice.
     pub fn new(endpoints: Vec<Endpoint<P>>, options: Options) -> Result<Arc<Pool<M, P>>, ConfigError> {
         let options = options.check()?;
-        let mut writer = Writer {
-            places: Vec::new(),
-            block: Block::for_slots(endpoints.len()),
-            retired: Vec::new(),
-            next_slot: 0,
-            pickers: Vec::new(),
-            made: 0,
-            seed: options.seed,
-            now: Nanos::ZERO,
-            generation: 0,
-        };
+        let mut writer = Writer::new(Block::for_slots(endpoints.len()), options.seed);
+        writer.places = writer.placed::<M>(endpoints, &Mutex::default())?;
+        Pool::made(writer, options, None)
+    }
+
+    pub(super) fn made(
+        mut writer: Writer<P>,
+        options: Options,
+        joint: Option<Joint>,
+    ) -> Result<Arc<Pool<M, P>>, ConfigError> {
         let reports = Mutex::new(HashMap::new());
-        writer.places = writer.placed::<M>(endpoints, &reports)?;
-        let passive = Passive::new(&options);
+        let common = joint.as_ref().and_then(|joint| joint.common(&writer.block));
+        writer.edits = joint.is_none();
+        let passive = Passive::new(&options, common);
         let (snapshot, _) = writer.snapshot(&options, &passive, None);
         Ok(Arc::new(Pool {
             current: ArcSwap::from(snapshot),
@@ -113,12 +116,14 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             tracks_latency: AtomicBool::new(false),
             latencies: Averages::new(options.latency),
             order: Order::default(),
-            next_change: AtomicU64::new(passive.next()),
+            // Zero in a pool of several processes: each of its picks has something to look at.
+            next_change: AtomicU64::new(if joint.is_some() { 0 } else { passive.next() }),
             next_warmth: AtomicU64::new(u64::MAX),
             deferred: AtomicBool::new(false),
             waited: Waited::default(),
             passive,
             options,
+            joint,
             mode: PhantomData,
         }))
     }
@@ -209,13 +214,15 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         writer.generation += 1;
         // An update of all endpoints waits for everything, however many there are.
         let at_once = if at_once == AT_ONCE && writer.places.len() > MANY { AT_ONCE_MANY } else { at_once };
+        writer.edits = true;
         self.publish(&mut writer, alike, |_| at_once);
+        writer.edits = self.joint.is_none();
         Self::purge(writer);
         Ok(())
     }
 
     /// Frees what no pick needs any more. Not under the lock: it may be anything.
-    fn purge(writer: MutexGuard<'_, Writer<P>>) {
+    pub(super) fn purge(writer: MutexGuard<'_, Writer<P>>) {
         let pickers = writer.pickers.clone();
         drop(writer);
         pickers.iter().filter_map(Weak::upgrade).for_each(|picker| picker.purge());
@@ -244,7 +251,13 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         self.current.store(snapshot);
         publish.into_iter().for_each(|publish| publish());
         self.next_warmth.store(next.0, Ordering::Release);
-        self.next_change.fetch_min(next.0.min(self.passive.next()), Ordering::AcqRel);
+        self.look_at(next.0.min(self.passive.next()));
+    }
+
+    /// Time brings something at this instant.
+    pub(super) fn look_at(&self, instant: u64) {
+        let next = self.joint.as_ref().map_or(&self.next_change, |joint| &joint.next);
+        next.fetch_min(instant, Ordering::AcqRel);
     }
 
     /// Replaces the endpoints. Those whose id stays keep counters, health and drain; new ones start slowly, where the pool
@@ -290,7 +303,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             if writer.places.iter().any(|p| p.endpoint.id == endpoint.id) {
                 return Err(ConfigError::new("id", format!("{:?}", endpoint.id), "an id that is not in the pool yet"));
             }
-            let slot = writer.free_slot::<M>(&self.reports);
+            let slot = writer.free_slot::<M>(&self.reports)?;
             let warming = self.warming(&writer.places, writer.now);
             writer.places.push(Place { warming, ..Place::new(endpoint, slot) });
             Ok(())
@@ -415,14 +428,14 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let mut reports = self.reports.lock();
         if let Some(cell) = view.block.cell(slot) {
             if let Some(load) = report.load() {
-                cell.correct::<M>(Some((load * UNITS).round() as u64));
+                self.correct(cell, slot, Some((load * UNITS).round() as u64));
                 // A later report that says nothing of the load does not make this one younger.
                 cell.report_until.store(until.0.max(1), Ordering::Relaxed);
             }
             if let Some(seconds) = report.latency {
                 self.latencies.observe(cell, seconds, now);
             }
-            self.next_change.fetch_min(until.0, Ordering::AcqRel);
+            self.look_at(until.0);
             report.tell(&view.block, slot, self.latencies.estimate(cell, now), now);
         }
         reports.insert(slot, (report, until));
@@ -479,7 +492,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             if load_until > now.0 {
                 next = next.min(load_until);
             } else if load_until > 0 {
-                cell.correct::<M>(None);
+                self.correct(cell, slot, None);
                 cell.report_until.store(0, Ordering::Relaxed);
             }
             if *until > now {
@@ -487,12 +500,16 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             }
             *until > now || load_until > now.0
         });
+        if self.joint.is_some() {
+            next = next.min(self.expire_of_others(&snapshot.view, &reports, now));
+        }
         drop(reports);
         self.warm_up(now);
         self.watch(now);
-        self.next_change.store(next.min(self.next_warmth.load(Ordering::Acquire)), Ordering::Release);
+        let store = self.joint.as_ref().map_or(&self.next_change, |joint| &joint.next);
+        store.store(next.min(self.next_warmth.load(Ordering::Acquire)), Ordering::Release);
         // Last: a release that changes something now lowers it too.
-        self.next_change.fetch_min(self.passive.next(), Ordering::AcqRel);
+        self.look_at(self.passive.next());
     }
 
     /// Ends a request: gives back its work and takes in how it went. `latency` in seconds, `hint` is the server's
@@ -502,7 +519,11 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         // The block of the current snapshot has every slot that was ever given out.
         let snapshot = self.current.load();
         if let Some(cell) = snapshot.view.block.cell(slot) {
-            self.settle_on(cell, units, outcome, latency, hint, now);
+            if self.joint.is_some() {
+                self.settle_jointly(cell, slot, units, outcome, latency, hint, now);
+            } else {
+                self.settle_on(cell, units, outcome, latency, hint, now);
+            }
             self.order.note(slot);
         }
     }
@@ -519,6 +540,18 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         now: Nanos,
     ) {
         cell.give::<M>(units);
+        self.count_end::<M>(cell, outcome, latency, hint, now);
+    }
+
+    #[inline(always)]
+    pub(super) fn count_end<N: Mode>(
+        &self,
+        cell: &crate::core::endpoints::Cell,
+        outcome: Outcome,
+        latency: Option<f64>,
+        hint: Option<f64>,
+        now: Nanos,
+    ) {
         let count = match outcome {
             Outcome::Success => &cell.successes,
             Outcome::Failure => &cell.failures,
@@ -527,7 +560,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
             Outcome::Cancelled => &cell.cancelled,
             Outcome::Dropped => &cell.dropped,
         };
-        M::add(count, 1);
+        N::add(count, 1);
         if let Some(seconds) = latency {
             self.learn(cell, outcome, seconds, hint, now);
         }
@@ -569,7 +602,21 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
     pub fn adjust(&self, slot: u32, before: u64, after: u64) {
         let snapshot = self.current.load();
         if let Some(cell) = snapshot.view.block.cell(slot) {
-            cell.shift::<M>(after.wrapping_sub(before));
+            let units = after.wrapping_sub(before);
+            if self.joint.is_some() {
+                self.shift_jointly(slot, units, || cell.shift::<Jointly>(units));
+            } else {
+                cell.shift::<M>(units);
+            }
+        }
+    }
+
+    /// Corrects a load by what was told of it.
+    fn correct(&self, cell: &crate::core::endpoints::Cell, slot: u32, told: Option<u64>) {
+        if self.joint.is_some() {
+            self.shift_jointly(slot, 0, || cell.correct::<Jointly>(told));
+        } else {
+            cell.correct::<M>(told);
         }
     }
 

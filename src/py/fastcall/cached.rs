@@ -8,6 +8,7 @@
 use super::{CoreState, Raw};
 use crate::core::pickers::Policy;
 use crate::core::pool::Picker;
+use crate::core::sync::Mode;
 use crate::py::Counting;
 #[cfg(Py_GIL_DISABLED)]
 use crate::py::endpoint::Endpoint;
@@ -27,14 +28,14 @@ use std::sync::Weak;
 type Own = Option<(Weak<Py<Endpoint>>, Py<Endpoint>)>;
 
 /// The state that was read last, and the version of which it is.
-struct Kept<L: Policy> {
+struct Kept<L: Policy, M: Mode> {
     version: u64,
-    state: Arc<CoreState<L>>,
+    state: Arc<CoreState<L, M>>,
 }
 
 /// See the top of this file.
-pub(super) struct Cached<L: Policy> {
-    kept: UnsafeCell<Kept<L>>,
+pub(super) struct Cached<L: Policy, M: Mode = Counting> {
+    kept: UnsafeCell<Kept<L, M>>,
     /// The thread whose the cell is; of nobody when zero.
     #[cfg(Py_GIL_DISABLED)]
     owner: usize,
@@ -46,9 +47,9 @@ pub(super) struct Cached<L: Policy> {
 // SAFETY: with a GIL, `kept` is touched only while attached, one thread at a time. Without one, it and `own` are by the
 // owning thread alone, by the collector, which stops all threads where none is in here, and by whoever drops the picker, which is the
 // last to have it.
-unsafe impl<L: Policy> Sync for Cached<L> {}
+unsafe impl<L: Policy, M: Mode> Sync for Cached<L, M> {}
 // SAFETY: what it holds is an Arc of what is Send and Sync; a thread that is not the owner does not touch it.
-unsafe impl<L: Policy> Send for Cached<L> {}
+unsafe impl<L: Policy, M: Mode> Send for Cached<L, M> {}
 
 /// A number that no two living threads share, and never zero. A thread that came after the owner's end may have its
 /// number: by then nobody else is in the cell, and the handle reached that thread through Python, which orders the two.
@@ -61,22 +62,22 @@ fn this_thread() -> usize {
 
 /// A state, borrowed from the cell.
 #[cfg(not(Py_GIL_DISABLED))]
-pub(super) type Seen<'a, L> = &'a CoreState<L>;
+pub(super) type Seen<'a, L, M = Counting> = &'a CoreState<L, M>;
 
 /// A state, borrowed from the cell or guarded.
 #[cfg(Py_GIL_DISABLED)]
-pub(super) enum Seen<'a, L: Policy> {
+pub(super) enum Seen<'a, L: Policy, M: Mode = Counting> {
     /// From the cell.
-    Kept(&'a CoreState<L>),
+    Kept(&'a CoreState<L, M>),
     /// From the picker.
-    Loaded(arc_swap::Guard<Arc<CoreState<L>>>),
+    Loaded(arc_swap::Guard<Arc<CoreState<L, M>>>),
 }
 
 #[cfg(Py_GIL_DISABLED)]
-impl<L: Policy> std::ops::Deref for Seen<'_, L> {
-    type Target = CoreState<L>;
+impl<L: Policy, M: Mode> std::ops::Deref for Seen<'_, L, M> {
+    type Target = CoreState<L, M>;
     #[inline(always)]
-    fn deref(&self) -> &CoreState<L> {
+    fn deref(&self) -> &CoreState<L, M> {
         match self {
             Seen::Kept(state) => state,
             Seen::Loaded(guard) => guard,
@@ -85,7 +86,10 @@ impl<L: Policy> std::ops::Deref for Seen<'_, L> {
 }
 
 /// Shows the collector the endpoints that nothing but this state holds.
-pub(super) fn show<L: Policy>(state: &Arc<CoreState<L>>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+pub(super) fn show<L: Policy, M: Mode>(
+    state: &Arc<CoreState<L, M>>,
+    visit: &PyVisit<'_>,
+) -> Result<(), PyTraverseError> {
     if Arc::strong_count(state) == 1 && Arc::strong_count(&state.snapshot) == 1 {
         for payload in state.snapshot.payload.iter().filter(|payload| Arc::strong_count(payload) == 1) {
             visit.call(&**payload)?;
@@ -94,9 +98,9 @@ pub(super) fn show<L: Policy>(state: &Arc<CoreState<L>>, visit: &PyVisit<'_>) ->
     Ok(())
 }
 
-impl<L: Policy> Cached<L> {
+impl<L: Policy, M: Mode> Cached<L, M> {
     /// For a picker; the cell of a handle is that of the thread that makes it.
-    pub fn new(picker: &Picker<L, Counting, Payload>) -> Cached<L> {
+    pub fn new(picker: &Picker<L, M, Payload, Counting>) -> Cached<L, M> {
         let version = picker.version();
         Cached {
             kept: UnsafeCell::new(Kept { version, state: picker.state() }),
@@ -123,7 +127,7 @@ impl<L: Policy> Cached<L> {
     /// # Safety
     /// Attached. Neither the state nor anything else borrowed from the cell is used afterwards.
     #[inline(always)]
-    pub unsafe fn endpoint(&self, state: &CoreState<L>, index: u32) -> Option<Raw> {
+    pub unsafe fn endpoint(&self, state: &CoreState<L, M>, index: u32) -> Option<Raw> {
         let payload = state.snapshot.payload.get(index as usize)?;
         // SAFETY: attached; `own` is this thread's.
         unsafe {
@@ -170,7 +174,7 @@ impl<L: Policy> Cached<L> {
     /// # Safety
     /// Attached, and the result is not used after anything that may run Python code.
     #[inline(always)]
-    pub unsafe fn state<'a>(&'a self, picker: &'a Picker<L, Counting, Payload>) -> Seen<'a, L> {
+    pub unsafe fn state<'a>(&'a self, picker: &'a Picker<L, M, Payload, Counting>) -> Seen<'a, L, M> {
         #[cfg(Py_GIL_DISABLED)]
         if self.owner != this_thread() {
             return Seen::Loaded(picker.load());
@@ -189,7 +193,7 @@ impl<L: Policy> Cached<L> {
     /// # Safety
     /// As for [`Cached::state`].
     #[inline(always)]
-    pub unsafe fn at_hand(&self, picker: &Picker<L, Counting, Payload>) -> Option<&CoreState<L>> {
+    pub unsafe fn at_hand(&self, picker: &Picker<L, M, Payload, Counting>) -> Option<&CoreState<L, M>> {
         #[cfg(Py_GIL_DISABLED)]
         if self.owner != this_thread() {
             return None;
@@ -200,7 +204,7 @@ impl<L: Policy> Cached<L> {
     }
 
     #[cold]
-    fn refresh(&self, picker: &Picker<L, Counting, Payload>) -> &CoreState<L> {
+    fn refresh(&self, picker: &Picker<L, M, Payload, Counting>) -> &CoreState<L, M> {
         let version = picker.version();
         let fresh = Kept { version, state: picker.state() };
         // SAFETY: as in `state`, and no borrow of the cell is alive: its callers do not keep it this long.

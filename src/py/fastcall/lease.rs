@@ -9,7 +9,6 @@ use crate::core::error::{ConfigError, LeaseError};
 use crate::core::pool::lease::Entry;
 use crate::core::pool::{Outcome, Taken};
 use crate::core::time::Nanos;
-use crate::py::Counting;
 use crate::py::door::{self, Ending};
 use crate::py::endpoint::Payload;
 use crate::py::errors::InternalError;
@@ -23,6 +22,12 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+mod joint;
+mod ready;
+use joint::gave_up;
+pub(super) use joint::lease_jointly;
+use ready::Ready;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Stage {
@@ -34,6 +39,8 @@ enum Stage {
     Detached,
     /// Its work has been given back.
     Done,
+    /// Live, in a pool that several processes have in common.
+    Joint,
 }
 
 #[repr(C)]
@@ -51,6 +58,8 @@ pub(super) struct LeaseObject {
     slot: u32,
     stage: Stage,
     token: bool,
+    /// Of which life of a joint pool it is: of another since a fork, it is the parent's to give back.
+    life: u16,
     /// What it holds besides its units, while it is live; then the ledger has it. Nothing when it is deallocated.
     work: Option<Arc<dyn Work>>,
 }
@@ -87,7 +96,14 @@ pub(crate) fn lease_on<'py>(
     now: Option<Nanos>,
 ) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached, and what comes back is a new reference, or null with an error set.
-    unsafe { Bound::from_owned_ptr_or_err(py, lease_in(py, snapshot, pool, taken, now.unwrap_or(UNTIMED))) }
+    unsafe {
+        let now = now.unwrap_or(UNTIMED);
+        let lease = match pool.get().core.joint() {
+            Some(_) => lease_jointly(py, snapshot, pool, taken, now),
+            None => lease_in(py, snapshot, pool, taken, now),
+        };
+        Bound::from_owned_ptr_or_err(py, lease)
+    }
 }
 
 /// A new lease, or null with an error set; then the work has been given back.
@@ -133,7 +149,7 @@ pub(super) unsafe fn lease_with(
     unsafe {
         let memory = allocate();
         if memory.is_null() {
-            (*cell).give::<Counting>(taken.units);
+            gave_up(pool.get(), &*cell, taken);
             ffi::Py_DECREF(endpoint);
             return ffi::PyErr_NoMemory();
         }
@@ -153,6 +169,7 @@ pub(super) unsafe fn lease_with(
         lease.slot = taken.choice.slot;
         lease.stage = Stage::Live;
         lease.token = false;
+        lease.life = 0;
         // Not an assignment, which would drop what the memory was before.
         ptr::write(&raw mut lease.work, None);
         memory.cast()
@@ -200,6 +217,7 @@ impl LeaseObject {
                     self.drop_work();
                 }
             }
+            Stage::Joint => self.end_jointly(ending),
             Stage::Entered | Stage::Detached => {
                 self.stage = Stage::Done;
                 // Not live any more means that its id gave it back before.
@@ -218,7 +236,7 @@ impl LeaseObject {
     /// What it holds besides its units, wherever that is now.
     fn work(&self) -> Option<Arc<dyn Work>> {
         match self.stage {
-            Stage::Live => self.work.clone(),
+            Stage::Live | Stage::Joint => self.work.clone(),
             Stage::Entered | Stage::Detached => self.pool().core.work(self.id),
             Stage::Done => None,
         }
@@ -290,7 +308,8 @@ impl LeaseObject {
     fn enter(&mut self) -> Result<u64, LeaseError> {
         match self.stage {
             Stage::Done => return Err(LeaseError::Released),
-            Stage::Live => {
+            Stage::Joint if !self.is_mine() => return Err(LeaseError::Released),
+            Stage::Live | Stage::Joint => {
                 let pool = self.pool();
                 // A timeout counts from here when nobody looked at the clock before; a latency does not.
                 let timed = self.start != UNTIMED.0;
@@ -312,6 +331,8 @@ impl LeaseObject {
     fn held(&self) -> Result<u64, LeaseError> {
         match self.stage {
             Stage::Live => Ok(self.units),
+            Stage::Joint if self.is_mine() => Ok(self.units),
+            Stage::Joint => Err(LeaseError::Released),
             Stage::Entered | Stage::Detached => {
                 self.pool().core.lease(self.id).map(|e| e.units).ok_or(LeaseError::NotLive(self.id))
             }
@@ -325,7 +346,7 @@ unsafe extern "C" fn lease_dealloc(object: Raw) {
     // Python code.
     unsafe {
         let lease = &mut *object.cast::<LeaseObject>();
-        if matches!(lease.stage, Stage::Live | Stage::Entered) {
+        if matches!(lease.stage, Stage::Live | Stage::Joint | Stage::Entered) {
             lease.end(Ending::plain(Outcome::Dropped));
         }
         if lease.pool().core.waited().any() {
@@ -454,27 +475,6 @@ unsafe extern "C" fn lease_aexit(slf: Raw, args: *mut Raw, count: ffi::Py_ssize_
     }
 }
 
-/// An awaitable that is done already.
-#[pyclass(frozen, module = "aibalance._core", name = "_Ready")]
-struct Ready {
-    value: Py<PyAny>,
-}
-
-#[pymethods]
-impl Ready {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
-        Err(pyo3::exceptions::PyStopIteration::new_err((self.value.clone_ref(py),)))
-    }
-}
-
 unsafe extern "C" fn lease_detach(slf: Raw, _: Raw) -> Raw {
     // SAFETY: attached, self is a lease.
     unsafe {
@@ -508,7 +508,7 @@ unsafe extern "C" fn lease_add(slf: Raw, cost: Raw) -> Raw {
                 let before = lease.held()?;
                 let after = before.saturating_add_signed(step).min(most);
                 match lease.stage {
-                    Stage::Live => lease.pool().core.adjust(lease.slot, before, after),
+                    Stage::Live | Stage::Joint => lease.pool().core.adjust(lease.slot, before, after),
                     _ => lease.pool().core.adjust_entered(lease.id, after)?,
                 }
                 lease.units = after;
@@ -536,7 +536,7 @@ unsafe extern "C" fn lease_first_token(slf: Raw, args: *const Raw, count: ffi::P
                 lease.held()?;
                 let pool = lease.pool();
                 let measured = match lease.stage {
-                    Stage::Live => lease.start != UNTIMED.0 && !lease.token,
+                    Stage::Live | Stage::Joint => lease.start != UNTIMED.0 && !lease.token,
                     _ => pool.core.stop_measuring(lease.id)?,
                 };
                 if measured && pool.core.tracks_latency() {

@@ -21,7 +21,8 @@
 use crate::core::endpoints::Work;
 use crate::core::error::PickError;
 use crate::core::pickers::{Choice, Key, Policy};
-use crate::core::pool::{Filter, Picker, State, Taken};
+use crate::core::pool::{Filter, Joint, Picker, State, Taken};
+use crate::core::sync::Mode;
 use crate::core::time::Nanos;
 use crate::py::Counting;
 use crate::py::door;
@@ -38,10 +39,14 @@ use pyo3::types::{PyString, PyTuple};
 use std::ptr;
 use std::sync::Arc;
 
-pub(crate) type CoreState<L> = State<L, Counting, Payload>;
+pub(crate) type CoreState<L, M = Counting> = State<L, M, Payload>;
+
+/// A picker of a pool: `M` is [`Counting`], or `Joint` where several processes have the pool in common.
+pub(crate) type CorePicker<L, M = Counting> = Picker<L, M, Payload, Counting>;
 type Raw = *mut ffi::PyObject;
 
 mod cached;
+mod joint;
 mod keys;
 mod lease;
 mod memory;
@@ -49,9 +54,9 @@ mod methods;
 use cached::{Cached, Seen};
 pub(crate) use keys::hashes_of;
 use keys::{ascii_of, plain_key};
-use lease::lease_in;
 #[cfg(Py_GIL_DISABLED)]
 use lease::lease_with;
+use lease::{lease_in, lease_jointly};
 pub(crate) use lease::{lease_on, register};
 pub(crate) use methods::add_methods;
 
@@ -63,24 +68,50 @@ const UNTIMED: Nanos = Nanos::MAX;
 
 /// A picker with the state that it read last.
 pub(crate) struct Door<L: Policy> {
-    pub picker: Arc<Picker<L, Counting, Payload>>,
+    /// In a pool of several processes, one of nobody.
+    pub picker: Arc<CorePicker<L>>,
     pub pool: Py<Pool>,
     cached: Cached<L>,
+    /// The one that counts in a pool of several processes.
+    pub shared: Option<Box<joint::Half<L>>>,
 }
+
+/// Does the same with a door's picker, whichever it is: the body is compiled for both.
+macro_rules! on_picker {
+    ($door:expr, $picker:ident => $body:expr) => {
+        match &$door.shared {
+            None => {
+                let $picker = &$door.picker;
+                $body
+            }
+            Some(half) => {
+                let $picker = &half.picker;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on_picker;
 
 impl<L: Policy> Door<L> {
     /// A picker on a pool.
     pub fn new(py: Python<'_>, pool: Py<Pool>, policy: L) -> Door<L> {
         let core = &pool.get().core;
+        if core.joint().is_some() {
+            return Door::jointly(py, pool, policy);
+        }
         // Detached: an update of the pool may hold its lock for a while, and nobody else should wait for that.
         let picker = detached(py, || Picker::new(core, policy));
-        Door { cached: Cached::new(&picker), picker, pool }
+        Door { cached: Cached::new(&picker), picker, pool, shared: None }
     }
 
     /// A handle for this thread.
     pub fn local(&self, py: Python<'_>) -> Door<L> {
+        if let Some(half) = &self.shared {
+            return self.local_jointly(py, half);
+        }
         let picker = detached(py, || self.picker.local());
-        Door { cached: Cached::new(&picker), picker, pool: self.pool.clone_ref(py) }
+        Door { cached: Cached::new(&picker), picker, pool: self.pool.clone_ref(py), shared: None }
     }
 
     /// The current state.
@@ -117,14 +148,23 @@ impl<L: Policy> Door<L> {
     /// Shows the collector what only this picker's old state holds.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.cached.traverse(visit)?;
+        if let Some(half) = &self.shared {
+            half.traverse(visit)?;
+        }
         self.picker.retired(|state| cached::show(state, visit))
     }
 
     /// The time for a pick that said nothing about it; zero when nothing needs it.
     #[inline(always)]
     pub fn time(&self, pool: &Pool) -> Nanos {
+        self.time_here(pool).unwrap_or_else(|now| now)
+    }
+
+    /// The same; an error for a pool that several processes have in common: that is not looked at here.
+    #[inline(always)]
+    fn time_here(&self, pool: &Pool) -> Result<Nanos, Nanos> {
         let next = pool.core.next_change();
-        if L::TIMED || next != Nanos::MAX { Self::look(pool, next) } else { Nanos::ZERO }
+        if L::TIMED || next != Nanos::MAX { Self::look(pool, next) } else { Ok(Nanos::ZERO) }
     }
 
     /// An instant that the caller named: passive health goes by it too.
@@ -135,39 +175,58 @@ impl<L: Policy> Door<L> {
         now
     }
 
-    fn look(pool: &Pool, next: Nanos) -> Nanos {
+    #[inline(always)]
+    fn look(pool: &Pool, next: Nanos) -> Result<Nanos, Nanos> {
         let now = pool.clock.now();
         if now >= next {
-            pool.core.expire(now);
+            return Self::due(pool, now);
         }
-        now
+        Ok(now)
+    }
+
+    /// Does what is due. In a pool of several processes something always is.
+    #[inline(never)]
+    fn due(pool: &Pool, now: Nanos) -> Result<Nanos, Nanos> {
+        if pool.core.joint().is_some() {
+            return Err(now);
+        }
+        pool.core.expire(now);
+        Ok(now)
     }
 
     /// The time for an acquire: also needed when leases measure how long they last. UNTIMED when nothing needs it.
     #[inline(always)]
-    fn acquire_time(&self, pool: &Pool) -> Nanos {
+    fn acquire_time(&self, pool: &Pool) -> Result<Nanos, Nanos> {
         let next = pool.core.next_change();
-        if L::TIMED || pool.core.tracks_latency() || next != Nanos::MAX { Self::look(pool, next) } else { UNTIMED }
+        if L::TIMED || pool.core.tracks_latency() || next != Nanos::MAX { Self::look(pool, next) } else { Ok(UNTIMED) }
     }
 
     /// Takes one request with all options given.
-    pub fn take(
+    #[allow(clippy::too_many_arguments)]
+    fn take<M: Mode>(
         &self,
         py: Python<'_>,
-        state: &CoreState<L>,
+        picker: &CorePicker<L, M>,
+        state: &CoreState<L, M>,
         key: Option<Key<'_>>,
         units: u64,
         filter: Filter,
         now: Nanos,
     ) -> PyResult<Option<Py<PyAny>>> {
         let taken = if filter.is_empty() {
-            self.picker.acquire(state, key, units, now)
+            picker.acquire(state, key, units, now)
         } else {
-            self.picker.acquire_from(state, key, units, now, filter)
+            picker.acquire_from(state, key, units, now, filter)
         };
         let Some(taken) = taken else { return Ok(None) };
         // SAFETY: attached; the pool is one.
-        let lease = unsafe { lease_in(py, &state.snapshot, &self.pool, taken, now) };
+        let lease = unsafe {
+            if M::JOINT {
+                lease_jointly(py, &state.snapshot, &self.pool, taken, now)
+            } else {
+                lease_in(py, &state.snapshot, &self.pool, taken, now)
+            }
+        };
         // SAFETY: a new reference, or null with an error set.
         unsafe { Bound::from_owned_ptr_or_err(py, lease) }.map(|l| Some(l.unbind()))
     }
@@ -203,7 +262,7 @@ impl<L: Policy> Door<L> {
     }
 
     /// Why nothing could be picked.
-    pub fn refusal(&self, state: &CoreState<L>, filter: &Filter) -> PickError {
+    pub fn refusal<M: Mode>(&self, state: &CoreState<L, M>, filter: &Filter) -> PickError {
         let left_out = filter.left_out(state.snapshot.payload.len());
         let pool = self.pool.get();
         pool.core.refusal(&state.snapshot.view, left_out, &|index| filter.allows(index), pool.clock.now())
@@ -211,14 +270,17 @@ impl<L: Policy> Door<L> {
 
     /// The current state, built now if the pool has changed and the rebuild was put off: those whom the old one knows
     /// may all be gone while others could be had.
-    pub fn latest(&self, py: Python<'_>) -> Arc<CoreState<L>> {
-        let state = self.picker.state();
-        if !self.picker.behind(&state) {
+    pub fn latest<M: Mode>(&self, py: Python<'_>, picker: &CorePicker<L, M>) -> Arc<CoreState<L, M>> {
+        if M::JOINT {
+            self.pool.get().keep_up(py);
+        }
+        let state = picker.state();
+        if !picker.behind(&state) {
             return state;
         }
         let core = &self.pool.get().core;
         detached(py, || core.rebuild());
-        self.picker.state()
+        picker.state()
     }
 
     /// An optional key as the policy sees it; a policy that has no use for one does not look at it.
@@ -406,7 +468,10 @@ unsafe extern "C" fn pick_in_time<C: PickerClass, R: Refuse>(
             return pick_fully::<C, R>(slf, args, count, kwnames);
         };
         // Before the state is read, for it may change the pool.
-        let now = door.time(door.pool.get());
+        let now = match door.time_here(door.pool.get()) {
+            Ok(now) => now,
+            Err(now) => return joint::pick::<C, R>(slf, args, count, kwnames, now),
+        };
         let Some(state) = door.cached.at_hand(&door.picker) else {
             return pick_fully::<C, R>(slf, args, count, kwnames);
         };
@@ -474,7 +539,10 @@ unsafe extern "C" fn pick_fully<C: PickerClass, R: Refuse>(
             // The key of a policy that has no use for one is not looked at.
             None
         };
-        let now = door.time(pool);
+        let now = match door.time_here(pool) {
+            Ok(now) => now,
+            Err(now) => return joint::pick::<C, R>(slf, args, count, kwnames, now),
+        };
         let state = door.state();
         #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
@@ -506,16 +574,18 @@ unsafe fn pick_slowly<C: PickerClass, R: Refuse>(
             Some(now) => Door::<C::Policy>::caught_up(pool, instant_or(pool, Some(&now))?),
             None => door.time(pool),
         };
-        let mut state = door.picker.state();
-        let mut choice = door.picker.pick(&state, key, now);
-        if choice.is_none() && door.picker.behind(&state) {
-            state = door.latest(py);
-            choice = door.picker.pick(&state, key, now);
-        }
-        match choice.and_then(|c| state.snapshot.payload.get(c.index as usize)) {
-            Some(payload) => Ok(payload.clone_ref(py).into_ptr()),
-            None => R::refuse(|| door.refusal(&state, &Filter::default())),
-        }
+        on_picker!(door, picker => {
+            let mut state = if pool.core.joint().is_some() { door.latest(py, picker) } else { picker.state() };
+            let mut choice = picker.pick(&state, key, now);
+            if choice.is_none() && picker.behind(&state) {
+                state = door.latest(py, picker);
+                choice = picker.pick(&state, key, now);
+            }
+            match choice.and_then(|c| state.snapshot.payload.get(c.index as usize)) {
+                Some(payload) => Ok(payload.clone_ref(py).into_ptr()),
+                None => R::refuse(|| door.refusal(&state, &Filter::default())),
+            }
+        })
     })
 }
 
@@ -543,7 +613,10 @@ unsafe extern "C" fn acquire<C: PickerClass, R: Refuse>(
         } else {
             None
         };
-        let now = door.acquire_time(pool);
+        let now = match door.acquire_time(pool) {
+            Ok(now) => now,
+            Err(now) => return joint::acquire::<C, R>(slf, args, count, kwnames, now),
+        };
         let state = door.state();
         #[cfg(Py_GIL_DISABLED)]
         let state: &CoreState<_> = &state;
@@ -574,20 +647,27 @@ unsafe fn acquire_slowly<C: PickerClass, R: Refuse>(
         let names = door::Names::from_arguments(exclude.as_ref(), subset.as_ref())?;
         let now = match now {
             Some(now) => Door::<C::Policy>::caught_up(pool, instant_or(pool, Some(&now))?),
-            None => door.acquire_time(pool),
+            None => door.acquire_time(pool).unwrap_or_else(|now| now),
         };
-        // Places in the pool mean nothing in another state, so the filter and the choice share one.
-        let mut state = door.picker.state();
-        let mut filter = names.places(&state.snapshot);
-        let mut lease = door.take(py, &state, key, units, filter.clone(), now)?;
-        if lease.is_none() && door.picker.behind(&state) {
-            state = door.latest(py);
-            filter = names.places(&state.snapshot);
-            lease = door.take(py, &state, key, units, filter.clone(), now)?;
-        }
-        match lease {
-            Some(lease) => Ok(lease.into_ptr()),
-            None => R::refuse(|| door.refusal(&state, &filter)),
-        }
+        on_picker!(door, picker => {
+            // Places in the pool mean nothing in another state, so the filter and the choice share one.
+            let mut state = if pool.core.joint().is_some() { door.latest(py, picker) } else { picker.state() };
+            let mut filter = names.places(&state.snapshot);
+            let mut lease = door.take(py, picker, &state, key, units, filter.clone(), now)?;
+            // Once in a pool of this process alone; in a shared one others may be quicker a few times.
+            for _ in 0..16 {
+                let late = picker.behind(&state) || pool.core.joint().is_some_and(Joint::behind);
+                if lease.is_some() || !late {
+                    break;
+                }
+                state = door.latest(py, picker);
+                filter = names.places(&state.snapshot);
+                lease = door.take(py, picker, &state, key, units, filter.clone(), now)?;
+            }
+            match lease {
+                Some(lease) => Ok(lease.into_ptr()),
+                None => R::refuse(|| door.refusal(&state, &filter)),
+            }
+        })
     })
 }

@@ -71,7 +71,7 @@ impl PrefixAware {
         if let Some(found) = found {
             return Ok(Ok(found));
         }
-        let state = self.door.latest(py);
+        let state = self.door.latest(py, &self.door.picker);
         Ok(one(&state).ok_or_else(|| self.door.refusal(&state, &Filter::default()).into()))
     }
 
@@ -88,7 +88,7 @@ impl PrefixAware {
         if let Some(lease) = take(&state, call.names.places(&state.snapshot))? {
             return Ok(Ok(lease));
         }
-        let state = self.door.latest(py);
+        let state = self.door.latest(py, &self.door.picker);
         let filter = call.names.places(&state.snapshot);
         Ok(take(&state, filter.clone())?.ok_or_else(|| self.door.refusal(&state, &filter).into()))
     }
@@ -146,6 +146,10 @@ impl PrefixAware {
         };
         let policy = llm::PrefixAware::new(&index.get().shared, options)?;
         let pool = Pool::from_argument(endpoints, seed, clock)?;
+        if pool.get().core.joint().is_some() {
+            let allowed = "a pool of this process alone: what is cached where is not shared";
+            return Err(ConfigError::new("endpoints", "a shared pool", allowed).into());
+        }
         Ok(PrefixAware { door: Door::new(py, pool, policy), index: index.unbind() })
     }
 
@@ -223,7 +227,7 @@ impl PrefixAware {
         let wanted =
             wanted.ok_or_else(|| PyErr::from(ConfigError::new("k", shown(k), "a whole number, not negative")))?;
         let call = self.call(key, None, exclude, subset, now)?;
-        let state = self.door.latest(py);
+        let state = self.door.latest(py, &self.door.picker);
         let filter = call.names.places(&state.snapshot);
         let ranked = self.door.picker.ranked(&state, Some(call.prompt.prompt().key()), wanted, call.now, filter);
         Ok(endpoints(py, &state, &ranked))
@@ -236,7 +240,7 @@ impl PrefixAware {
             return Err(ConfigError::new("hashed", "True", allowed).into());
         }
         let now = self.time(None)?;
-        let state = self.door.latest(py);
+        let state = self.door.latest(py, &self.door.picker);
         let mut out = Vec::new();
         let mut one = |prompt: Option<&Bound<'_, PyAny>>| -> PyResult<()> {
             let prompt = self.prompt(prompt)?;
@@ -321,7 +325,7 @@ impl PrefixAware {
         now: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Py<Endpoint>>> {
         let call = self.call(key, None, exclude, subset, now)?;
-        let state = self.door.latest(py);
+        let state = self.door.latest(py, &self.door.picker);
         let filter = call.names.places(&state.snapshot);
         let order = self.door.picker.rehearse(&state, Some(call.prompt.prompt().key()), call.now, filter);
         Ok(endpoints(py, &state, &order))
@@ -337,7 +341,7 @@ impl PrefixAware {
         now: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<(String, f64, (u32, u32, u32, u32), f64, f64, f64, f64, bool, bool)>> {
         let call = self.call(key, None, None, None, now)?;
-        let state = self.door.latest(py);
+        let state = self.door.latest(py, &self.door.picker);
         let view = &state.snapshot.view;
         let parts = self.policy().parts(view, call.prompt.prompt(), call.now);
         let one = |part: &llm::Part| {

@@ -2,14 +2,16 @@
 
 use crate::core::error::ConfigError;
 use crate::core::pickers::{Key, Policy};
+use crate::core::sync::Mode;
 use crate::core::time::Nanos;
 use crate::py::concurrency::ActiveRetryBudget;
 use crate::py::door::{Names, shown};
-use crate::py::endpoint::{Endpoint, is_whole};
+use crate::py::endpoint::{Endpoint, Payload, is_whole};
 use crate::py::errors::AnyPickError;
-use crate::py::fastcall::{CoreState, Door, PickerClass, add_methods, hashes_of};
+use crate::py::fastcall::{CorePicker, Door, PickerClass, add_methods, hashes_of, on_picker};
 use crate::py::keys::{self, Prepared};
-use crate::py::pool::{Pool, RetryBudget, instant_or};
+use crate::py::pool::{Pool, instant_or};
+use crate::py::retry_budget::RetryBudget;
 use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError};
 use pyo3::prelude::*;
@@ -283,7 +285,17 @@ fn each<L: Policy>(
 
 impl<L: Policy> Door<L> {
     fn many(&self, py: Python<'_>, n_or_keys: &Bound<'_, PyAny>, hashed: bool) -> PyResult<Picks> {
-        let state = self.latest(py);
+        on_picker!(self, picker => self.many_of(py, picker, n_or_keys, hashed))
+    }
+
+    fn many_of<M: Mode>(
+        &self,
+        py: Python<'_>,
+        picker: &CorePicker<L, M>,
+        n_or_keys: &Bound<'_, PyAny>,
+        hashed: bool,
+    ) -> PyResult<Picks> {
+        let state = self.latest(py, picker);
         let pool = self.pool.get();
         let now = if L::TIMED { pool.clock.now() } else { Nanos::ZERO };
         let count = if is_whole(n_or_keys) { Some(n_or_keys) } else { None };
@@ -302,37 +314,37 @@ impl<L: Policy> Door<L> {
                 if single {
                     for place in slice {
                         let refusal = || state.snapshot.view.refusal(0, &|_| true);
-                        *place = self.picker.pick(&state, None, now).ok_or_else(refusal)?.index;
+                        *place = picker.pick(&state, None, now).ok_or_else(refusal)?.index;
                     }
                     continue;
                 }
-                let cx = self.picker.context(&state, 1024, now);
-                state.fill(self.picker.policy(), &cx, slice)?;
+                let cx = picker.context(&state, 1024, now);
+                state.fill(picker.policy(), &cx, slice)?;
                 if n > SLICE {
                     py.check_signals()?;
                     py.detach(|| {});
                 }
             }
         } else {
-            if self.picker.policy().plain_keys() && !self.pool.get().core.on_probation() {
+            if picker.policy().plain_keys() && !self.pool.get().core.on_probation() {
                 let batch = Batch::new(n_or_keys, hashed)?;
                 let n = batch.hashes().len();
                 out = vec![0; n];
                 for (slice, from) in out.chunks_mut(SLICE).zip((0..).step_by(SLICE)) {
-                    let cx = self.picker.context(&state, 1024, now);
+                    let cx = picker.context(&state, 1024, now);
                     // Looked up anew for each slice: in between others may run.
                     let keys = batch.hashes().get(from..).unwrap_or(&[]);
-                    state.fill_keys(self.picker.policy(), &cx, keys, slice)?;
+                    state.fill_keys(picker.policy(), &cx, keys, slice)?;
                     if n > SLICE {
                         py.check_signals()?;
                         py.detach(|| {});
                     }
                 }
-                return self.picks(py, &state, out);
+                return self.picks(py, &state.snapshot.payload, out);
             }
             out = Vec::with_capacity(n_or_keys.len().unwrap_or(0));
-            each(self.picker.policy(), n_or_keys, hashed, |key| {
-                let Some(choice) = self.picker.pick(&state, Some(key), now) else {
+            each(picker.policy(), n_or_keys, hashed, |key| {
+                let Some(choice) = picker.pick(&state, Some(key), now) else {
                     return Err(pool.core.refusal(&state.snapshot.view, 0, &|_| true, pool.clock.now()).into());
                 };
                 out.push(choice.index);
@@ -343,11 +355,12 @@ impl<L: Policy> Door<L> {
                 Ok(())
             })?;
         }
-        self.picks(py, &state, out)
+        self.picks(py, &state.snapshot.payload, out)
     }
 
-    fn picks(&self, py: Python<'_>, state: &CoreState<L>, out: Vec<u32>) -> PyResult<Picks> {
-        let endpoints = PyTuple::new(py, state.snapshot.payload.iter().map(|p| p.clone_ref(py)))?.unbind();
+    #[allow(clippy::unused_self)]
+    fn picks(&self, py: Python<'_>, payload: &[Payload], out: Vec<u32>) -> PyResult<Picks> {
+        let endpoints = PyTuple::new(py, payload.iter().map(|p| p.clone_ref(py)))?.unbind();
         Ok(Picks { indices: PyArray1::from_vec(py, out).unbind(), endpoints })
     }
 
@@ -369,14 +382,13 @@ impl<L: Policy> Door<L> {
         let key = prepared.as_ref().map(Prepared::key);
         let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
-        let state = self.latest(py);
-        let filter = names.places(&state.snapshot);
-        let ranked = self.picker.ranked(&state, key, wanted, now, filter);
-        Ok(ranked
-            .into_iter()
-            .filter_map(|c| state.snapshot.payload.get(c.index as usize))
-            .map(|p| p.clone_ref(py))
-            .collect())
+        on_picker!(self, picker => {
+            let state = self.latest(py, picker);
+            let filter = names.places(&state.snapshot);
+            let ranked = picker.ranked(&state, key, wanted, now, filter);
+            let payload = |c: &crate::core::pickers::Choice| state.snapshot.payload.get(c.index as usize);
+            Ok(ranked.iter().filter_map(payload).map(|p| p.clone_ref(py)).collect())
+        })
     }
 }
 
@@ -393,11 +405,13 @@ impl<L: Policy> Door<L> {
         let prepared = self.key_of(key)?;
         let names = Names::from_arguments(exclude, subset)?;
         let now = instant_or(self.pool.get(), now)?;
-        let state = self.latest(py);
-        let filter = names.places(&state.snapshot);
-        let order = self.picker.rehearse(&state, prepared.as_ref().map(Prepared::key), now, filter);
-        let payload = |c: &crate::core::pickers::Choice| state.snapshot.payload.get(c.index as usize);
-        Ok(order.iter().filter_map(payload).map(|p| p.clone_ref(py)).collect())
+        on_picker!(self, picker => {
+            let state = self.latest(py, picker);
+            let filter = names.places(&state.snapshot);
+            let order = picker.rehearse(&state, prepared.as_ref().map(Prepared::key), now, filter);
+            let payload = |c: &crate::core::pickers::Choice| state.snapshot.payload.get(c.index as usize);
+            Ok(order.iter().filter_map(payload).map(|p| p.clone_ref(py)).collect())
+        })
     }
 }
 
@@ -420,7 +434,7 @@ macro_rules! picker_class {
         impl $name {
             fn keywords<'py>(&self, $py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
                 let $kw = PyDict::new($py);
-                let $policy_ref = self.door.picker.given_policy();
+                let $policy_ref = crate::py::fastcall::on_picker!(self.door, picker => picker.given_policy());
                 $keywords
                 Ok($kw)
             }
@@ -516,7 +530,7 @@ macro_rules! picker_class {
                 for (key, value) in self.keywords(py)? {
                     out += &format!(", {key}={}", value.repr()?);
                 }
-                Ok(out + if self.door.picker.is_local() { ").local()" } else { ")" })
+                Ok(out + if crate::py::fastcall::on_picker!(self.door, picker => picker.is_local()) { ").local()" } else { ")" })
             }
 
             fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {

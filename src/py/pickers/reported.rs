@@ -67,9 +67,10 @@ picker_class!(
         }
 
         fn probe_targets(&self, py: Python<'_>) -> Vec<Py<Endpoint>> {
-            let picker = &self.door.picker;
             let snapshot = self.door.pool.get().core.snapshot();
-            let targets = picker.policy().targets::<Counting>(&snapshot.view, picker.draws());
+            let targets = crate::py::fastcall::on_picker!(self.door, picker => {
+                picker.policy().targets::<Counting>(&snapshot.view, picker.draws())
+            });
             let payload = |choice: &pickers::Choice| snapshot.payload.get(choice.index as usize);
             targets.iter().filter_map(payload).map(|p| p.clone_ref(py)).collect()
         }

@@ -257,7 +257,7 @@ def test_messages_count_who_is_out() -> None:
         ({"circuit_breaker": 1}, "circuit_breaker"),
         ({"local_zone": 3}, "local_zone"),
         ({"zone_weights": {}}, "zone_weights"),
-        ({"shared": "x"}, "shared"),
+        ({"shared": "no/name"}, "shared"),
     ],
 )
 def test_what_a_pool_refuses(kw: dict[str, Any], field: str) -> None:

@@ -1,6 +1,7 @@
 //! Round robin, by schedule.
 
 pub mod caddy;
+pub mod common;
 pub mod edf;
 pub mod fwrr;
 pub mod heap;
@@ -128,6 +129,8 @@ pub enum Index<M: Mode> {
     StaticRr(static_rr::Index),
     /// See [`caddy`].
     Caddy(caddy::Index),
+    /// See [`common`].
+    Common(common::Index),
 }
 
 /// Takes the indexes of one schedule out of those of all.
@@ -154,6 +157,15 @@ impl<M: Mode> Index<M> {
             Index::Fwrr(index) => index.turn(usable),
             Index::StaticRr(index) => index.turn::<M>(usable),
             Index::Caddy(index) => index.turn::<M>(usable),
+            Index::Common(index) => index.turn(usable),
+        }
+    }
+
+    /// One turn of any schedule.
+    fn turn_of_any(&self, usable: &dyn Fn(Member) -> bool) -> Option<Choice> {
+        match self {
+            Index::Smooth(index) => index.turn(usable),
+            other => other.turn(usable),
         }
     }
 
@@ -178,6 +190,11 @@ impl Policy for RoundRobin {
     }
 
     fn build<M: Mode>(&self, view: &View, members: &[Member], before: &[&Index<M>], draws: &Draws) -> Index<M> {
+        if M::JOINT
+            && let Some(index) = common::Index::build(*self, view, members, draws)
+        {
+            return Index::Common(index);
+        }
         match self.schedule {
             Schedule::Smooth => {
                 let before = those!(before, Smooth);

@@ -93,6 +93,15 @@ impl<M: Mode> Index<M> {
         None
     }
 
+    /// One turn, of the cycle where there is one.
+    pub(super) fn turn(&self, usable: &dyn Fn(Member) -> bool) -> Option<Choice> {
+        if self.live.load(Ordering::Relaxed) == 0 {
+            let at = M::rotate(&self.at, self.cycle.len() as u64);
+            return self.cycle.get(at as usize).copied();
+        }
+        self.step(usable, None)
+    }
+
     /// From now on the current weights are kept instead of a place in the cycle. Holds the gate.
     fn leave_cycle(&self) {
         if self.live.load(Ordering::Acquire) == 0 {
@@ -108,9 +117,9 @@ impl<M: Mode> Index<M> {
         if self.limited || (self.wears && view.block.worn()) {
             return false;
         }
-        let blocks = view.block.blocks();
-        let free =
-            self.free_at.load(Ordering::Relaxed) == blocks || self.members.iter().all(|&member| view.available(member));
+        let blocks = view.block.blocks().unwrap_or(u64::MAX);
+        let known = blocks != u64::MAX && self.free_at.load(Ordering::Relaxed) == blocks;
+        let free = known || self.members.iter().all(|&member| view.available(member));
         if free {
             self.free_at.store(blocks, Ordering::Relaxed);
         }
@@ -308,7 +317,7 @@ impl Policy for Smooth {
         };
         let live = u64::from(cycle.is_none());
         // Looked for here, since a look at everybody takes longer than many picks.
-        let blocks = view.block.blocks();
+        let blocks = view.block.blocks().unwrap_or(u64::MAX);
         let free = live != 0 && members.iter().all(|&member| view.available(member));
         let current = base.iter().map(|&b| AtomicU64::new(b as u64)).collect();
         let index = Index {

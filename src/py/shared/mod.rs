@@ -1,0 +1,121 @@
+//! Memory that the processes of a host share, and their comings and goings.
+
+mod memory;
+mod process;
+
+use crate::core::endpoints::Block;
+use crate::core::endpoints::counters::{MOST_SHARED, areas};
+use crate::core::error::ConfigError;
+use crate::core::pool::{Joint, Membership};
+use crate::core::shared::{Layout, OpenError, ReadError, Region, Seat, Segment};
+use crate::py::home::Wanted;
+
+pub(crate) use memory::{Named, unlink};
+pub(crate) use process::{alive, this};
+
+/// Bytes of a membership for each endpoint, and for all together.
+const BYTES_EACH: u32 = 1024;
+const BYTES_LEAST: u32 = 65_536;
+
+/// Rotation words: enough for 256 kinds of pickers.
+const PICKER_WORDS: u32 = 4096;
+
+impl Wanted {
+    fn layout(&self, endpoints: usize) -> Result<Layout, ConfigError> {
+        let slots = match self.endpoints {
+            Some(most) => most.max(16).next_power_of_two(),
+            None => (endpoints as u32).saturating_mul(4).clamp(64, MOST_SHARED).next_power_of_two(),
+        };
+        if endpoints > slots as usize {
+            let allowed = format!("at most {slots} endpoints in a shared pool");
+            return Err(ConfigError::new("endpoints", endpoints, allowed));
+        }
+        let blob = (slots * BYTES_EACH).max(BYTES_LEAST);
+        Layout { slots, processes: self.processes, blob, picker_words: PICKER_WORDS, areas: areas() }.check()
+    }
+}
+
+/// A pool's memory, entered.
+pub(crate) struct Entered {
+    pub block: Block,
+    pub joint: Joint,
+    /// Who is in the pool, and since which epoch; nobody knows yet when this process has made the memory.
+    pub found: Option<(u64, Membership)>,
+    /// Until it is dropped nobody else enters.
+    pub door: Named,
+}
+
+/// Enters the memory of a name. `endpoints` are how many it is to begin with, if it may be made.
+pub(crate) fn enter(wanted: &Wanted, endpoints: Option<usize>) -> Result<Entered, ConfigError> {
+    Wanted::checked(&wanted.name)?;
+    let fail = |why: String| ConfigError::new("shared", format!("{:?}", wanted.name), why);
+    let unlinks = |why: String| fail(format!("{why}. Pool.unlink({:?}) gives up what is there", wanted.name));
+    let door = Named::open(&wanted.name, endpoints.is_some())?;
+    if !door.is_empty()? {
+        let region = door.map()?;
+        match Segment::open(&region, &areas()) {
+            Ok(segment) if segment.processes().into_iter().any(alive) => {
+                let found = read(&segment).map_err(|error| unlinks(error.to_string()))?;
+                if let Some((epoch, bytes)) = found {
+                    let slots = segment.layout().slots;
+                    let membership = Membership::decode(&bytes, slots);
+                    let membership = membership.ok_or_else(|| unlinks("the membership is corrupted".into()))?;
+                    return entered(segment, &region, door, Some((epoch, membership))).map_err(fail);
+                }
+            }
+            // Nobody is in it, or whoever made it has died before it was done: it is nobody's.
+            Ok(_) | Err(OpenError::Unfinished) => {}
+            Err(error) => return Err(unlinks(error.to_string())),
+        }
+    }
+    let Some(endpoints) = endpoints else {
+        return Err(fail("a name that some process has a shared pool of; nobody is in that one".to_owned()));
+    };
+    let layout = wanted.layout(endpoints)?;
+    let door = if door.is_empty()? { door } else { door.renew()? };
+    door.resize(&layout)?;
+    let region = door.map()?;
+    let segment = Segment::create(&region, layout).map_err(|error| fail(error.to_string()))?;
+    entered(segment, &region, door, None).map_err(fail)
+}
+
+/// The membership in force; `None` when there has never been one.
+pub(crate) fn read(segment: &Segment) -> Result<Option<(u64, Vec<u8>)>, ReadError> {
+    loop {
+        match segment.read() {
+            Ok((0, _)) => return Ok(None),
+            Ok(found) => return Ok(Some(found)),
+            Err(ReadError::Changing) => std::thread::yield_now(),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn entered(
+    segment: Segment,
+    region: &Region,
+    door: Named,
+    found: Option<(u64, Membership)>,
+) -> Result<Entered, String> {
+    let truncated = || "memory of the size that its layout says: it is truncated".to_owned();
+    let block = Block::on(&segment, region).ok_or_else(truncated)?;
+    let seat = join(&segment)?;
+    Ok(Entered { block, joint: Joint::new(segment, seat, process::this(), alive), found, door })
+}
+
+/// Joins as this process.
+pub(crate) fn join(segment: &Segment) -> Result<Seat, String> {
+    let (pid, start) = process::this();
+    let full =
+        |full: crate::core::shared::TableFull| format!("at most {} processes at a time: that many use it", full.0);
+    let mut last = Err(String::new());
+    // Those who work take the places of the dead back within a second.
+    for _ in 0..30 {
+        last = segment.join(pid, start).map_err(full);
+        if last.is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    last
+}
