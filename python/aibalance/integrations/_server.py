@@ -47,6 +47,8 @@ def websockets() -> Any:
     class WebSockets(WebSocketsSansIOProtocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            # At uvicorn's level "debug" it would log headers and messages.
+            self.conn.debug = False
             most = self.config.limit_concurrency
             # uvicorn looks at its limit for other requests only.
             full = most is not None and len(self.connections) > most
