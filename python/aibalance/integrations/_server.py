@@ -54,6 +54,12 @@ def websockets() -> Any:
             full = most is not None and len(self.connections) > most
             self.app: Any = _full if full else _with_abort(self.app, transport)
 
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+                # An answer ends the handshake too: uvicorn would log it as an error, once for each client.
+                self.handshake_complete = True
+
     return WebSockets
 
 

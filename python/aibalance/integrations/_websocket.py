@@ -212,9 +212,12 @@ class Tunnel(Exchange):
         finally:
             # Where nobody has closed, the client is gone or this proxy ends: not the endpoint's fault.
             lease.cancel()
-            if connection.close_code is None:
-                await asyncio.shield(close(connection, AWAY))
-            connection.transport.abort()
+            try:
+                if connection.close_code is None:
+                    await close(connection, AWAY)
+            finally:
+                # Whoever cancels twice does not wait for the endpoint's answer.
+                connection.transport.abort()
 
     async def up(self, connection: ClientConnection) -> tuple[int, str]:
         """From the client; the code and reason with which it closes."""
