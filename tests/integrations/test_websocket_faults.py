@@ -168,6 +168,27 @@ def test_an_endpoint_that_is_silent_is_found_by_pings(monkeypatch: pytest.Monkey
     run(main)
 
 
+def test_an_endpoint_that_reads_nothing_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a ping leaves any more, and nobody sees that the client has left."""
+    monkeypatch.setattr(_websocket, "PING", 0.2)
+    monkeypatch.setattr(_websocket, "CLOSING", 0.1)
+
+    async def main() -> None:
+        async with bare(accepted) as address:
+            proxy, pool = proxy_of([address])
+            async with serving(proxy) as port:
+                async with client(port, close_timeout=0.1, ping_interval=None) as ws:
+                    with contextlib.suppress(ConnectionClosed, TimeoutError):
+                        async with asyncio.timeout(1):
+                            while True:
+                                await ws.send(b"x" * 1_000_000)
+                    ws.transport.abort()
+                await until(lambda: inflight(pool) == 0, within=20)
+            assert pool.stats()[0].failures == 1
+
+    run(main)
+
+
 def test_a_slow_client_is_no_dead_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it does not take stands before the endpoint's pong."""
     monkeypatch.setattr(_websocket, "PING", 0.5)

@@ -268,17 +268,26 @@ class Tunnel(Exchange):
         """
         from websockets.exceptions import ConnectionClosed
 
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await asyncio.sleep(PING)
-                answered: Any = await connection.ping()
-                while not answered.done():
-                    before = self.passed
-                    await asyncio.wait((answered,), timeout=PING)
-                    if not (answered.done() or self.passing or self.passed != before):
+        async def answer() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                await (await connection.ping())
+
+        def progress() -> tuple[int, int]:
+            return self.passed, connection.transport.get_write_buffer_size()
+
+        while True:
+            await asyncio.sleep(PING)
+            # A task, since even the ping waits where an endpoint reads nothing.
+            answering = asyncio.create_task(answer())
+            try:
+                while not answering.done():
+                    before = progress()
+                    await asyncio.wait((answering,), timeout=PING)
+                    if not (answering.done() or self.passing or progress() != before):
                         connection.transport.abort()
                         return
-                await answered
+            finally:
+                answering.cancel()
 
     async def endpoint_closed(self, closed: ConnectionClosed, lease: Lease) -> None:
         if closed.rcvd is not None:
