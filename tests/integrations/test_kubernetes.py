@@ -121,6 +121,11 @@ def test_it_scales_says_so_and_lets_go() -> None:
                 await until(lambda: bool(scaler._watched), within=30)
                 server.delete("llm")
                 await until(lambda: not scaler._watched, within=30)
+                # Also where no event tells of it.
+                server.put("llm", ASKED, replicas=3)
+                await until(lambda: bool(scaler._watched), within=30)
+                del server.objects["prod", "llm"]
+                await until(lambda: not scaler._watched, within=30)
             assert server.scales == [5, 10, 1, 3]
             assert server.objects["prod", "other"]["metadata"]["annotations"] == {}
             assert {path.rpartition("/")[2] for path, _ in server.patches} == {"scale", "llm"}

@@ -103,8 +103,8 @@ class DeploymentScaler:
     `aibalance/min-replicas`; `aibalance/paused: "true"` leaves it as it is. `aibalance/state` holds the policy's memory
     and `aibalance/status` the last decision: both are written here. What changes is told in events, too.
 
-    Only the scale subresource is patched, with the resourceVersion that was read. No other autoscaler may have the
-    same target. Raises ConfigError (`pip install aibalance[kubernetes]`).
+    Replicas are patched in the scale subresource only, with the resourceVersion that was read. No other autoscaler may
+    have the same target. Raises ConfigError (`pip install aibalance[kubernetes]`).
 
     >>> from aibalance.autoscaling import ProportionalScaling
     >>> scaler = DeploymentScaler(
@@ -195,6 +195,9 @@ class DeploymentScaler:
                 if watched is not None:
                     self._tell(watched, done)
                 if done.reason == "Gone":
+                    # The watch may have missed it; a new one of this name begins anew.
+                    if watched is not None and watched.task is asyncio.current_task():
+                        del self._watched[namespace, name]
                     return
             await asyncio.sleep(self._interval)
 
