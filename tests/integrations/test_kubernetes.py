@@ -218,6 +218,12 @@ def test_each_reason_alone() -> None:
                 await look()
             server.broken.clear()
             assert await look() == ("Scaled", 6)
+            # It may scale and not annotate: it has scaled all the same, and says both.
+            server.put("llm", ASKED, replicas=4)
+            server.broken.add("annotations")
+            done = await scaler.look("prod", "llm", now=1e9)
+            assert (done.reason, done.replicas, server.replicas("llm")) == ("Scaled", 6, 6)
+            assert done.message.endswith("; the annotations are not written: 403")
 
     asyncio.run(main())
 

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .. import AibalanceError, ConfigError, Recommendation
@@ -358,19 +358,20 @@ class DeploymentScaler:
         if state is not None:
             text = json.dumps(state, separators=(",", ":"))
             if len(text) > _MOST_STATE:
-                done = Scaled(
-                    replicas=done.replicas,
-                    asked=done.asked,
-                    reason=done.reason,
-                    message=f"{done.message}; {len(text)} bytes of state are too many to keep",
-                )
+                done = _with(done, f"{len(text)} bytes of state are too many to keep")
             elif text != had.get(f"{self._prefix}/state"):
                 new[f"{self._prefix}/state"] = text
         status = {"replicas": done.replicas, "asked": done.asked, "reason": done.reason, "message": done.message}
         if new or status != _without_time(had.get(f"{self._prefix}/status")):
             new[f"{self._prefix}/status"] = json.dumps({**status, "at": round(now, 3)})
             patch = {"metadata": {"annotations": new}}
-            await self._call("patch_namespaced_deployment", metadata["name"], metadata["namespace"], patch)
+            try:
+                await self._call("patch_namespaced_deployment", metadata["name"], metadata["namespace"], patch)
+            except Exception as error:
+                # It may have been scaled already, and that is not to be left unsaid.
+                why = getattr(error, "status", None) or type(error).__name__
+                LOG.warning("%s/%s: the annotations are not written: %s", metadata["namespace"], metadata["name"], why)
+                done = _with(done, f"the annotations are not written: {why}")
         return done
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -402,6 +403,10 @@ def _in_thread(call: Read, target: Target) -> concurrent.futures.Future[Any]:
 
     threading.Thread(target=run, name=f"aibalance metrics {target.name}", daemon=True).start()
     return asked
+
+
+def _with(done: Scaled, said: str) -> Scaled:
+    return replace(done, message=f"{done.message}; {said}" if done.message else said)
 
 
 def _count(value: Any, default: int) -> int:
