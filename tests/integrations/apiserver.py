@@ -30,7 +30,7 @@ class ApiServer:
         self.events: list[dict[str, Any]] = []
         self.scales: list[int] = []
         self.patches: list[tuple[str, str]] = []  # path and content type
-        self.broken: set[str] = set()  # methods that are answered with 500
+        self.broken: set[str] = set()  # methods that are answered with 500; "annotations": a patch of them is with 403
         self.version = 100
         self.url = ""
         self._watching: set[asyncio.Queue[dict[str, Any] | None]] = set()
@@ -144,6 +144,8 @@ class ApiServer:
     async def _patch(self, request: web.Request) -> web.Response:
         at = self._found(request)
         self.patches.append((request.path, request.content_type))
+        if "annotations" in self.broken and not request.path.endswith("/scale"):
+            raise web.HTTPForbidden(text=json.dumps({"kind": "Status", "code": 403}), content_type="application/json")
         patch = await request.json()
         held, metadata = self.objects[at], patch.get("metadata", {})
         if metadata.get("resourceVersion") not in (None, held["metadata"]["resourceVersion"]):

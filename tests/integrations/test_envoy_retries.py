@@ -25,6 +25,9 @@ def routes(retries: int) -> list[dict[str, object]]:
 def test_without_retries_there_is_one_route() -> None:
     assert routes(0) == [{"match": {"prefix": "/"}, "route": {"cluster": "fleet", "timeout": "0s"}}]
     assert len(routes(1)) == 2
+    for route in routes(1):
+        policy = route["route"]["retry_policy"]  # type: ignore[index]
+        assert ("retriable-status-codes" in policy["retry_on"], policy["retriable_status_codes"]) == (True, [429])
 
 
 @pytest.mark.timeout(60)
@@ -64,6 +67,8 @@ def test_a_post_is_sent_once_where_nobody_knows_what_became_of_it(tmp_path: Path
                     status, times = await sent(method, "/status/429")
                     assert (status, times >= 2) == (429, True)
                 for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"):
+                    status, times = await sent(method, "/status/429")
+                    assert (status, times >= 2) == (429, True), method
                     status, times = await sent(method, "/drop")
                     assert (status >= 500, times >= 2) == (True, True), method
 

@@ -69,6 +69,11 @@ def test_a_file_says_everything(tmp_path: Path, capsys: pytest.CaptureFixture[st
 WRONG = [
     ("listen = 'x:1'", "line 2: listen", 'listen = "127.0.0.1:9002"'),
     ("metrics = 'here'", "line 2: metrics: 'here' is not allowed; host:port", 'listen = "127.0.0.1:9002"'),
+    (
+        "metrics = '127.0.0.1:²'",
+        "line 2: metrics: '127.0.0.1:²' is not allowed; host:port",
+        'listen = "127.0.0.1:9002"',
+    ),
     ("candidates = 0", "line 5: candidates: 0 is not allowed", "candidates = 2"),
     (
         'endpoints = ["gpu.example.com:80"]',
@@ -115,7 +120,7 @@ def test_the_program_and_its_bootstrap_work_together(tmp_path: Path) -> None:
                 ring = load(path).picker.picker
                 names = {server.address: server.name for server in servers}
                 for user in ("ann", "bob", "cy", "dee"):
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(30):
                         # Until Envoy has its endpoints and has found the picker.
                         while await home(user) != names[ring.pick(user).address]:
                             await asyncio.sleep(0.05)
@@ -229,7 +234,7 @@ def test_the_program_shows_metrics(tmp_path: Path) -> None:
             asked = messages.ProcessingRequest(request_headers=messages.HttpHeaders())
             async with (
                 grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
-                httpx.AsyncClient(trust_env=False) as http,
+                httpx.AsyncClient(timeout=30, trust_env=False) as http,
             ):
                 call = service.ExternalProcessorStub(channel).Process
                 held = call()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import runpy
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from kubernetes import client
 
 from aibalance import ConfigError
 from aibalance.autoscaling import ProportionalScaling
+from aibalance.integrations._kubernetes import _Watched
 from aibalance.integrations.kubernetes import DeploymentScaler, Target
 
 from .apiserver import ApiServer, api_server
@@ -61,11 +63,11 @@ async def operator(server: ApiServer, scaler: DeploymentScaler) -> AsyncIterator
         )
     )
     try:
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), 30)
         yield
     finally:
         end.set()
-        await asyncio.wait_for(running, 15)
+        await asyncio.wait_for(running, 60)
 
 
 class Told:
@@ -118,6 +120,11 @@ def test_it_scales_says_so_and_lets_go() -> None:
                 server.annotate("llm", policy="queue")
                 await until(lambda: bool(scaler._watched), within=30)
                 server.delete("llm")
+                await until(lambda: not scaler._watched, within=30)
+                # Also where no event tells of it.
+                server.put("llm", ASKED, replicas=3)
+                await until(lambda: bool(scaler._watched), within=30)
+                del server.objects["prod", "llm"]
                 await until(lambda: not scaler._watched, within=30)
             assert server.scales == [5, 10, 1, 3]
             assert server.objects["prod", "other"]["metadata"]["annotations"] == {}
@@ -211,6 +218,12 @@ def test_each_reason_alone() -> None:
                 await look()
             server.broken.clear()
             assert await look() == ("Scaled", 6)
+            # It may scale and not annotate: it has scaled all the same, and says both.
+            server.put("llm", ASKED, replicas=4)
+            server.broken.add("annotations")
+            done = await scaler.look("prod", "llm", now=1e9)
+            assert (done.reason, done.replicas, server.replicas("llm")) == ("Scaled", 6, 6)
+            assert done.message.endswith("; the annotations are not written: 403")
 
     asyncio.run(main())
 
@@ -238,7 +251,7 @@ def test_the_memory_outlives_the_process() -> None:
             kept = server.annotation("llm", "state")
             assert await look(1301.0) == ("Scaled", 1)
             # Without it, or with what is no memory, the policy begins anew, and that is said.
-            for broken in (None, "{", "[]", '{"no": "memory"}', json.dumps(kept)):
+            for broken in (None, "{", "[]", "[" * 100_000, '{"no": "memory"}', json.dumps(kept)):
                 server.put("llm", ASKED, replicas=10)
                 server.annotate("llm", state=broken)
                 scaler = DeploymentScaler({"queue": held}, told, api=api_of(server))
@@ -279,6 +292,46 @@ def test_metrics_may_be_plain_slow_or_wrong() -> None:
             # What is no policy is the program's fault, and told as such.
             scaler = DeploymentScaler({"queue": lambda target: None}, later, api=api_of(server))  # type: ignore[arg-type,return-value]
             assert (await scaler.look("prod", "llm")).reason == "Invalid"
+
+    asyncio.run(main())
+
+
+def test_metrics_that_never_return_hold_up_nobody_else() -> None:
+    async def main() -> None:
+        held, calls = threading.Event(), []
+
+        def plain(target: Target) -> dict[str, float]:
+            calls.append(target.name)
+            if target.name == "stuck":
+                held.wait()
+            return {"queue": 20.0}
+
+        async with api_server() as server:
+            server.put("stuck", ASKED)
+            server.put("llm", ASKED)
+            scaler = await looks(server, plain, timeout=10.0)
+            scaler._timeout = 0.01
+            try:
+                said = []
+                # More often than there are threads for calls of the API server, which need one, too.
+                for _ in range(40):
+                    async with asyncio.timeout(30):
+                        done = await scaler._read_metrics(
+                            scaler._watched.setdefault(("prod", "stuck"), _Watched()),
+                            Target(namespace="prod", name="stuck", replicas=2, ready=2, maximum=10),
+                        )
+                    said.append(done[1])
+                assert said == ["no metrics in 0.01 s", *["no metrics: the call before has not returned"] * 39]
+                assert calls == ["stuck"]
+                scaler._timeout = 10.0
+                async with asyncio.timeout(30):
+                    assert (await scaler.look("prod", "stuck")).reason == "InsufficientData"
+                    assert (await scaler.look("prod", "llm")).replicas == 4
+            finally:
+                held.set()
+            # And what has returned at last may be asked again.
+            await until(lambda: scaler._watched["prod", "stuck"].asking.done(), within=20)  # type: ignore[union-attr]
+            assert (await scaler.look("prod", "stuck")).replicas == 4
 
     asyncio.run(main())
 

@@ -189,13 +189,13 @@ def test_the_program_serves_and_ends_in_peace(tmp_path: Path) -> None:
                     except httpx.ConnectError:
                         assert process.returncode is None
                         await asyncio.sleep(0.05)
-                stream = asyncio.create_task(http.get("/sse/10/50"))
+                stream = asyncio.create_task(http.get("/sse/40/50"))
                 while a.streams == 0:
                     await asyncio.sleep(0.01)
                 shown = (await http.get(f"http://127.0.0.1:{page}/metrics")).text
                 assert f'aibalance_endpoint_inflight{{endpoint="{a.address}",pool="f"}} 1.0' in shown
                 process.send_signal(signal.SIGTERM)
-                assert (await stream).text.count("data:") == 10
+                assert (await stream).text.count("data:") == 40
             assert await asyncio.wait_for(process.wait(), 20) in (0, -signal.SIGTERM)
 
     asyncio.run(main())

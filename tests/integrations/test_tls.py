@@ -80,7 +80,7 @@ def proxy_of(address: str, **options: Any) -> tuple[Proxy, Pool]:
 
 
 async def asked(proxy: Proxy) -> httpx.Response:
-    async with serving(proxy) as port, httpx.AsyncClient(timeout=10, trust_env=False) as http:
+    async with serving(proxy) as port, httpx.AsyncClient(timeout=30, trust_env=False) as http:
         return await http.get(f"http://127.0.0.1:{port}/x")
 
 
@@ -92,7 +92,7 @@ def test_servers_must_show_a_certificate_that_is_trusted(files: Files, caplog: p
             with caplog.at_level(logging.WARNING, "aibalance.proxy"):
                 answer = await asked(proxy)
             assert (answer.status_code, answer.text) == (502, "502 bad gateway: TLS\n")
-            (record,) = caplog.records
+            (record,) = [record for record in caplog.records if record.name == "aibalance.proxy"]
             assert a.address in record.getMessage()
             assert "unable to get local issuer certificate" in record.getMessage()
             assert (pool.stats()[0].failures, inflight(pool), a.seen) == (1, 0, [])
@@ -124,16 +124,17 @@ def test_the_checker_of_a_file_asks_as_the_proxy_does(files: Files, tmp_path: Pa
     async def main() -> None:
         async with secure(files.context("gpu.example.com")) as a:
             file = tmp_path / "proxy.toml"
+            # One question, and none under way at the end: anyio leaves a socket open whose connecting is cancelled.
             for name, health in (("gpu", "healthy"), ("cpu", "unhealthy")):
                 file.write_text(
                     f'[[rules]]\nlocation = "/"\nto = "f"\n[fleets.f]\nendpoints = ["{a.address}"]\nscheme = "https"\n'
-                    f'ca = "{files.ca}"\nserver_name = "{name}.example.com"\nhealth = {{ path = "/ok", interval = 0.05,'
+                    f'ca = "{files.ca}"\nserver_name = "{name}.example.com"\nhealth = {{ path = "/ok", interval = 60.0,'
                     " start_spread = 0.0, healthy_threshold = 1, unhealthy_threshold = 1 }\n",
                     encoding="utf-8",
                 )
                 proxy = load(file).proxy
                 async with serving(proxy):
-                    await until(lambda p=proxy, h=health: p.fleets["f"].pool.stats()[0].health == h, within=5)
+                    await until(lambda p=proxy, h=health: p.fleets["f"].pool.stats()[0].health == h, within=20)
             probe = HttpProbe("/ok", scheme="https", verify=ssl.create_default_context(cafile=files.ca))
             with pytest.raises(httpx.ConnectError, match="IP address mismatch"):
                 await probe(Pool([a.address]).endpoints[0])
@@ -235,7 +236,7 @@ def test_the_program_serves_tls(files: Files, tmp_path: Path) -> None:
             files.authority.issue_cert("client@example.com").configure_cert(known)
             try:
                 async with httpx.AsyncClient(
-                    base_url=f"https://127.0.0.1:{port}", verify=known, trust_env=False
+                    base_url=f"https://127.0.0.1:{port}", verify=known, timeout=30, trust_env=False
                 ) as http:
                     async with asyncio.timeout(30):
                         while True:
@@ -246,7 +247,7 @@ def test_the_program_serves_tls(files: Files, tmp_path: Path) -> None:
                             await asyncio.sleep(0.05)
                     assert dict(answer.json()["headers"])["x-forwarded-proto"] == "https"
                 stranger = ssl.create_default_context(cafile=files.ca)
-                async with httpx.AsyncClient(verify=stranger, trust_env=False) as http:
+                async with httpx.AsyncClient(verify=stranger, timeout=30, trust_env=False) as http:
                     with pytest.raises(httpx.TransportError):
                         await http.get(f"https://127.0.0.1:{port}/x")
                 # Plain text at a port of TLS gets nothing.

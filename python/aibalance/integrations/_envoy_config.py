@@ -225,13 +225,10 @@ def _routes(cluster: str, retries: int) -> list[dict[str, Any]]:
         ],
         "host_selection_retry_max_attempts": 5,
     }
-    twice = {"retry_on": "5xx,connect-failure", **elsewhere}
+    full = {"retriable_status_codes": [429], **elsewhere}
+    twice = {"retry_on": "5xx,connect-failure,retriable-status-codes", **full}
     # Only what no endpoint has begun with.
-    once = {
-        "retry_on": "connect-failure,refused-stream,retriable-status-codes",
-        "retriable_status_codes": [429],
-        **elsewhere,
-    }
+    once = {"retry_on": "connect-failure,refused-stream,retriable-status-codes", **full}
     method = {"name": ":method", "string_match": {"safe_regex": {"regex": IDEMPOTENT}}}
     return [
         {"match": {"prefix": "/", "headers": [method]}, "route": {**route, "retry_policy": twice}},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextvars
 import inspect
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .. import AibalanceError, ConfigError, Recommendation
@@ -84,6 +87,7 @@ class _Watched:
         self.made_of: tuple[Any, ...] = ()
         self.said: tuple[str, str] | None = None
         self.notes: list[tuple[str, str]] = []
+        self.asking: concurrent.futures.Future[Any] | None = None
 
 
 class DeploymentScaler:
@@ -99,8 +103,8 @@ class DeploymentScaler:
     `aibalance/min-replicas`; `aibalance/paused: "true"` leaves it as it is. `aibalance/state` holds the policy's memory
     and `aibalance/status` the last decision: both are written here. What changes is told in events, too.
 
-    Only the scale subresource is patched, with the resourceVersion that was read. No other autoscaler may have the
-    same target. Raises ConfigError (`pip install aibalance[kubernetes]`).
+    Replicas are patched in the scale subresource only, with the resourceVersion that was read. No other autoscaler may
+    have the same target. Raises ConfigError (`pip install aibalance[kubernetes]`).
 
     >>> from aibalance.autoscaling import ProportionalScaling
     >>> scaler = DeploymentScaler(
@@ -191,6 +195,9 @@ class DeploymentScaler:
                 if watched is not None:
                     self._tell(watched, done)
                 if done.reason == "Gone":
+                    # The watch may have missed it; a new one of this name begins anew.
+                    if watched is not None and watched.task is asyncio.current_task():
+                        del self._watched[namespace, name]
                     return
             await asyncio.sleep(self._interval)
 
@@ -229,7 +236,7 @@ class DeploymentScaler:
         if replicas == 0 and target.minimum > 0:
             done = Scaled(replicas=0, reason="SwitchedOff", message="it has 0 replicas, below its minimum")
             return await self._noted(read, done, time_)
-        metrics, why = await self._read_metrics(target)
+        metrics, why = await self._read_metrics(watched, target)
         if metrics is None:
             return await self._noted(read, Scaled(replicas=replicas, reason="InsufficientData", message=why), time_)
         try:
@@ -315,19 +322,22 @@ class DeploymentScaler:
                 if not isinstance(told, dict):
                     raise ValueError("not an object")
                 policy.restore(told)
-            except (ValueError, AibalanceError) as error:
+            except (ValueError, RecursionError, AibalanceError) as error:
                 watched.notes.append(("StateLost", f"{self._prefix}/state: {error}; the policy begins anew"))
         watched.policy, watched.made_of = policy, made_of
         return policy
 
-    async def _read_metrics(self, target: Target) -> tuple[Mapping[str, Any] | None, str]:
+    async def _read_metrics(self, watched: _Watched, target: Target) -> tuple[Mapping[str, Any] | None, str]:
         """The metrics, or why there are none."""
         try:
             async with asyncio.timeout(self._timeout):
                 if inspect.iscoroutinefunction(self._metrics):
                     answer: Any = await self._metrics(target)
                 else:
-                    answer = await asyncio.to_thread(self._metrics, target)
+                    if watched.asking is not None and not watched.asking.done():
+                        return None, "no metrics: the call before has not returned"
+                    watched.asking = _in_thread(self._metrics, target)
+                    answer = await asyncio.wrap_future(watched.asking)
                     if inspect.isawaitable(answer):
                         answer = await answer
         except TimeoutError:
@@ -348,19 +358,20 @@ class DeploymentScaler:
         if state is not None:
             text = json.dumps(state, separators=(",", ":"))
             if len(text) > _MOST_STATE:
-                done = Scaled(
-                    replicas=done.replicas,
-                    asked=done.asked,
-                    reason=done.reason,
-                    message=f"{done.message}; {len(text)} bytes of state are too many to keep",
-                )
+                done = _with(done, f"{len(text)} bytes of state are too many to keep")
             elif text != had.get(f"{self._prefix}/state"):
                 new[f"{self._prefix}/state"] = text
         status = {"replicas": done.replicas, "asked": done.asked, "reason": done.reason, "message": done.message}
         if new or status != _without_time(had.get(f"{self._prefix}/status")):
             new[f"{self._prefix}/status"] = json.dumps({**status, "at": round(now, 3)})
             patch = {"metadata": {"annotations": new}}
-            await self._call("patch_namespaced_deployment", metadata["name"], metadata["namespace"], patch)
+            try:
+                await self._call("patch_namespaced_deployment", metadata["name"], metadata["namespace"], patch)
+            except Exception as error:
+                # It may have been scaled already, and that is not to be left unsaid.
+                why = getattr(error, "status", None) or type(error).__name__
+                LOG.warning("%s/%s: the annotations are not written: %s", metadata["namespace"], metadata["name"], why)
+                done = _with(done, f"the annotations are not written: {why}")
         return done
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -378,6 +389,26 @@ class DeploymentScaler:
         return json.loads(answer.data)
 
 
+def _in_thread(call: Read, target: Target) -> concurrent.futures.Future[Any]:
+    """A thread for one call. One that never returns takes no thread from calls of the API server, nor holds an exit."""
+    asked: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    asked.set_running_or_notify_cancel()  # who waits for it may stop to, and it goes on
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            asked.set_result(context.run(call, target))
+        except BaseException as error:
+            asked.set_exception(error)
+
+    threading.Thread(target=run, name=f"aibalance metrics {target.name}", daemon=True).start()
+    return asked
+
+
+def _with(done: Scaled, said: str) -> Scaled:
+    return replace(done, message=f"{done.message}; {said}" if done.message else said)
+
+
 def _count(value: Any, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
 
@@ -385,7 +416,7 @@ def _count(value: Any, default: int) -> int:
 def _without_time(text: str | None) -> Any:
     try:
         told = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(told, dict):
         told.pop("at", None)

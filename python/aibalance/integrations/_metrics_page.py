@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,9 @@ def metrics_address(address: str) -> tuple[str, int]:
     >>> metrics_address("127.0.0.1:0")
     ('127.0.0.1', 0)
     """
-    host, colon, port = address.rpartition(":")
+    host = address.rpartition(":")[0]
     try:
-        if colon and port.isdigit() and int(port) == 0:
+        if re.fullmatch(r".*:0{1,5}", address):
             return split_address(f"{host}:1")[0], 0
         return split_address(address)
     except ConfigError:

@@ -47,10 +47,18 @@ def websockets() -> Any:
     class WebSockets(WebSocketsSansIOProtocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            # At uvicorn's level "debug" it would log headers and messages.
+            self.conn.debug = False
             most = self.config.limit_concurrency
             # uvicorn looks at its limit for other requests only.
             full = most is not None and len(self.connections) > most
             self.app: Any = _full if full else _with_abort(self.app, transport)
+
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+                # An answer ends the handshake too: uvicorn would log it as an error, once for each client.
+                self.handshake_complete = True
 
     return WebSockets
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .. import ConfigError, Lease
@@ -29,12 +29,17 @@ NO_STATUS, ABNORMAL = 1005, 1006
 CLOSING = 5.0
 # And in which a server tells how a client has left that no message reaches any more.
 LEAVING = 1.0
+# Seconds between two pings of an endpoint, and in which it answers one.
+PING = 20.0
 # Thousands of small messages may be there after one read: all other connections have a turn after so many.
 FAIR = 16
 
 
 class Tunnel(Exchange):
     """One WebSocket and what becomes of it."""
+
+    passed = 0  # messages that the client has got
+    passing = False  # one waits until the client takes it
 
     async def run(self) -> None:
         if (await self.receive())["type"] != "websocket.connect":
@@ -50,6 +55,12 @@ class Tunnel(Exchange):
         route = self.route(request)
         if not self.proxy.fleets[route.target].websockets:
             raise Refused(403, "websocket")
+        try:
+            import websockets.asyncio.client  # noqa: F401
+        except ImportError:
+            # Another server than `aibalance proxy` may know them without it.
+            LOG.warning("WebSockets are refused: websockets is not installed; pip install aibalance[proxy]")
+            raise Refused(501, "websocket") from None
         await self.with_client(self.attempts(route, request, self.passed_on(headers)))
 
     async def with_client(self, work: Coroutine[Any, Any, None]) -> None:
@@ -117,7 +128,10 @@ class Tunnel(Exchange):
         uri = WebSocketURI(secure, *_host(named, 443 if secure else 80), path, query)
         offered: Any = self.scope.get("subprotocols") or None
         protocol = ClientProtocol(uri, subprotocols=offered, max_size=self.limits.max_message, logger=LOG)
-        connection = ClientConnection(protocol, close_timeout=CLOSING, max_queue=4)
+        # It would log headers and messages: a level of debugging is no leave to show cookies.
+        protocol.debug = False
+        # Pings are sent by `alive`.
+        connection = ClientConnection(protocol, ping_interval=None, close_timeout=CLOSING, max_queue=4)
         tls: dict[str, Any] = {}
         if secure:
             tls = {"ssl": fleet._tls, "server_hostname": fleet.server_name or host}
@@ -133,7 +147,6 @@ class Tunnel(Exchange):
         except BaseException:
             connection.transport.abort()
             raise
-        connection.start_keepalive()
         return connection
 
     def not_opened(self, error: BaseException, lease: Lease) -> Refused:
@@ -142,7 +155,7 @@ class Tunnel(Exchange):
 
         from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
-        if isinstance(error, InvalidStatus):
+        if isinstance(error, InvalidStatus) and error.response.status_code >= 200:
             # The endpoint's own answer, such as 401 or 404: it is passed back as it is.
             answer = error.response
             lease.release(status=answer.status_code)
@@ -179,15 +192,16 @@ class Tunnel(Exchange):
             await self.pass_back({"type": "websocket.accept", "subprotocol": connection.subprotocol, "headers": out})
             up = asyncio.create_task(self.up(connection))
             down = asyncio.create_task(self.down(connection))
+            alive = asyncio.create_task(self.alive(connection))
             try:
                 done, _ = await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
                 if down in done and down.result() is None:
                     # The client has left while something was on its way to it: `up` learns how.
                     await asyncio.wait((up,), timeout=LEAVING)
             finally:
-                for task in (up, down):
+                for task in (up, down, alive):
                     task.cancel()
-                await asyncio.wait((up, down))
+                await asyncio.wait((up, down, alive))
             closed = down.result() if down in done else None
             if closed is not None:
                 await self.endpoint_closed(closed, lease)
@@ -198,9 +212,12 @@ class Tunnel(Exchange):
         finally:
             # Where nobody has closed, the client is gone or this proxy ends: not the endpoint's fault.
             lease.cancel()
-            if connection.close_code is None:
-                await asyncio.shield(close(connection, AWAY))
-            connection.transport.abort()
+            try:
+                if connection.close_code is None:
+                    await close(connection, AWAY)
+            finally:
+                # Whoever cancels twice does not wait for the endpoint's answer.
+                connection.transport.abort()
 
     async def up(self, connection: ClientConnection) -> tuple[int, str]:
         """From the client; the code and reason with which it closes."""
@@ -232,13 +249,45 @@ class Tunnel(Exchange):
             except ConnectionClosed as closed:
                 return closed
             kind = "text" if isinstance(message, str) else "bytes"
+            self.passing = True
             try:
                 await self.pass_back({"type": "websocket.send", kind: message})
             except Gone:
                 return None
+            finally:
+                self.passing = False
+            self.passed = count
             if count % FAIR == 0:
                 await asyncio.sleep(0)
         raise AssertionError  # it counts for ever
+
+    async def alive(self, connection: ClientConnection) -> None:
+        """Ends the connection to an endpoint that leaves a ping unanswered.
+
+        While the client is slow to take messages nothing behind them is read, its answers neither: that is no death.
+        """
+        from websockets.exceptions import ConnectionClosed
+
+        async def answer() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                await (await connection.ping())
+
+        def progress() -> tuple[int, int]:
+            return self.passed, connection.transport.get_write_buffer_size()
+
+        while True:
+            await asyncio.sleep(PING)
+            # A task, since even the ping waits where an endpoint reads nothing.
+            answering = asyncio.create_task(answer())
+            try:
+                while not answering.done():
+                    before = progress()
+                    await asyncio.wait((answering,), timeout=PING)
+                    if not (answering.done() or self.passing or progress() != before):
+                        connection.transport.abort()
+                        return
+            finally:
+                answering.cancel()
 
     async def endpoint_closed(self, closed: ConnectionClosed, lease: Lease) -> None:
         if closed.rcvd is not None:
@@ -251,10 +300,20 @@ class Tunnel(Exchange):
         code, reason = (TOO_BIG, "message too big") if too_big else (BAD_GATEWAY, "the endpoint is gone")
         await self.pass_back({"type": "websocket.close", "code": code, "reason": reason})
 
+    async def pass_back(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            await super().pass_back(message)
+        except RuntimeError:
+            # uvicorn's word when it closes the connection itself (a message too big, no pong) and is not done yet.
+            if not self.started:
+                raise
+            raise Gone from None
+
     async def refuse(self, refused: Refused) -> None:
         if "websocket.http.response" not in self.scope.get("extensions", {}):
             # A server that cannot answer a handshake says 403.
-            await self.pass_back({"type": "websocket.close", "code": 1008})
+            with contextlib.suppress(Gone):
+                await self.pass_back({"type": "websocket.close", "code": 1008})
             return
         status, headers, body = self.refusal(refused)
         if refused.body is not None:
