@@ -39,8 +39,10 @@ pub mod seat;
 pub mod segment;
 
 #[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod script_tests;
 #[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests;
 
 pub use audit::{Report, Taken};

@@ -254,7 +254,7 @@ impl Numbers {
 /// Everything that can be done with a segment. What it gives may be wrong; it has to end, and without a panic.
 fn do_everything(segment: &Segment, numbers: &Numbers) {
     let pid = numbers.next(6) as u32;
-    let alive = |process: Process| process.pid % 2 == 0;
+    let alive = |process: Process| process.pid.is_multiple_of(2);
     let joined = segment.join(pid, 1).or_else(|_| {
         segment.make_room(pid, 1, alive);
         segment.join(pid, 1)

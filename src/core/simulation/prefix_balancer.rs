@@ -44,7 +44,8 @@ impl PrefixBalancer {
 
     /// Hears what is due.
     fn listen(&mut self, now: Nanos) {
-        while let Some((_, server, change)) = self.late.pop_front_if(|(at, _, _)| *at <= now) {
+        while self.late.front().is_some_and(|(at, _, _)| *at <= now) {
+            let Some((_, server, change)) = self.late.pop_front() else { break };
             self.note(server, &change, now);
         }
     }
