@@ -50,6 +50,7 @@ impl Watch {
 
 /// How far behind its cell a watch may stand, in bytes, and which bits of a distance count: whatever a distance is, what
 /// it leads to is aligned and no farther away.
+#[cfg_attr(loom, allow(dead_code))]
 pub(super) const REACH: u64 = 0xf_ff80;
 
 /// The way from a cell to its watch: not a pointer, for cells may stand in memory that each process has elsewhere.
