@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build test test-integrations demo bench fmt tools valgrind lint rust loom types free-threaded baseline clean
+.PHONY: build test test-integrations demo bench fmt tools valgrind lint rust loom types stubs free-threaded baseline clean
 
 # The default interpreter if it is new enough, else the first that is.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11 python; do \
@@ -39,7 +39,11 @@ demo: build
 	$(PY) -m examples.demo
 
 # Cheap checks first, pytest last, so that its closing lines are the last that one reads.
-test: tools valgrind lint rust loom build types free-threaded
+# A compiler leaves one of two cores idle for much of its time, so two of them run at once.
+test: tools valgrind lint
+	@$(MAKE) --no-print-directory build loom & others=$$!; trap 'kill $$others 2>/dev/null || true' EXIT; \
+		$(MAKE) --no-print-directory rust; wait $$others
+	@$(MAKE) --no-print-directory stubs free-threaded
 	$(PY) -m pytest
 
 # The surfaces whose components are too heavy for every run: SDKs, AWS, protoc, kopf, and Envoy and Ray in environments of
@@ -81,7 +85,9 @@ free-threaded: tools
 		echo "make: no Python without a GIL (AIBALANCE_FREE_THREADED, or python3.14t or python3.13t on PATH): its tests are skipped"; \
 	fi
 
-types: build
+types: build stubs
+
+stubs:
 	$(PY) -m mypy python tests/typing
 	$(PY) -m mypy.stubtest aibalance._core --allowlist tests/typing/stubtest-allowlist.txt
 

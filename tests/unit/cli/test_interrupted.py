@@ -41,7 +41,9 @@ picker = "LeastRequest"
 """
 # The command, which says when it is under way.
 COMMAND = """
-import sys
+import signal, sys
+# A shell's job in the background is born deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from aibalance.cli import main
 from aibalance.cli.progress import Progress
 told, begun = Progress.__call__, []
