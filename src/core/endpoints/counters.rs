@@ -290,6 +290,7 @@ pub struct Block {
     /// What passive health has in common there.
     table: Option<TableWords>,
     /// Whether what moves in turns is to be a copy of what is in common.
+    // The model checker has no segments, and so nothing in common.
     #[cfg_attr(loom, allow(dead_code))]
     apart: bool,
     /// How often an endpoint that might get work has been blocked; counted by each process for itself.

@@ -50,6 +50,7 @@ impl Watch {
 
 /// How far behind its cell a watch may stand, in bytes, and which bits of a distance count: whatever a distance is, what
 /// it leads to is aligned and no farther away.
+// The model checker links by pointers.
 #[cfg_attr(loom, allow(dead_code))]
 pub(super) const REACH: u64 = 0xf_ff80;
 

@@ -154,6 +154,7 @@ macro_rules! words {
         #[cfg(not(loom))]
         const _: () = {
             fn is_words<T: $crate::core::shared::region::Words>(_: &T) {}
+            // Never called: it only has to compile.
             #[allow(dead_code)]
             fn every_field(value: &$type) {
                 // Without `..`: a field that is not named does not compile.
