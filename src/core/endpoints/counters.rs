@@ -108,7 +108,7 @@ impl Cell {
     #[inline(always)]
     pub fn shift<M: Mode>(&self, units: u64) {
         M::add(&self.load, units);
-        self.watch().end::<M>();
+        self.watch().end::<M>(self);
     }
 
     /// Takes a report in: from now on the load is `told` plus what is sent and minus what ends from here on.
@@ -145,7 +145,7 @@ impl Cell {
         if before >= u64::from(limit) || (M::SHARED && self.blocked.load(Ordering::Acquire) != 0) {
             M::sub(&self.inflight, 1);
             // Who looked in between saw one more than there is.
-            self.watch().end::<M>();
+            self.watch().end::<M>(self);
             return false;
         }
         self.shift::<M>(units);

@@ -12,13 +12,26 @@ pub const GROUP: u32 = 16;
 /// Tells whoever compares many endpoints which of them have changed. It holds a number that is odd while somebody
 /// watches; the first change after that makes it even, and it never has the same value again. While nobody watches, a
 /// change only reads it, so that threads do not fight for its cache line.
+///
+/// Where an outer lock orders all changes it also knows which slots have changed since the last start, so that who
+/// compares need not look at their neighbours. Threads would have to change two words at once for that.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Watch {
     number: AtomicU64,
+    /// The number that the last start gave.
+    since: AtomicU64,
+    /// Who has changed after it: bit [`bit_of`] a cell.
+    changed: AtomicU64,
 }
 
-crate::words! { Watch { number } }
+crate::words! { Watch { number, since, changed } }
+
+/// Which bit stands for a cell. That of the next cell is the next one, around a circle of 64.
+#[inline(always)]
+fn bit_of(cell: &Cell) -> u32 {
+    (std::ptr::from_ref(cell).addr() / size_of::<Cell>()) as u32 & 63
+}
 
 impl Watch {
     /// The number now. Equal to what [`Watch::start`] gave: nothing has changed since.
@@ -32,14 +45,38 @@ impl Watch {
     #[must_use]
     pub fn start<M: Mode>(&self) -> u64 {
         let number = M::or(&self.number, 1) | 1;
+        if !M::SHARED {
+            self.since.store(number, Ordering::Relaxed);
+            self.changed.store(0, Ordering::Relaxed);
+        }
         between_seq_cst();
         number
     }
 
-    /// Something has changed. Called after the change: of a change and a start at the same time, either this sees the
+    /// Who has changed since a start that gave this number: bit n stands for the nth cell from `first` on. `None` when
+    /// that is not known.
+    #[inline(always)]
+    #[must_use]
+    pub fn changed<M: Mode>(&self, seen: u64, first: &Cell) -> Option<u64> {
+        if M::SHARED || self.since.load(Ordering::Relaxed) != seen {
+            return None;
+        }
+        Some(self.changed.load(Ordering::Relaxed).rotate_right(bit_of(first)))
+    }
+
+    /// The load of `cell` has changed. Called after the change: of a change and a start at the same time, either this sees the
     /// start or the reads after the start see the change, for all four are sequentially consistent.
     #[inline(always)]
-    pub(crate) fn end<M: Mode>(&self) {
+    pub(crate) fn end<M: Mode>(&self, cell: &Cell) {
+        if !M::SHARED {
+            let number = self.number.load(Ordering::Relaxed);
+            if number != 0 {
+                let changed = self.changed.load(Ordering::Relaxed) | 1u64 << bit_of(cell);
+                self.changed.store(changed, Ordering::Relaxed);
+                self.number.store(number.wrapping_add(1) & !1, Ordering::Relaxed);
+            }
+            return;
+        }
         between_seq_cst();
         if self.number.load(Ordering::SeqCst) & 1 != 0 {
             // Two at once may add 2: the number is odd again, but it is not the one that anybody remembers.

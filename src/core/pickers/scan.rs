@@ -14,6 +14,36 @@ use crate::core::sync::{AtomicU64, Mode, Ordering};
 /// What no watch ever says, and no score ever is.
 const NONE: u64 = u64::MAX;
 
+/// Where the nth set bit of a byte is, and last how many there are.
+#[allow(clippy::indexing_slicing)] // In a constant: the compiler would refuse it.
+const PLACES: [[u8; 9]; 256] = {
+    let mut places = [[0; 9]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut n) = (0u8, 0u8);
+        while bit < 8 {
+            if byte >> bit & 1 != 0 {
+                places[byte][n as usize] = bit;
+                n += 1;
+            }
+            bit += 1;
+        }
+        places[byte][8] = n;
+        byte += 1;
+    }
+    places
+};
+
+/// Where the nth set bit of the low sixteen is. Without a branch: which one is asked for is random.
+#[inline(always)]
+fn place_of(bits: u32, n: u32) -> u32 {
+    let row = |byte: u32| PLACES.get((byte & 255) as usize).unwrap_or(&[0; 9]);
+    let low = u32::from(row(bits)[8]);
+    let upper = u32::from(n >= low);
+    let of = row(bits >> (upper * 8));
+    upper * 8 + u32::from(*of.get((n - low * upper) as usize & 7).unwrap_or(&0))
+}
+
 /// Members whose slots share a watch.
 #[derive(Debug)]
 struct Group {
@@ -158,8 +188,7 @@ impl<M: Mode> Scan<M> {
         let mut changed = false;
         for group in &self.groups {
             if group.watch.value() != group.seen.load(Ordering::Relaxed) {
-                self.look(group, cx.view, &score);
-                changed = true;
+                changed |= self.look_again(group, cx.view, &score);
             }
         }
         if changed {
@@ -172,6 +201,46 @@ impl<M: Mode> Scan<M> {
     fn forget(&self, units: u64) {
         self.groups.iter().for_each(|group| group.seen.store(NONE, Ordering::Relaxed));
         self.units.store(units, Ordering::Relaxed);
+    }
+
+    /// Looks at those members of a group that have changed; whether that is another least or another who has it.
+    #[inline(never)]
+    fn look_again(&self, group: &Group, view: &View, score: &impl Fn(&Cell, Member) -> u64) -> bool {
+        let members = self.of(group);
+        let cells = group.slots.and_then(|slot| view.block.run(slot, members.len())).unwrap_or(&[]);
+        let changed =
+            cells.first().and_then(|first| group.watch.changed::<M>(group.seen.load(Ordering::Relaxed), first));
+        let Some(mut changed) = changed else {
+            self.look(group, view, score);
+            return true;
+        };
+        let before = (group.least.load(Ordering::Relaxed), group.who());
+        let (mut least, mut who) = before;
+        loop {
+            let bit = changed.trailing_zeros();
+            // Of the circle of 64 only the first are this group's.
+            let Some((cell, &member)) = cells.get(bit as usize).zip(members.get(bit as usize)) else { break };
+            changed &= changed.wrapping_sub(1);
+            let full = view.limited && view.full(cell, member.index);
+            let score = if full { NONE } else { score(cell, member) };
+            let one = 1u32 << (bit & 31);
+            who = if score <= least { who | one } else { who & !one };
+            if score < least {
+                (least, who) = (score, one);
+            }
+        }
+        if who == 0 || least == NONE {
+            // Who had the least has more now, and who has the least of the others is not known.
+            self.look(group, view, score);
+            return true;
+        }
+        group.seen.store(group.watch.start::<M>(), Ordering::Relaxed);
+        if (least, who) == before {
+            return false;
+        }
+        group.least.store(least, Ordering::Relaxed);
+        group.ties.store(u64::from(who.count_ones()) << 32 | u64::from(who), Ordering::Relaxed);
+        true
     }
 
     /// Looks at every member of a group.
@@ -242,11 +311,7 @@ impl<M: Mode> Scan<M> {
         for group in &self.groups {
             let count = if group.has(least) { group.count() } else { 0 };
             if n < count {
-                let mut who = group.who();
-                for _ in 0..n {
-                    who &= who.wrapping_sub(1);
-                }
-                return self.at(group, who.trailing_zeros());
+                return self.at(group, place_of(group.who(), n));
             }
             n -= count;
         }
@@ -387,6 +452,48 @@ mod tests {
             for (weighted, limited) in [(false, false), (true, false), (false, true), (true, true)] {
                 agrees::<Exclusive>(7, weighted, limited, ties);
                 agrees::<Shared>(8, weighted, limited, ties);
+            }
+        }
+    }
+
+    #[test]
+    fn places_of_bits() {
+        for bits in (0..1u32 << 16).step_by(7).chain([1, 0x8000, 0xffff, 0xff00, 0xff]) {
+            let mut left = bits;
+            for n in 0..bits.count_ones() {
+                assert_eq!(place_of(bits, n), left.trailing_zeros(), "{n} of {bits:b}");
+                left &= left - 1;
+            }
+        }
+    }
+
+    /// Two who look at one pool in turn, with changes between: neither misses what the other has been told of.
+    #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    #[test]
+    fn two_who_look_miss_nothing() {
+        let draws = Draws::new(3);
+        let below = |n| rng::below(draws.next::<Exclusive>() as u32, n);
+        let pool =
+            Pool::<Exclusive, ()>::new((0..40).map(|i| endpoint(i, 1.0, u32::MAX)).collect(), Options::default());
+        let pool = pool.unwrap();
+        let policy = LeastRequest { full_scan: true, ties: Ties::First, ..LeastRequest::default() };
+        let pickers = [Picker::new(&pool, policy.clone()), Picker::new(&pool, policy)];
+        let mut open = Vec::new();
+        for _ in 0..5000 {
+            let picker = &pickers[below(2) as usize];
+            let state = picker.state();
+            let cx = picker.context(&state, 1024, Nanos(0));
+            let view = &state.snapshot.view;
+            let best = view.tiers[0].members().min_by_key(|m| cx.cell(**m).unwrap().effective_load()).copied();
+            if below(2) == 0 {
+                open.push(picker.acquire(&state, None, 1024, Nanos(0)).unwrap());
+                assert_eq!(open.last().map(|taken| taken.choice), best.map(Choice::from));
+            } else {
+                assert_eq!(picker.pick(&state, None, Nanos(0)), best.map(Choice::from));
+            }
+            while !open.is_empty() && below(100) < 35 {
+                let taken = open.swap_remove(below(open.len() as u32) as usize);
+                pool.settle(taken.choice.slot, taken.units, Outcome::Success, None, None, Nanos(0));
             }
         }
     }

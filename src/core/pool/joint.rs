@@ -301,7 +301,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
                 cell.shift::<Counting>(units);
             } else {
                 Counting::sub(&cell.inflight, 1);
-                cell.watch().end::<Counting>();
+                cell.watch().end::<Counting>(cell);
             }
             below
         });
@@ -385,7 +385,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let snapshot = self.current.load();
         for taken in &report.taken {
             if let Some(cell) = snapshot.view.block.cell(taken.slot) {
-                cell.watch().end::<Counting>();
+                cell.watch().end::<Counting>(cell);
             }
         }
         if report.dead > 0 {

@@ -84,7 +84,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         // Not `Cell::take`: threads that take new work heed the flag that old work goes past.
         if M::add(&cell.inflight, 1) >= u64::from(view.limit(index)) {
             M::sub(&cell.inflight, 1);
-            cell.watch().end::<M>();
+            cell.watch().end::<M>(cell);
             return Err(LetGo::Overloaded);
         }
         cell.shift::<M>(units);
