@@ -51,13 +51,27 @@ pub struct Index<M: Mode> {
     lift: AtomicU64,
     /// Whether all weights are the same.
     alike: bool,
-    /// The first slot, when the slots are neighbours besides.
-    run: Option<u32>,
+    /// Their slots as stretches of neighbours, where weights are the same and stretches are long.
+    runs: Vec<(u32, usize)>,
     /// Current weights of slots that are in the pool and not in this rank.
     parked: HashMap<u32, u64>,
     gate: M::Gate,
     /// HAProxy: the order among equal keys.
     seen: Mutex<Vec<Seen>>,
+}
+
+/// The members as stretches of neighbouring slots, each its first and its length; none where that is of no use.
+fn runs(view: &View, members: &[Member]) -> Vec<(u32, usize)> {
+    let mut runs: Vec<(u32, usize)> = Vec::new();
+    for member in members {
+        match runs.last_mut() {
+            Some((first, count)) if u64::from(*first) + *count as u64 == u64::from(member.slot) => *count += 1,
+            _ => runs.push((member.slot, 1)),
+        }
+    }
+    let useful = runs.len() * 2 <= members.len() + 1;
+    let near = runs.iter().all(|&(first, count)| view.block.run(first, count).is_some());
+    if useful && near { runs } else { Vec::new() }
 }
 
 impl<M: Mode> Index<M> {
@@ -75,9 +89,7 @@ impl<M: Mode> Index<M> {
             Some(weights) => (weights, 1),
             None => (whole(members).0.into_iter().map(|w| w as u64).collect::<Vec<_>>(), 0),
         };
-        let beside = members.windows(2).all(|pair| matches!(pair, [a, b] if b.slot == a.slot + 1));
         let alike = weights.iter().all(|&w| w == 1);
-        let run = members.first().filter(|_| beside && alike).map(|m| m.slot);
         Index {
             members: members.to_vec(),
             weights,
@@ -85,7 +97,7 @@ impl<M: Mode> Index<M> {
             scale,
             lift: AtomicU64::new(0),
             alike,
-            run,
+            runs: if alike { runs(view, members) } else { Vec::new() },
             parked,
             gate: M::Gate::default(),
             seen: Mutex::new(Vec::new()),
@@ -118,7 +130,7 @@ impl<M: Mode> Index<M> {
             scale: 0,
             lift: AtomicU64::new(0),
             alike: false,
-            run: None,
+            runs: Vec::new(),
             parked: HashMap::new(),
             gate: M::Gate::default(),
             seen,
@@ -135,9 +147,11 @@ impl<M: Mode> Index<M> {
         let same = |cell: &Cell| {
             cell.inflight.load(Ordering::Relaxed) == requests && cell.blocked.load(Ordering::Relaxed) == 0
         };
-        let all = match self.run.and_then(|first| cx.view.block.run(first, self.members.len())) {
-            Some(cells) => cells.iter().all(same),
-            None => self.members.iter().all(|&member| cx.cell(member).is_some_and(same)),
+        let all = if self.runs.is_empty() {
+            self.members.iter().all(|&member| cx.cell(member).is_some_and(same))
+        } else {
+            let run = |&(first, count)| cx.view.block.run(first, count);
+            self.runs.iter().all(|of| run(of).is_some_and(|cells| cells.iter().all(same)))
         };
         if !all {
             return None;

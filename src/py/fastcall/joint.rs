@@ -8,7 +8,7 @@ use super::cached::{self, Cached};
 use super::keys::plain_key;
 use super::lease::lease_jointly;
 use super::{CorePicker, Door, ONE, PickerClass, Raw, Refuse, acquire_slowly, pick_slowly};
-use crate::core::pickers::Policy;
+use crate::core::pickers::{Key, Policy};
 use crate::core::pool::Picker;
 use crate::core::sync::Joint;
 use crate::core::time::Nanos;
@@ -55,6 +55,29 @@ impl<L: Policy> Door<L> {
     }
 }
 
+/// What a call with nothing but a key goes on with, after a look at what other processes have changed.
+///
+/// # Safety
+/// `args` is as in [`super::pick`].
+#[inline(always)]
+unsafe fn quickly<'a, C: PickerClass>(
+    py: Python<'a>,
+    door: &'a Door<C::Policy>,
+    args: *const Raw,
+    count: ffi::Py_ssize_t,
+    kwnames: Raw,
+    now: Nanos,
+) -> Option<(&'a Half<C::Policy>, Option<Key<'a>>)> {
+    let half = door.shared.as_deref().filter(|_| kwnames.is_null() && count <= 1)?;
+    door.pool.get().keep_up_at(py, now);
+    if count == 0 || !C::Policy::KEYED {
+        return Some((half, None));
+    }
+    // SAFETY: `count` is 1, so that `args` has one argument, an object.
+    let key = unsafe { plain_key(py, half.picker.policy(), *args) }?;
+    Some((half, Some(key)))
+}
+
 /// `pick` with nothing but a key.
 #[inline(never)]
 pub(super) unsafe fn pick<C: PickerClass, R: Refuse>(
@@ -68,17 +91,8 @@ pub(super) unsafe fn pick<C: PickerClass, R: Refuse>(
     unsafe {
         let py = Python::assume_attached();
         let door = super::self_of::<C>(py, &slf).door();
-        let Some(half) = door.shared.as_deref().filter(|_| kwnames.is_null() && count <= 1) else {
+        let Some((half, key)) = quickly::<C>(py, door, args, count, kwnames, now) else {
             return pick_slowly::<C, R>(py, door, args, count, kwnames);
-        };
-        let pool = door.pool.get();
-        pool.keep_up_at(py, now);
-        let key = match count {
-            1 if C::Policy::KEYED => match plain_key(py, half.picker.policy(), *args) {
-                Some(key) => Some(key),
-                None => return pick_slowly::<C, R>(py, door, args, count, kwnames),
-            },
-            _ => None,
         };
         let state = half.cached.state(&half.picker);
         #[cfg(Py_GIL_DISABLED)]
@@ -105,17 +119,8 @@ pub(super) unsafe fn acquire<C: PickerClass, R: Refuse>(
     unsafe {
         let py = Python::assume_attached();
         let door = super::self_of::<C>(py, &slf).door();
-        let Some(half) = door.shared.as_deref().filter(|_| kwnames.is_null() && count <= 1) else {
+        let Some((half, key)) = quickly::<C>(py, door, args, count, kwnames, now) else {
             return acquire_slowly::<C, R>(py, door, args, count, kwnames);
-        };
-        let pool = door.pool.get();
-        pool.keep_up_at(py, now);
-        let key = match count {
-            1 if C::Policy::KEYED => match plain_key(py, half.picker.policy(), *args) {
-                Some(key) => Some(key),
-                None => return acquire_slowly::<C, R>(py, door, args, count, kwnames),
-            },
-            _ => None,
         };
         let state = half.cached.state(&half.picker);
         #[cfg(Py_GIL_DISABLED)]
