@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from aibalance.cli import main
+
+httpx = pytest.importorskip("httpx")
 
 START = 1_760_054_400  # a full hour and day
 MINUTES = 240

@@ -30,6 +30,7 @@ from aibalance.formats import GroupConfig, Imported, PolicyConfig, export, read_
 
 from . import samples
 
+pytest.importorskip("cronsim")
 SCHEMAS = json.loads((Path(__file__).parent / "provider_schemas.json").read_text(encoding="utf-8"))
 
 
