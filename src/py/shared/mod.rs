@@ -6,8 +6,9 @@ mod process;
 use crate::core::endpoints::Block;
 use crate::core::endpoints::counters::{MOST_SHARED, areas};
 use crate::core::error::ConfigError;
+use crate::core::pool::joint::tell;
 use crate::core::pool::{Joint, Membership};
-use crate::core::shared::{Layout, OpenError, ReadError, Region, Seat, Segment};
+use crate::core::shared::{Layout, OpenError, ReadError, Region, Seat, Segment, TableFull};
 use crate::py::home::Wanted;
 
 pub(crate) use memory::{Named, unlink};
@@ -99,23 +100,26 @@ fn entered(
 ) -> Result<Entered, String> {
     let truncated = || "memory of the size that its layout says: it is truncated".to_owned();
     let block = Block::on(&segment, region).ok_or_else(truncated)?;
-    let seat = join(&segment)?;
+    let seat = join(&segment, &block)?;
     Ok(Entered { block, joint: Joint::new(segment, seat, process::this(), alive), found, door })
 }
 
-/// Joins as this process.
-pub(crate) fn join(segment: &Segment) -> Result<Seat, String> {
+/// Joins as this process. Where there is no place, those of dead processes are taken back first: whoever else is in may
+/// be idle. `block` stands on the segment.
+pub(crate) fn join(segment: &Segment, block: &Block) -> Result<Seat, String> {
     let (pid, start) = process::this();
-    let full =
-        |full: crate::core::shared::TableFull| format!("at most {} processes at a time: that many use it", full.0);
-    let mut last = Err(String::new());
-    // Those who work take the places of the dead back within a second.
+    let mut full = 0;
     for _ in 0..30 {
-        last = segment.join(pid, start).map_err(full);
-        if last.is_ok() {
-            break;
+        match segment.join(pid, start) {
+            Ok(seat) => return Ok(seat),
+            Err(TableFull(processes)) => full = processes,
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        let report = segment.make_room(pid, start, alive);
+        tell(block, &report);
+        if report.freed == 0 {
+            // Somebody leaves, perhaps, or takes back just now.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
-    last
+    Err(format!("at most {full} processes at a time: that many use it"))
 }
