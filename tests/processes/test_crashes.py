@@ -110,6 +110,46 @@ def test_what_a_killed_process_held_comes_back_within_a_second(name: str, round:
     assert [(stats.inflight, stats.load) for stats in pool.stats()] == [(0, 0)] * 4
 
 
+COME_AND_GO = """
+import sys, aibalance
+print("ready", flush=True)
+for _ in range(int(sys.argv[2])):
+    pool = aibalance.Pool(["a", "b"], shared=sys.argv[1])
+    lease = aibalance.LeastConnections(pool).acquire()
+    del lease, pool
+"""
+
+
+def who_come_and_go(name: str, times: int) -> list[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", COME_AND_GO, name, str(times)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+        process.stdout.close()
+    return processes
+
+
+def test_processes_that_come_and_go_at_once_are_all_let_in(name: str) -> None:
+    # The last to leave has the next make the memory anew, while a third waits at the door.
+    assert [process.wait() for process in who_come_and_go(name, 20_000 if FULL else 1000)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("round", range(40 if FULL else 3))
+def test_processes_that_die_while_they_enter_or_leave_keep_nobody_out(name: str, round: int) -> None:
+    others = who_come_and_go(name, 1 << 60)
+    time.sleep(random.Random(round).uniform(0, 0.1))
+    for process in others:
+        process.kill()
+    assert [process.wait() for process in others] == [-9, -9, -9]
+    pool = Pool(["a", "b"], shared=name)
+    picker = LeastConnections(pool)
+    pool.advance()
+    assert [stats.inflight for stats in pool.stats()] == [0, 0]
+    with picker.acquire(), picker.acquire():
+        assert [stats.inflight for stats in Pool.open(name).stats()] == [1, 1]
+
+
 def test_places_of_the_dead_are_had_again_where_the_living_are_idle(name: str, peer: Callable[[], Peer]) -> None:
     pool = Pool(["a", "b"], shared=SharedMemory(name, max_processes=2))
     for _ in range(3):

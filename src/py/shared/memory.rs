@@ -122,12 +122,9 @@ impl Named {
         Ok(self.meta()?.len() == 0)
     }
 
-    /// Gives up what has the name, and makes it anew. Those who still have the old memory keep it.
-    pub fn renew(self) -> Result<Named, ConfigError> {
-        unlink(&self.name)?;
-        let name = self.name.clone();
-        drop(self);
-        Named::open(&name, true)
+    /// Gives up what has the name. Those who still have the memory keep it.
+    pub fn give_up(self) -> Result<(), ConfigError> {
+        unlink(&self.name)
     }
 
     /// Gives it the size of a layout.

@@ -46,38 +46,58 @@ pub(crate) struct Entered {
     pub door: Named,
 }
 
+/// So often a name is tried whose memory somebody else makes anew at the same moment.
+const TRIES: u32 = 100;
+
 /// Enters the memory of a name. `endpoints` are how many it is to begin with, if it may be made.
 pub(crate) fn enter(wanted: &Wanted, endpoints: Option<usize>) -> Result<Entered, ConfigError> {
     Wanted::checked(&wanted.name)?;
     let fail = |why: String| ConfigError::new("shared", format!("{:?}", wanted.name), why);
-    let unlinks = |why: String| fail(format!("{why}. Pool.unlink({:?}) gives up what is there", wanted.name));
-    let door = Named::open(&wanted.name, endpoints.is_some())?;
-    if !door.is_empty()? {
-        let region = door.map()?;
-        match Segment::open(&region, &areas()) {
-            Ok(segment) if segment.processes().into_iter().any(alive) => {
-                let found = read(&segment).map_err(|error| unlinks(error.to_string()))?;
-                if let Some((epoch, bytes)) = found {
-                    let slots = segment.layout().slots;
-                    let membership = Membership::decode(&bytes, slots);
-                    let membership = membership.ok_or_else(|| unlinks("the membership is corrupted".into()))?;
-                    return entered(segment, &region, door, Some((epoch, membership))).map_err(fail);
-                }
+    for _ in 0..TRIES {
+        let door = Named::open(&wanted.name, endpoints.is_some())?;
+        if !door.is_empty()? {
+            if let Some((region, segment, found)) = inhabited(&door, &wanted.name)? {
+                return entered(segment, &region, door, Some(found)).map_err(fail);
             }
-            // Nobody is in it, or whoever made it has died before it was done: it is nobody's.
-            Ok(_) | Err(OpenError::Unfinished) => {}
-            Err(error) => return Err(unlinks(error.to_string())),
+            if endpoints.is_none() {
+                break;
+            }
+            // From the start: somebody else may be the first in what has the name now.
+            door.give_up()?;
+            continue;
         }
+        let Some(endpoints) = endpoints else { break };
+        let layout = wanted.layout(endpoints)?;
+        door.resize(&layout)?;
+        let region = door.map()?;
+        let segment = Segment::create(&region, layout).map_err(|error| fail(error.to_string()))?;
+        return entered(segment, &region, door, None).map_err(fail);
     }
-    let Some(endpoints) = endpoints else {
-        return Err(fail("a name that some process has a shared pool of; nobody is in that one".to_owned()));
+    Err(fail(match endpoints {
+        Some(_) => "a name that others do not make anew all the time".to_owned(),
+        None => "a name that some process has a shared pool of; nobody is in that one".to_owned(),
+    }))
+}
+
+/// What somebody is in; `None` for memory that is nobody's.
+type Inhabited = Option<(Region, Segment, (u64, Membership))>;
+
+fn inhabited(door: &Named, name: &str) -> Result<Inhabited, ConfigError> {
+    let unlinks = |why: String| {
+        let allowed = format!("{why}. Pool.unlink({name:?}) gives up what is there");
+        ConfigError::new("shared", format!("{name:?}"), allowed)
     };
-    let layout = wanted.layout(endpoints)?;
-    let door = if door.is_empty()? { door } else { door.renew()? };
-    door.resize(&layout)?;
     let region = door.map()?;
-    let segment = Segment::create(&region, layout).map_err(|error| fail(error.to_string()))?;
-    entered(segment, &region, door, None).map_err(fail)
+    let segment = match Segment::open(&region, &areas()) {
+        Ok(segment) if segment.processes().into_iter().any(alive) => segment,
+        // Nobody is in it, or whoever made it has died before it was done.
+        Ok(_) | Err(OpenError::Unfinished) => return Ok(None),
+        Err(error) => return Err(unlinks(error.to_string())),
+    };
+    let Some((epoch, bytes)) = read(&segment).map_err(|error| unlinks(error.to_string()))? else { return Ok(None) };
+    let membership = Membership::decode(&bytes, segment.layout().slots);
+    let membership = membership.ok_or_else(|| unlinks("the membership is corrupted".into()))?;
+    Ok(Some((region, segment, (epoch, membership))))
 }
 
 /// The membership in force; `None` when there has never been one.
