@@ -29,6 +29,8 @@ EXAMPLES = int(os.environ.get("AIBALANCE_SCRIPTS", "150" if LONG else "12"))
 PATIENCE = 1 if LONG else 10
 
 PLACES = 6
+# One that leaves with leases and comes back has a place for each time, and so have the children that it forks.
+ROOM = 64
 IDS = [f"e{i}" for i in range(6)]
 EXTRAS = ["x0", "x1", "x2"]
 KINDS = ["lc", "full", "p2c", "rr", "ewma", "maglev"]
@@ -213,7 +215,7 @@ class Script:
             assert self.at(self.turn)("state()") == self.expected()
 
     def makes(self, proc: Proc, ids: list[str]) -> None:
-        assert proc(f"enter({self.name!r}, {ids!r}, {PLACES})") is None
+        assert proc(f"enter({self.name!r}, {ids!r}, {ROOM})") is None
         # Nobody is in the memory that was there, and what anybody has of it counts no more.
         for other in self.procs:
             other.leases = [(0, units) for _, units in other.leases]
@@ -227,7 +229,7 @@ class Script:
         outside = [proc for proc in self.procs if not proc.inside]
         proc = outside[index % len(outside)]
         if opens or self.inside:
-            answer = proc(f"enter({self.name!r}" + (")" if opens else f", {ids!r}, {PLACES})"))
+            answer = proc(f"enter({self.name!r}" + (")" if opens else f", {ids!r}, {ROOM})"))
             if answer is not None:
                 # One that has left and has nothing out any more may be in for a while, if nobody else cleans up.
                 assert not self.inside, answer
