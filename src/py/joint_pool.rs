@@ -224,10 +224,9 @@ impl Pool {
         if let Err(error) = self.catch_up(py, false) {
             error.write_unraisable(py, None);
         }
-        self.show();
     }
 
-    /// Takes in what other processes have changed.
+    /// Takes in what other processes have changed, and shows it.
     fn catch_up(&self, py: Python<'_>, waits: bool) -> PyResult<()> {
         let (Some(joint), Some(home)) = (self.core.joint(), &self.home) else { return Ok(()) };
         let fail = |why: String| PyErr::from(ConfigError::new("shared", format!("{:?}", home.name), why));
@@ -245,6 +244,7 @@ impl Pool {
             if !take_over(py, &self.core, home, epoch, membership, waits)? {
                 break;
             }
+            self.show();
         }
         Ok(())
     }
@@ -337,7 +337,7 @@ pub(crate) fn _rejoin_after_fork() -> PyResult<()> {
         .collect();
     for (core, home) in all {
         let Some(joint) = core.joint() else { continue };
-        let seat = shared::join(joint.segment());
+        let seat = shared::join(joint.segment(), &core.snapshot().view.block);
         let seat = seat.map_err(|why| ConfigError::new("shared", format!("{:?}", home.name), why))?;
         core.rejoin(seat, shared::this());
         home.moved_in();

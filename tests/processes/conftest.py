@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.processes.peer import Peer, a_name, unlinked
+from tests.processes.peer import ENTER, Peer, a_name, unlinked
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]
@@ -20,11 +20,11 @@ def name() -> Iterator[str]:
 
 
 @pytest.fixture
-def peer(name: str) -> Iterator[Callable[[], Peer]]:
+def peer(name: str) -> Iterator[Callable[..., Peer]]:
     peers: list[Peer] = []
 
-    def start() -> Peer:
-        peers.append(Peer(name))
+    def start(begin: str = ENTER) -> Peer:
+        peers.append(Peer(name, begin))
         return peers[-1]
 
     yield start

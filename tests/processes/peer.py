@@ -13,11 +13,9 @@ from typing import Any
 
 import aibalance
 
-# Evaluates one line after the other with the pool, pickers on it and a list of leases at hand.
-LOOP = """
-import sys
-import aibalance
-pool = aibalance.Pool.open(sys.argv[1])
+# Enters the pool, with pickers on it and a list of leases at hand.
+ENTER = """
+pool = aibalance.Pool.open(name)
 rr, lc = aibalance.RoundRobin(pool), aibalance.LeastConnections(pool)
 held = []
 def take(n=1, picker=lc):
@@ -26,21 +24,29 @@ def take(n=1, picker=lc):
 def give():
     while held:
         held.pop().release()
+"""
+
+# Evaluates one line after the other.
+LOOP = """
+import os, sys
+import aibalance
+name = sys.argv[1]
+{begin}
 print("ready", flush=True)
 for line in sys.stdin:
     try:
         print(repr(eval(line)), flush=True)
     except Exception as error:
-        print(repr(f"{type(error).__name__}: {error}"), flush=True)
+        print(repr(f"{{type(error).__name__}}: {{error}}"), flush=True)
 """
 
 
 class Peer:
-    """The process. Asked for an expression, it answers with its value."""
+    """The process. Asked for an expression, it answers with its value. Before that it runs the lines of `begin`."""
 
-    def __init__(self, name: str) -> None:
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([sys.executable, "-c", LOOP, name], stdin=pipe, stdout=pipe, text=True)
+    def __init__(self, name: str, begin: str = ENTER) -> None:
+        pipe, code = subprocess.PIPE, LOOP.format(begin=begin)
+        self.process = subprocess.Popen([sys.executable, "-c", code, name], stdin=pipe, stdout=pipe, text=True)
         assert self.answer_text() == "ready"
 
     def answer_text(self) -> str:

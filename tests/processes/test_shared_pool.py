@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 import pytest
 
@@ -184,6 +186,11 @@ def test_a_slot_waits_for_the_leases_of_its_old_endpoint(name: str, peer: Start)
     assert pool.stats()[-1].picks == 0
 
 
+# From 3.12 on CPython warns of a fork beside threads, such as those of numpy's; of ours a fork waits for all.
+forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+
+@forks
 def test_a_fork_is_a_process_of_its_own(name: str) -> None:
     pool = Pool(["a", "b"], shared=name, clock=None)
     picker = LeastConnections(pool)
@@ -221,6 +228,35 @@ def test_it_travels_by_name(name: str, peer: Start) -> None:
     code = "import pickle, sys; pool = pickle.loads(sys.stdin.buffer.read()); pool.add('b'); print(pool)"
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(pool), capture_output=True, check=True)
     assert done.stdout.decode().strip() == f'<Pool of 2, shared as "{name}">' == repr(pool)
+
+
+def takes_one(pool: Pool, told: Connection) -> None:
+    lease = LeastConnections(pool).acquire()
+    told.send((lease.endpoint.id, inflight(pool)))
+    told.recv()
+    os._exit(0)
+
+
+@forks
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_however_a_process_is_started_it_has_the_same_pool(name: str, method: str) -> None:
+    pool = Pool(["a", "b"], shared=name)
+    mine = LeastConnections(pool).acquire()
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe()
+    process = context.Process(target=takes_one, args=(pool, there))  # type: ignore[attr-defined]
+    process.start()
+    assert here.recv() == ({"a": "b", "b": "a"}[mine.endpoint.id], [1, 1])
+    assert inflight(pool) == [1, 1]
+    here.send(None)
+    process.join()
+    assert process.exitcode == 0
+    pool.advance()
+    assert sum(inflight(pool)) == 1
+    mine.release()
+    assert inflight(pool) == [0, 0]
+    here.close()
+    there.close()
 
 
 def test_others_give_the_same_options_and_find_the_endpoints(name: str) -> None:
@@ -322,3 +358,11 @@ def test_no_more_processes_than_there_is_room_for(name: str) -> None:
         Pool.open(name)
     pools.pop()
     assert len(Pool.open(name)) == 1
+
+
+def test_a_change_that_is_refused_shows_what_others_have_changed(name: str, peer: Start) -> None:
+    pool = Pool(["a"], shared=name)
+    peer()("pool.add('b')")
+    with pytest.raises(ConfigError, match="b"):
+        pool.add("b")
+    assert [e.id for e in pool.endpoints] == ["a", "b"]

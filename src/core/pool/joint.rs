@@ -14,7 +14,7 @@ use super::writer::{Pool, Reports};
 use crate::core::endpoints::endpoint::{MaxFails, check_weight};
 use crate::core::endpoints::{Block, Cell, Endpoint, Health, View};
 use crate::core::error::ConfigError;
-use crate::core::shared::{Process, Seat, Segment};
+use crate::core::shared::{Process, Report, Seat, Segment};
 use crate::core::sync::{AtomicU64, Joint as Counting, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
 use serde::{Deserialize, Serialize};
@@ -172,6 +172,13 @@ impl Membership {
             && found.stands.iter().map(|stand| stand.slot).chain(found.retired.iter().copied()).all(&mut fresh)
             && found.options.clone().check().is_ok();
         good.then_some(found)
+    }
+}
+
+/// Tells those who watch endpoints what was taken back there.
+pub fn tell(block: &Block, report: &Report) {
+    for cell in report.taken.iter().filter_map(|taken| block.cell(taken.slot)) {
+        cell.watch().end::<Counting>(cell);
     }
 }
 
@@ -383,11 +390,7 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         let Some(seat) = joint.seat() else { return true };
         let report = joint.segment.take_back(seat, joint.alive);
         let snapshot = self.current.load();
-        for taken in &report.taken {
-            if let Some(cell) = snapshot.view.block.cell(taken.slot) {
-                cell.watch().end::<Counting>(cell);
-            }
-        }
+        tell(&snapshot.view.block, &report);
         if report.dead > 0 {
             // It may have died in the middle of a change, with flags set that nobody stands for.
             joint.doubt();

@@ -30,7 +30,7 @@ pub(crate) fn read(_: &Segment) -> Result<Option<(u64, Vec<u8>)>, ReadError> {
     Ok(None)
 }
 
-pub(crate) fn join(_: &Segment) -> Result<Seat, String> {
+pub(crate) fn join(_: &Segment, _: &Block) -> Result<Seat, String> {
     Err("there is no shared memory".to_owned())
 }
 

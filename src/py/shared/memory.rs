@@ -32,10 +32,30 @@ impl Drop for Named {
     }
 }
 
+fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn of_another(owner: u32) -> String {
+    format!("a name of this user's: the memory belongs to user {owner}, and this is user {}", me())
+}
+
+/// Why the system does not let this user have the memory of a name.
+fn forbidden(name: &str) -> String {
+    // Memory that cannot be opened can be looked at.
+    let meta = cfg!(target_os = "linux").then(|| std::fs::symlink_metadata(format!("/dev/shm{}", path(name))));
+    match meta {
+        Some(Ok(meta)) if meta.uid() != me() => of_another(meta.uid()),
+        Some(Ok(_)) => "memory that its owner may read and write: its permissions forbid it".to_owned(),
+        Some(Err(_)) => format!("memory that user {} may make: it must not write in /dev/shm", me()),
+        None => "a name of this user's: the memory belongs to another user".to_owned(),
+    }
+}
+
 /// The error of a call to the system, in words.
 fn refused(name: &str, what: &str, errno: Errno) -> ConfigError {
     let allowed = match errno {
-        Errno::ACCESS | Errno::PERM => "a name of this user's: the memory belongs to another user".to_owned(),
+        Errno::ACCESS | Errno::PERM => forbidden(name),
         Errno::NOENT => {
             "a name that some process has a shared pool of; there is none. Containers have to share /dev/shm \
              (such as docker's --ipc) to see each other's"
@@ -79,9 +99,8 @@ impl Named {
     fn check(&self) -> Result<(), ConfigError> {
         let meta = self.meta()?;
         let refuse = |allowed: String| Err(ConfigError::new("shared", format!("{:?}", self.name), allowed));
-        let (owner, me) = (meta.uid(), rustix::process::geteuid().as_raw());
-        if owner != me {
-            return refuse(format!("a name of this user's: the memory belongs to user {owner}, and this is user {me}"));
+        if meta.uid() != me() {
+            return refuse(of_another(meta.uid()));
         }
         if meta.mode() & 0o077 != 0 {
             return refuse("memory that its owner alone may use: its permissions are open to others".to_owned());
@@ -103,12 +122,9 @@ impl Named {
         Ok(self.meta()?.len() == 0)
     }
 
-    /// Gives up what has the name, and makes it anew. Those who still have the old memory keep it.
-    pub fn renew(self) -> Result<Named, ConfigError> {
-        unlink(&self.name)?;
-        let name = self.name.clone();
-        drop(self);
-        Named::open(&name, true)
+    /// Gives up what has the name. Those who still have the memory keep it.
+    pub fn give_up(self) -> Result<(), ConfigError> {
+        unlink(&self.name)
     }
 
     /// Gives it the size of a layout.

@@ -6,8 +6,9 @@ mod process;
 use crate::core::endpoints::Block;
 use crate::core::endpoints::counters::{MOST_SHARED, areas};
 use crate::core::error::ConfigError;
+use crate::core::pool::joint::tell;
 use crate::core::pool::{Joint, Membership};
-use crate::core::shared::{Layout, OpenError, ReadError, Region, Seat, Segment};
+use crate::core::shared::{Layout, OpenError, ReadError, Region, Seat, Segment, TableFull};
 use crate::py::home::Wanted;
 
 pub(crate) use memory::{Named, unlink};
@@ -45,38 +46,58 @@ pub(crate) struct Entered {
     pub door: Named,
 }
 
+/// So often a name is tried whose memory somebody else makes anew at the same moment.
+const TRIES: u32 = 100;
+
 /// Enters the memory of a name. `endpoints` are how many it is to begin with, if it may be made.
 pub(crate) fn enter(wanted: &Wanted, endpoints: Option<usize>) -> Result<Entered, ConfigError> {
     Wanted::checked(&wanted.name)?;
     let fail = |why: String| ConfigError::new("shared", format!("{:?}", wanted.name), why);
-    let unlinks = |why: String| fail(format!("{why}. Pool.unlink({:?}) gives up what is there", wanted.name));
-    let door = Named::open(&wanted.name, endpoints.is_some())?;
-    if !door.is_empty()? {
-        let region = door.map()?;
-        match Segment::open(&region, &areas()) {
-            Ok(segment) if segment.processes().into_iter().any(alive) => {
-                let found = read(&segment).map_err(|error| unlinks(error.to_string()))?;
-                if let Some((epoch, bytes)) = found {
-                    let slots = segment.layout().slots;
-                    let membership = Membership::decode(&bytes, slots);
-                    let membership = membership.ok_or_else(|| unlinks("the membership is corrupted".into()))?;
-                    return entered(segment, &region, door, Some((epoch, membership))).map_err(fail);
-                }
+    for _ in 0..TRIES {
+        let door = Named::open(&wanted.name, endpoints.is_some())?;
+        if !door.is_empty()? {
+            if let Some((region, segment, found)) = inhabited(&door, &wanted.name)? {
+                return entered(segment, &region, door, Some(found)).map_err(fail);
             }
-            // Nobody is in it, or whoever made it has died before it was done: it is nobody's.
-            Ok(_) | Err(OpenError::Unfinished) => {}
-            Err(error) => return Err(unlinks(error.to_string())),
+            if endpoints.is_none() {
+                break;
+            }
+            // From the start: somebody else may be the first in what has the name now.
+            door.give_up()?;
+            continue;
         }
+        let Some(endpoints) = endpoints else { break };
+        let layout = wanted.layout(endpoints)?;
+        door.resize(&layout)?;
+        let region = door.map()?;
+        let segment = Segment::create(&region, layout).map_err(|error| fail(error.to_string()))?;
+        return entered(segment, &region, door, None).map_err(fail);
     }
-    let Some(endpoints) = endpoints else {
-        return Err(fail("a name that some process has a shared pool of; nobody is in that one".to_owned()));
+    Err(fail(match endpoints {
+        Some(_) => "a name that others do not make anew all the time".to_owned(),
+        None => "a name that some process has a shared pool of; nobody is in that one".to_owned(),
+    }))
+}
+
+/// What somebody is in; `None` for memory that is nobody's.
+type Inhabited = Option<(Region, Segment, (u64, Membership))>;
+
+fn inhabited(door: &Named, name: &str) -> Result<Inhabited, ConfigError> {
+    let unlinks = |why: String| {
+        let allowed = format!("{why}. Pool.unlink({name:?}) gives up what is there");
+        ConfigError::new("shared", format!("{name:?}"), allowed)
     };
-    let layout = wanted.layout(endpoints)?;
-    let door = if door.is_empty()? { door } else { door.renew()? };
-    door.resize(&layout)?;
     let region = door.map()?;
-    let segment = Segment::create(&region, layout).map_err(|error| fail(error.to_string()))?;
-    entered(segment, &region, door, None).map_err(fail)
+    let segment = match Segment::open(&region, &areas()) {
+        Ok(segment) if segment.processes().into_iter().any(alive) => segment,
+        // Nobody is in it, or whoever made it has died before it was done.
+        Ok(_) | Err(OpenError::Unfinished) => return Ok(None),
+        Err(error) => return Err(unlinks(error.to_string())),
+    };
+    let Some((epoch, bytes)) = read(&segment).map_err(|error| unlinks(error.to_string()))? else { return Ok(None) };
+    let membership = Membership::decode(&bytes, segment.layout().slots);
+    let membership = membership.ok_or_else(|| unlinks("the membership is corrupted".into()))?;
+    Ok(Some((region, segment, (epoch, membership))))
 }
 
 /// The membership in force; `None` when there has never been one.
@@ -99,23 +120,26 @@ fn entered(
 ) -> Result<Entered, String> {
     let truncated = || "memory of the size that its layout says: it is truncated".to_owned();
     let block = Block::on(&segment, region).ok_or_else(truncated)?;
-    let seat = join(&segment)?;
+    let seat = join(&segment, &block)?;
     Ok(Entered { block, joint: Joint::new(segment, seat, process::this(), alive), found, door })
 }
 
-/// Joins as this process.
-pub(crate) fn join(segment: &Segment) -> Result<Seat, String> {
+/// Joins as this process. Where there is no place, those of dead processes are taken back first: whoever else is in may
+/// be idle. `block` stands on the segment.
+pub(crate) fn join(segment: &Segment, block: &Block) -> Result<Seat, String> {
     let (pid, start) = process::this();
-    let full =
-        |full: crate::core::shared::TableFull| format!("at most {} processes at a time: that many use it", full.0);
-    let mut last = Err(String::new());
-    // Those who work take the places of the dead back within a second.
+    let mut full = 0;
     for _ in 0..30 {
-        last = segment.join(pid, start).map_err(full);
-        if last.is_ok() {
-            break;
+        match segment.join(pid, start) {
+            Ok(seat) => return Ok(seat),
+            Err(TableFull(processes)) => full = processes,
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        let report = segment.make_room(pid, start, alive);
+        tell(block, &report);
+        if report.freed == 0 {
+            // Somebody leaves, perhaps, or takes back just now.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
-    last
+    Err(format!("at most {full} processes at a time: that many use it"))
 }
