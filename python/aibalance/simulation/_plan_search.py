@@ -167,6 +167,11 @@ class Search:
         """Where to run."""
         self._runner = runner
 
+    def stop(self) -> None:
+        """End whatever still runs, at once; `close` is still to come, unless the process ends."""
+        if self._runner is not None:
+            self._runner.stop()
+
     def close(self) -> None:
         """End whatever still runs."""
         if self._runner is not None:
