@@ -34,6 +34,7 @@ from aibalance.simulation import (
 )
 from aibalance.simulation._plan_ray import Ray
 from aibalance.simulation._plan_run import Outcome, Serial, excess, outcome, runner
+from aibalance.simulation._plan_run_once import Action
 from aibalance.simulation._plan_search import (
     Evaluated,
     Search,
@@ -462,7 +463,7 @@ def test_ray_and_optuna_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_promise_holds_under_seeds_that_nobody_saw(kept: Plan) -> None:
     assert kept.met
-    assert (len(kept.best.fresh), kept.best.misses) == (100, 0)
+    assert (len(kept.best.fresh), kept.best.misses) == (200, 0)
     of = kept.space
     again = [outcome(of, (kept.best.design, 77_000_000 + i)) for i in range(20)]
     assert sum(excess(of, one) <= 0 for one in again) >= 19
@@ -528,6 +529,8 @@ def test_actions_and_heat_are_of_the_run(kept: Plan, impossible: Plan) -> None:
             first = one.run.actions[0]
             assert first.before == one.best.design.min
             assert f"to {first.after} servers" in first.text()
+    said = Action(60.0, 3, 9, "queue 5.738775505244444 above 2.5", 1.0, 5.7).text()
+    assert said == "1:00 up from 3 to 9 servers: queue 5.739 above 2.5 (100 % of slots busy, 5.7 waiting a server)"
 
 
 def test_csv_has_a_line_a_design(kept: Plan) -> None:
