@@ -208,10 +208,13 @@ def test_no_worker_of_a_plan_outlives_it(tmp_path: Path, how: signal.Signals) ->
     path = tmp_path / "small.toml"
     path.write_text(SMALL.replace('name = "a"', 'name = "a"\nprice_per_hour = 1').replace("min = 4", "max = 6"))
     files = ["--html", str(tmp_path / "plan.html"), "--csv", str(tmp_path / "plan.csv")]
+    # As the program itself, which ends without taking itself down; but what others have registered still runs.
+    program = COMMAND.replace("0.001", "0.14").replace("main(sys.argv[1:])", "main()")
+    program = "import atexit\natexit.register(print, 'last')" + program
     process = subprocess.Popen(
         # More designs than anybody waits for.
         [
-            *(sys.executable, "-c", COMMAND.replace("0.001", "0.14"), "plan", str(path), "--slo", "p95 < 6 s"),
+            *(sys.executable, "-c", program, "plan", str(path), "--slo", "p95 < 6 s"),
             *("--trials", "100000", "--workers", "2", *files),
         ],
         stdout=subprocess.PIPE,
@@ -231,6 +234,7 @@ def test_no_worker_of_a_plan_outlives_it(tmp_path: Path, how: signal.Signals) ->
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert out.startswith("interrupted; the best of "), err
+        assert out.endswith("\nlast\n")
         assert err == ""
     assert os.listdir(tmp_path) == ["small.toml"]
 
