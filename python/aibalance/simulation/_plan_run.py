@@ -119,9 +119,9 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _work(task: Task) -> Outcome:
+def _work(tasks: Sequence[Task]) -> list[Outcome]:
     assert _SPACE is not None
-    return outcome(_SPACE, task)
+    return [outcome(_SPACE, task) for task in tasks]
 
 
 @contextmanager
@@ -163,8 +163,10 @@ class Processes:
         size = max(1, min(8, len(tasks) // (4 * self._workers)))
         try:
             with _later():
-                results = self._pool.map(_work, tasks, chunksize=size)
-            yield from results
+                # Not the pool's map, which cancels what is left: when its workers then end, its thread trips over that.
+                asked = [self._pool.submit(_work, tasks[i : i + size]) for i in range(0, len(tasks), size)]
+            for one in asked:
+                yield from one.result()
         except BrokenProcessPool as error:
             raise SimulationError(
                 "plan: a worker process ended; out of memory, or a script that calls plan() without "
@@ -181,7 +183,7 @@ class Processes:
         for child in set(multiprocessing.active_children()) - self._before:
             child.kill()
         # With nobody left to wait for, this is short; and a thread that outlives us would complain at the end.
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True)
         self._pool = None
 
 
