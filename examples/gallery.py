@@ -9,8 +9,9 @@ two. Equal seeds give equal figures on every machine, and the tests hold the pag
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from aibalance.capacity import CostModel
 from aibalance.simulation import Comparison, Fleet, Scenario, compare
@@ -55,7 +56,7 @@ def shown(name: str, comparison: Comparison) -> str:
     return " + ".join(name.split(" + ")[i] for i in keep) or name
 
 
-def of(name: str, replications: int, **selection: Sequence[str]) -> list[str]:
+def of(name: str, replications: int, **selection: Any) -> list[str]:
     """The table of one scenario."""
     return [*HEAD, *rows(compare(scenario(name), replications=replications, **selection))]
 

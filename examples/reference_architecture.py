@@ -18,12 +18,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from aibalance import formats
-from aibalance.autoscaling import Combined, KedaAutoscaler, PodsMetric, Step, StepScaling
+from aibalance.autoscaling import (
+    Combined,
+    HorizontalPodAutoscaler,
+    KedaAutoscaler,
+    KedaScaledObject,
+    PodsMetric,
+    Step,
+    StepScaling,
+    TargetTracking,
+)
 from aibalance.capacity import AutoScalingGroup, Offer, PriceList
 from aibalance.formats import GroupConfig, Imported, PoolConfig
 from aibalance.health import check_rules
@@ -53,6 +62,17 @@ HERE = Path(__file__).parent / "reference"
 FILES = ("nginx.conf", "alb.tf", "asg.tf", "api.tf", "mixed_instances.tf", "hpa.yaml", "scaledobject.yaml")
 DAY, HOUR = 86_400.0, 3600.0
 TUESDAY = 5 * DAY  # 6 January 1970, midnight UTC, in Unix seconds: calendars go by it
+
+
+Kind = TypeVar("Kind")
+
+
+def policy(found: Imported, name: str, kind: type[Kind]) -> Kind:
+    """A policy of the files, which is of this kind."""
+    of = found.policy(name).policy
+    if not isinstance(of, kind):
+        raise TypeError(f"{name}: {type(of).__name__}, not {kind.__name__}")
+    return of
 
 
 def imported() -> Imported:
@@ -206,7 +226,8 @@ class Run:
     @property
     def counted(self) -> Counted:
         last = self.made[-1]
-        return last.policy if isinstance(last, GroupScaling) else last
+        counted: Counted = last.policy if isinstance(last, GroupScaling) else last
+        return counted
 
     def cost(self, report: Report) -> float:
         last = self.made[-1]
@@ -296,7 +317,8 @@ def inference(found: Imported, said: dict[str, Any]) -> dict[str, Run]:
     busy = {"GPUUtilization": "utilization_percent"}
     waiting = {"inference_queue_depth": "queue_per_server"}
     on_demand, mixed = found.group("ai-gpu-asg"), found.group("ai-gpu-mixed")
-    tracking, hpa = found.policy("gpu-utilization-target").policy, found.policy("ai-inference-hpa").policy
+    tracking = policy(found, "gpu-utilization-target", TargetTracking)
+    hpa = policy(found, "ai-inference-hpa", HorizontalPodAutoscaler)
     nodes = dataclasses.replace(on_demand, max_size=hpa.max_replicas, warm_pool=None)
     # The architecture wishes for it, and no file has it: where ten wait at each server, everything starts.
     step = StepScaling(
@@ -322,7 +344,7 @@ def inference(found: Imported, said: dict[str, Any]) -> dict[str, Run]:
 def batch(found: Imported, said: dict[str, Any]) -> dict[str, Run]:
     """Workers that pull from one queue, and are gone while it is empty: scaledobject.yaml, on spot."""
     fleet, prices = said["fleets"]["batch"], PriceList.load()
-    scaled = found.policy("ai-worker-scaler").policy
+    scaled = policy(found, "ai-worker-scaler", KedaScaledObject)
     scenario = Scenario(
         name="batch workers behind a queue",
         description="A Tuesday with a viral hour; none to 20 or 40 workers on spot, by KEDA.",
@@ -343,8 +365,8 @@ def batch(found: Imported, said: dict[str, Any]) -> dict[str, Run]:
     )
 
     def keda(most: int) -> Counted:
-        policy = KedaAutoscaler(dataclasses.replace(scaled, max_replicas=most))
-        return Counted(fresh(Observed(policy, metrics={"pending": "queue"})))
+        by = KedaAutoscaler(dataclasses.replace(scaled, max_replicas=most))
+        return Counted(fresh(Observed(by, metrics={"pending": "queue"})))
 
     return {
         "scaledobject.yaml": Run(scenario, "SharedQueue", lambda: keda(scaled.max_replicas)),

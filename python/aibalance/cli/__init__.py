@@ -7,6 +7,8 @@ line on stderr; 70 a bug of aibalance; 130 ended by Ctrl-C; 141 the reader of ou
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import io
 import os
 import sys
@@ -66,12 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(str(error))
         return 2
     except KeyboardInterrupt:
+        if argv is None:
+            _leave(130)
         return 130
     except BrokenPipeError:
         # What is still in the buffer has no reader; without this the interpreter would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End the program now: to take down the modules of large libraries lasts longer than all else after Ctrl-C."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _say(message: str) -> None:

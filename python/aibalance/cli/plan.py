@@ -134,12 +134,14 @@ def run(given: argparse.Namespace) -> int:
                 options.note(given, "interrupted; no design was tried yet")
                 raise
             # Workers first: what they still do, nobody waits for.
-            search.close()
+            search.stop()
             _known(given, search)
             raise
-        finally:
+        except BaseException:
             if search is not None:
                 search.close()
+            raise
+        search.close()
     if given.json:
         options.print_json(found.to_dict())
     else:

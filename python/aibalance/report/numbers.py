@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 
 from .model import Interval
 
-__all__ = ["clock", "count", "delta_seconds", "money", "money_tick", "plus_minus", "ranged", "seconds", "share", "tick"]
+__all__ = [
+    "clock", "count", "delta_seconds", "money", "money_tick", "plus_minus", "ranged", "seconds", "share", "tick",
+    "unbroken",
+]  # fmt: skip
 
 MISSING = "–"
+
+_TEXT = re.compile(r"(?<=>)[^<>]+(?=<)")
+_GAP = re.compile(r"(?<=\d) (?=%|(?:µs|ms|s|min|h)\b)")
+
+
+def unbroken(page: str) -> str:
+    """A page in whose texts no line ends between a number and its unit.
+
+    >>> unbroken("<p>95 % in 30 s</p>")
+    '<p>95\\xa0% in 30\\xa0s</p>'
+    """
+    return _TEXT.sub(lambda text: _GAP.sub("\u00a0", text[0]), page)
+
 
 # Seconds up to ten minutes: a column with 45 s, 103 s and 2.2 min is hard to compare.
 _UNITS = ((600.0, 1.0, "s"), (7200.0, 60.0, "min"), (math.inf, 3600.0, "h"))

@@ -29,7 +29,7 @@ def render(found: Mapping[str, Any], /) -> str:
         lstrip_blocks=True,
     )
     goals = found["objectives"]
-    return environment.get_template("plan.html.j2").render(
+    page = environment.get_template("plan.html.j2").render(
         version=__version__,
         css=Markup(files("aibalance.report").joinpath("page.css").read_text(encoding="utf-8")),
         plan=found,
@@ -71,6 +71,7 @@ def render(found: Mapping[str, Any], /) -> str:
             ("Tried", f"{found['designs_tried']} designs, all on the same requests; seed {found['seed']}"),
         ],
     )
+    return numbers.unbroken(page)
 
 
 def _own(rows: Any) -> list[tuple[Mapping[str, Any], str]]:

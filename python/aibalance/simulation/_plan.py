@@ -215,7 +215,7 @@ def plan(
     ray : the address of a Ray cluster ("auto", "ray://host:10001") that runs the simulations.
     progress : called with the fraction done, now and then.
 
-    A promise is made only for a design that keeps every objective under each of 100 fresh seeds. Raises ConfigError for
+    A promise is made only for a design that keeps every objective under each of 200 fresh seeds. Raises ConfigError for
     parameters that cannot be, for training beside inference, and without the extra `aibalance[plan]`. Sources: Bergstra
     et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011 (TPE, by optuna); Jamieson and Talwalkar,
     AISTATS 2016 (successive halving).

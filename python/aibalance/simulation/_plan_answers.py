@@ -138,10 +138,12 @@ def sentence(plan: Plan) -> str:
     metric = of.objectives[i].metric
     if plan.met:
         runs = len(best.fresh)
+        # Rounded down: what is promised is not more than what was seen.
+        surely = math.floor(1000 * 0.05 ** (1 / runs)) / 10
         return (
             f"{describe(best.design, of)} keeps {goals} for {_money(best)}: {metric} "
             f"{shown(metric, best.objective(i))} "
-            f"in {runs} of {runs} fresh runs, so in more than {100 * 0.05 ** (1 / runs):.0f} % of all (95 % sure)."
+            f"in {runs} of {runs} fresh runs, so in more than {surely:g} % of all (95 % sure)."
         )
     budget = "no money" if of.budget is None else f"{usd(of.budget)} a month"
     parts = []

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .._errors import ConfigError, SimulationError
+from .._errors import SimulationError
 from . import _checks as check
 from ._drivers import balancer, policy
 from ._plan_space import HOURS, Design, Space
@@ -75,7 +77,11 @@ class Runner(Protocol):
 
     def map(self, tasks: Sequence[Task]) -> Iterable[Outcome]: ...
 
-    def close(self) -> None: ...
+    def stop(self) -> None:
+        """Nothing runs any more; at once, by a process that ends soon."""
+
+    def close(self) -> None:
+        """Nothing runs any more, and nothing is held."""
 
 
 class Serial:
@@ -86,6 +92,9 @@ class Serial:
 
     def map(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         return (outcome(self._space, task) for task in tasks)
+
+    def stop(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -98,12 +107,42 @@ def _begin(space: Space) -> None:
     global _SPACE
     # Ctrl-C is the parent's business; it ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
     _SPACE = space
 
 
-def _work(task: Task) -> Outcome:
+def _follow(parent: int) -> None:
+    """End with the parent, also where it is killed: else a worker would wait for tasks for good."""
+    multiprocessing.connection.wait([parent])
+    os._exit(1)
+
+
+def _work(tasks: Sequence[Task]) -> list[Outcome]:
     assert _SPACE is not None
-    return outcome(_SPACE, task)
+    return [outcome(_SPACE, task) for task in tasks]
+
+
+@contextmanager
+def _later() -> Iterator[None]:
+    """Ctrl-C waits until the end of this: no process is half born, and those that are born do not hear it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *given: heard.append(given))
+    # Processes inherit it. A thread of a library may still hear, so this alone does not do.
+    masks = hasattr(signal, "pthread_sigmask")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if heard and callable(before):
+            before(*heard[0])
 
 
 class Processes:
@@ -115,53 +154,37 @@ class Processes:
         context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
         self._workers = workers
         self._before = set(multiprocessing.active_children())
-        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(space,))
+        self._pool: ProcessPoolExecutor | None = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_begin, initargs=(space,)
+        )
 
     def map(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        assert self._pool is not None
         size = max(1, min(8, len(tasks) // (4 * self._workers)))
         try:
-            yield from self._pool.map(_work, tasks, chunksize=size)
+            with _later():
+                # Not the pool's map, which cancels what is left: when its workers then end, its thread trips over that.
+                asked = [self._pool.submit(_work, tasks[i : i + size]) for i in range(0, len(tasks), size)]
+            for one in asked:
+                yield from one.result()
         except BrokenProcessPool as error:
             raise SimulationError(
                 "plan: a worker process ended; out of memory, or a script that calls plan() without "
                 'if __name__ == "__main__"? workers=1 does without processes'
             ) from error
 
+    def stop(self) -> None:
+        self.close()
+
     def close(self) -> None:
+        if self._pool is None:
+            return
         # At once: a run that nobody waits for may be long.
         for child in set(multiprocessing.active_children()) - self._before:
-            child.terminate()
+            child.kill()
         # With nobody left to wait for, this is short; and a thread that outlives us would complain at the end.
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class Ray:
-    """On a Ray cluster."""
-
-    def __init__(self, space: Space, address: str) -> None:
-        self._ray = _ray()
-        self._mine = not self._ray.is_initialized()
-        if self._mine:
-            self._ray.init(address=address, log_to_driver=False)
-        self._space = self._ray.put(space)
-        self._outcome = self._ray.remote(outcome)
-
-    def map(self, tasks: Sequence[Task]) -> Iterable[Outcome]:
-        found: list[Outcome] = self._ray.get([self._outcome.remote(self._space, task) for task in tasks])
-        return found
-
-    def close(self) -> None:
-        if self._mine:
-            self._ray.shutdown()
-
-
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise ConfigError("ray: is not installed; run: pip install ray, or leave it out to use this machine") from None
+        self._pool.shutdown(wait=True)
+        self._pool = None
 
 
 def cores() -> int:
@@ -175,6 +198,8 @@ def runner(space: Space, *, workers: int | None, ray: str | None) -> Runner:
     if ray is not None:
         if workers is not None:
             raise check.wrong("workers", workers, "none with ray, which has workers of its own")
+        from ._plan_ray import Ray
+
         return Ray(space, check.text("ray", ray))
     n = cores() if workers is None else check.whole("workers", workers, 1, 4096)
     return Serial(space) if n == 1 else Processes(space, n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from ._run import Report, run
 _MOST_RECORDS = 3_000_000
 _STEPS = 60
 _MOST_SERVERS = 120
+# A metric in full: people need four figures of it.
+_LONG = re.compile(r"\b\d+\.\d{4,}\b")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Action:
             seen.append(f"{self.queue_per_server:.2g} waiting a server")
         minutes, seconds = divmod(round(self.at_s), 60)
         what = "up" if self.after > self.before else "down"
-        said = f": {self.reason}" if self.reason else ""
+        said = f": {_LONG.sub(lambda one: f'{float(one[0]):.4g}', self.reason)}" if self.reason else ""
         return f"{minutes}:{seconds:02d} {what} from {self.before} to {self.after} servers{said} ({', '.join(seen)})"
 
     def to_dict(self) -> dict[str, Any]:

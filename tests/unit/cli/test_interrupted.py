@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -199,6 +200,43 @@ def test_a_real_sigint_ends_a_real_run(tmp_path: Path, command: str) -> None:
     assert out.startswith("interrupted; partial: "), err
     assert "Traceback" not in err
     assert os.listdir(tmp_path) == ["endless.toml"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a group")
+@pytest.mark.parametrize("how", [signal.SIGINT, getattr(signal, "SIGKILL", signal.SIGINT)])
+def test_no_worker_of_a_plan_outlives_it(tmp_path: Path, how: signal.Signals) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL.replace('name = "a"', 'name = "a"\nprice_per_hour = 1').replace("min = 4", "max = 6"))
+    files = ["--html", str(tmp_path / "plan.html"), "--csv", str(tmp_path / "plan.csv")]
+    # As the program itself, which ends without taking itself down; but what others have registered still runs.
+    program = COMMAND.replace("0.001", "0.14").replace("main(sys.argv[1:])", "main()")
+    program = "import atexit\natexit.register(print, 'last')" + program
+    process = subprocess.Popen(
+        # More designs than anybody waits for.
+        [
+            *(sys.executable, "-c", program, "plan", str(path), "--slo", "p95 < 6 s"),
+            *("--trials", "100000", "--workers", "2", *files),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"
+        os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
+        # Every worker holds the other end of these, so this ends when the last of them has.
+        out, err = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert out.startswith("interrupted; the best of "), err
+        assert out.endswith("\nlast\n")
+        assert err == ""
+    assert os.listdir(tmp_path) == ["small.toml"]
 
 
 def test_a_link_and_a_device_are_written_through(tmp_path: Path) -> None:

@@ -42,6 +42,22 @@ def test_the_page_is_whole_and_offline(found: dict[str, Any]) -> None:
         ET.fromstring(drawing)
 
 
+def test_no_line_ends_between_a_number_and_its_unit(found: dict[str, Any]) -> None:
+    page = plan_to_html({**found, "sentence": "95 % within 30 s, 20 servers", "reading": ["730 h and 5 shops"]})
+    assert "95\u00a0% within 30\u00a0s, 20 servers" in page
+    assert "730\u00a0h and 5 shops" in page
+
+
+def test_paper_has_every_row_and_no_pointer(found: dict[str, Any]) -> None:
+    page = plan_to_html(found)
+    _, _, paper = page.partition("@media print")
+    assert "details::details-content" in paper
+    short = re.findall(r'<div class="scroll short" role="region" aria-label="([^"]+)"', page)
+    assert "By balancer" in short
+    rows = [{**found["front"][0]}] * 30
+    assert 'class="scroll" role="region" aria-label="The front"' in plan_to_html({**found, "front": rows})
+
+
 def test_every_action_explains_itself(found: dict[str, Any]) -> None:
     action = {
         "at_s": 60.0, "before": 2, "after": 8, "reason": "a step", "utilization": 1.0, "queue_per_server": 2.0,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aibalance import ConfigError
+from aibalance import ConfigError, SimulationError
 from aibalance.simulation import (
     ClosedTraffic,
     Design,
@@ -32,7 +32,9 @@ from aibalance.simulation import (
     plan,
     simulate,
 )
-from aibalance.simulation._plan_run import Outcome, Ray, Serial, excess, outcome, runner
+from aibalance.simulation._plan_ray import Ray
+from aibalance.simulation._plan_run import Outcome, Serial, excess, outcome, runner
+from aibalance.simulation._plan_run_once import Action
 from aibalance.simulation._plan_search import (
     Evaluated,
     Search,
@@ -340,42 +342,111 @@ def test_results_come_in_order_whatever_runs_them(workers: int) -> None:
         run.close()
 
 
-def test_ray_maps_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fake(types.ModuleType):
-        """A cluster of this process."""
+class FakeRay(types.ModuleType):
+    """A cluster of this process, with its real fixtures' names: tests/integrations has a real one."""
 
-        asked: tuple[str, ...] = ()
-        down = False
+    class exceptions:
+        class RayError(Exception):
+            pass
 
-        def is_initialized(self) -> bool:
-            return False
+        class GetTimeoutError(RayError):
+            pass
 
-        def init(self, *, address: str, log_to_driver: bool) -> None:
-            self.asked += (address,)
+    def __init__(self, *, there: bool = False) -> None:
+        super().__init__("ray")
+        self.there = there
+        self.asked: list[str] = []
+        self.gone: list[Any] = []
+        self.down = False
+        self.late = 1
 
-        def put(self, value: Any) -> Any:
-            return value
+    def is_initialized(self) -> bool:
+        return self.there
 
-        def remote(self, function: Any) -> Any:
-            return types.SimpleNamespace(remote=lambda *given: lambda: function(*given))
+    def init(self, *, address: str, log_to_driver: bool, logging_level: str) -> None:
+        if address == "auto":
+            raise ConnectionError("Traceback\nno cluster here") from ValueError("a trace\n  what was wrong")
+        self.asked.append(address)
 
-        def get(self, waiting: list[Any]) -> list[Any]:
-            return [one() for one in waiting]
+    def put(self, value: Any) -> Any:
+        return value
 
-        def shutdown(self) -> None:
-            self.down = True
+    def remote(self, function: Any) -> Any:
+        return types.SimpleNamespace(remote=lambda *given: lambda: function(*given))
 
-    fake = Fake("ray")
-    monkeypatch.setitem(sys.modules, "ray", fake)
+    def get(self, one: Any, *, timeout: float) -> Any:
+        if self.late:
+            self.late -= 1
+            raise self.exceptions.GetTimeoutError
+        return one()
+
+    def cancel(self, one: Any) -> None:
+        self.gone.append(one)
+
+    def shutdown(self) -> None:
+        self.down = True
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    one = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", one)
+    return one
+
+
+def test_ray_maps_the_same_function(fake: FakeRay) -> None:
     of = given()
     tasks = [(one, 5) for one in starts(of)[:3]]
-    run = runner(of, workers=None, ray="auto")
+    run = runner(of, workers=None, ray="local")
     assert isinstance(run, Ray)
     assert list(run.map(tasks)) == list(Serial(of).map(tasks))
     run.close()
-    assert (fake.asked, fake.down) == (("auto",), True)
+    assert (fake.asked, fake.down) == (["local"], True)
     with pytest.raises(ConfigError, match="workers: 2"):
         runner(of, workers=2, ray="auto")
+
+
+def test_ray_of_a_program_is_left_as_it_was(fake: FakeRay) -> None:
+    fake.there = True
+    of = given()
+    run = runner(of, workers=None, ray="auto")
+    results = iter(run.map([(one, 5) for one in starts(of)[:3]]))
+    next(results)
+    run.stop()
+    assert len(fake.gone) == 3
+    assert (fake.asked, fake.down) == ([], False)
+
+
+def test_ray_is_refused_where_it_cannot_answer_the_same(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = given()
+
+    def says(address: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            runner(of, workers=None, ray=address)
+        return str(error.value)
+
+    for address in ("nonsense", "host:1:2", "host:none", ":6379", "ray://host"):
+        assert says(address) == f"ray: {address!r}; allowed: auto, host:port or ray://host:port"
+    assert says("nowhere.invalid:6379").startswith("ray: 'nowhere.invalid:6379': nobody answers")
+    assert says("auto") == "ray: 'auto': what was wrong"
+    monkeypatch.setattr("aibalance.simulation._plan_ray.__version__", "0.0.9")
+    assert "its workers have aibalance " in says("local")
+    monkeypatch.setitem(sys.modules, "aibalance", None)
+    assert "its workers have no aibalance; allowed: 0.0.9" in says("local")
+    monkeypatch.undo()
+    assert fake.down
+
+
+def test_a_worker_of_ray_that_fails_says_so(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = given()
+    run = runner(of, workers=None, ray="local")
+
+    def get(one: Any, *, timeout: float) -> Any:
+        raise fake.exceptions.RayError("Traceback\n  of the worker\nMemoryError: no room")
+
+    monkeypatch.setattr(fake, "get", get)
+    with pytest.raises(SimulationError, match="plan: a worker of the Ray cluster failed: MemoryError: no room"):
+        list(run.map([(starts(of)[0], 5)]))
 
 
 def test_ray_and_optuna_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +463,7 @@ def test_ray_and_optuna_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_promise_holds_under_seeds_that_nobody_saw(kept: Plan) -> None:
     assert kept.met
-    assert (len(kept.best.fresh), kept.best.misses) == (100, 0)
+    assert (len(kept.best.fresh), kept.best.misses) == (200, 0)
     of = kept.space
     again = [outcome(of, (kept.best.design, 77_000_000 + i)) for i in range(20)]
     assert sum(excess(of, one) <= 0 for one in again) >= 19
@@ -458,6 +529,8 @@ def test_actions_and_heat_are_of_the_run(kept: Plan, impossible: Plan) -> None:
             first = one.run.actions[0]
             assert first.before == one.best.design.min
             assert f"to {first.after} servers" in first.text()
+    said = Action(60.0, 3, 9, "queue 5.738775505244444 above 2.5", 1.0, 5.7).text()
+    assert said == "1:00 up from 3 to 9 servers: queue 5.739 above 2.5 (100 % of slots busy, 5.7 waiting a server)"
 
 
 def test_csv_has_a_line_a_design(kept: Plan) -> None:
@@ -488,6 +561,9 @@ def test_an_interrupted_search_knows_what_it_saw() -> None:
                 if self.left < 0:
                     raise KeyboardInterrupt
                 yield outcome(of, task)
+
+        def stop(self) -> None:
+            pass
 
         def close(self) -> None:
             pass
