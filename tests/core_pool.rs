@@ -300,3 +300,30 @@ fn a_weight_with_the_payload_of_another_changes_nothing() {
     let snapshot = pool.snapshot();
     assert_eq!((snapshot.view.weights.to_vec(), snapshot.payload[0]), (vec![7.0], 5));
 }
+
+#[test]
+fn least_connections_of_several_threads_stays_exact() {
+    // Nothing ends meanwhile, so that counts only grow: whoever has two more than one that is read later has got a request
+    // that was not its own.
+    for variant in [Variant::Nginx, Variant::Haproxy] {
+        let pool: Arc<Pool<Shared, u32>> =
+            Pool::new((0..5).map(|i| endpoint(format!("e{i}"), 1.0)).collect(), Options::default()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let picker = Picker::new(&pool, LeastConnections { variant });
+                    let state = picker.state();
+                    let count = |slot| state.snapshot.view.block.cell(slot).unwrap().inflight.load(Ordering::SeqCst);
+                    for _ in 0..200_000 {
+                        let slot = picker.acquire(&state, None, 1024, Nanos::ZERO).unwrap().choice.slot;
+                        let most = count(slot);
+                        assert!((0..5).all(|other| most <= count(other) + 1), "{variant:?}");
+                    }
+                });
+            }
+        });
+        let block = pool.snapshot().view.block.clone();
+        let counts: Vec<u64> = (0..5).map(|slot| block.cell(slot).unwrap().inflight.load(Ordering::Relaxed)).collect();
+        assert_eq!(counts, [160_000; 5], "{variant:?}");
+    }
+}

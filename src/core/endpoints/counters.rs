@@ -152,6 +152,28 @@ impl Cell {
         true
     }
 
+    /// The same, and nobody ever sees one more than there is: for picks that go by the number itself.
+    #[inline(always)]
+    pub fn take_exactly<M: Mode>(&self, units: u64, limit: u32) -> bool {
+        let mut before = self.inflight.load(Ordering::Acquire);
+        loop {
+            if before >= u64::from(limit) {
+                return false;
+            }
+            match self.inflight.compare_exchange(before, before + 1, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => before = now,
+            }
+        }
+        if M::SHARED && self.blocked.load(Ordering::Acquire) != 0 {
+            M::sub(&self.inflight, 1);
+            self.watch().end::<M>(self);
+            return false;
+        }
+        self.shift::<M>(units);
+        true
+    }
+
     /// Whether nothing is in flight. With the flag set before, nothing new comes after a yes.
     #[must_use]
     pub fn idle(&self) -> bool {

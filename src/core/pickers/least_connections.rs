@@ -147,6 +147,7 @@ impl<M: Mode> Index<M> {
         let same = |cell: &Cell| {
             cell.inflight.load(Ordering::Relaxed) == requests && cell.blocked.load(Ordering::Relaxed) == 0
         };
+        cx.note_seen(requests);
         let all = if self.runs.is_empty() {
             self.members.iter().all(|&member| cx.cell(member).is_some_and(same))
         } else {
@@ -218,6 +219,7 @@ impl<M: Mode> Index<M> {
             }
         }
         let (first, least, of) = best?;
+        cx.note_seen(least);
         if !tied {
             return self.members.get(first).map(|&m| m.into());
         }
@@ -248,7 +250,7 @@ impl<M: Mode> Index<M> {
     fn pick_haproxy(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
         let mut seen = self.seen.lock();
         cx.order.with(|stamps| {
-            let mut best: Option<(u64, u64, usize)> = None;
+            let mut best: Option<(u64, u64, usize, u64)> = None;
             for (at, (member, seen)) in self.members.iter().zip(seen.iter_mut()).enumerate() {
                 let Some(cell) = cx.cell(*member) else { continue };
                 let inflight = cell.inflight.load(Ordering::Relaxed);
@@ -264,11 +266,12 @@ impl<M: Mode> Index<M> {
                     continue;
                 }
                 let key = if inflight == 0 { 0 } else { (inflight + 1) * 4096 / seen.weight.max(1) };
-                if best.is_none_or(|least| (key, seen.stamp, at) < least) {
-                    best = Some((key, seen.stamp, at));
+                if best.is_none_or(|(least, stamp, place, _)| (key, seen.stamp, at) < (least, stamp, place)) {
+                    best = Some((key, seen.stamp, at, inflight));
                 }
             }
-            let (_, _, at) = best?;
+            let (_, _, at, inflight) = best?;
+            cx.note_seen(inflight);
             // Picks without leases take turns as well.
             if let Some(seen) = seen.get_mut(at) {
                 seen.stamp = stamps.fresh();
@@ -280,6 +283,8 @@ impl<M: Mode> Index<M> {
 
 impl Policy for LeastConnections {
     type Index<M: Mode> = Index<M>;
+
+    const EXACT: bool = true;
 
     fn rotates(&self) -> bool {
         true

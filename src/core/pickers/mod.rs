@@ -137,9 +137,22 @@ pub struct Context<'a> {
     pub now: Nanos,
     /// The bytes of the key, where [`Policy::RAW`] is set.
     pub bytes: &'a [u8],
+    /// Where a policy says how many requests its choice had in flight when it was compared, if that is asked.
+    pub seen: Option<&'a Seen>,
 }
 
+/// How many requests an endpoint was seen to have in flight.
+pub type Seen = std::cell::Cell<u32>;
+
 impl Context<'_> {
+    /// Says how many requests the choice has in flight.
+    #[inline(always)]
+    pub fn note_seen(&self, requests: u64) {
+        if let Some(seen) = self.seen {
+            seen.set(u32::try_from(requests).unwrap_or(u32::MAX));
+        }
+    }
+
     /// The cell of a member.
     #[inline(always)]
     #[must_use]
@@ -162,6 +175,10 @@ pub trait Policy: Clone + Send + Sync + 'static {
 
     /// Whether a pick depends on its key.
     const KEYED: bool = false;
+
+    /// Whether a choice is right only as long as it has no more requests in flight than [`Context::note_seen`] was told, so that
+    /// where threads take at the same time a request is taken only while that holds.
+    const EXACT: bool = false;
 
     /// Whether a pick needs to know in which order endpoints gained and gave back requests.
     fn ordered(&self) -> bool {

@@ -282,12 +282,12 @@ impl<M: Mode, P: Clone + Send + Sync + 'static> Pool<M, P> {
         Pool::<M, P>::purge(writer);
     }
 
-    /// Takes a request of so many units, unless `limit` are in flight, or the pool is no longer what it was at `epoch`.
+    /// Takes a request of so many units by `take`, unless the pool is no longer what it was at `epoch`.
     #[inline(always)]
-    pub fn take_jointly(&self, cell: &Cell, slot: u32, units: u64, limit: u32, epoch: u64) -> bool {
+    pub fn take_jointly(&self, cell: &Cell, slot: u32, units: u64, epoch: u64, take: impl FnOnce() -> bool) -> bool {
         let Some(joint) = &self.joint else { return false };
         let Some(seat) = joint.seat() else { return false };
-        if !seat.take(slot, units, || cell.take::<Counting>(units, limit)) {
+        if !seat.take(slot, units, take) {
             return false;
         }
         // See the top of this file.

@@ -2,9 +2,9 @@
 
 use super::split::Split;
 use super::writer::{Pool, Publish, Rebuild};
-use crate::core::endpoints::{Cell, Member, Snapshot, Tier, View};
+use crate::core::endpoints::{Cell, Member, Snapshot, Tier};
 use crate::core::error::PickError;
-use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy};
+use crate::core::pickers::{Allow, Choice, Context, Draws, Key, Policy, Seen};
 use crate::core::rng;
 use crate::core::sync::{AtomicU64, Mode, Mutex, Ordering};
 use crate::core::time::Nanos;
@@ -191,7 +191,13 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static> Picker<L, M, P> {
     }
 }
 
+/// How often a request looks again when others were quicker. Each time one of them got its place, so that few looks do.
+const LOOKS: u32 = 64;
+
 impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M, P, N> {
+    /// Whether a request is taken only while what was compared still holds.
+    const EXACT: bool = L::EXACT && M::SHARED;
+
     /// The same as [`Picker::new`] where the pool's own way of counting is not the picker's: in a pool of several processes.
     pub fn jointly(pool: &Arc<Pool<N, P>>, policy: L) -> Arc<Picker<L, M, P, N>> {
         Picker::made(pool, policy, None)
@@ -329,6 +335,7 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M,
             units,
             now,
             bytes: &[],
+            seen: None,
         }
     }
 
@@ -416,10 +423,14 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M,
     #[inline(always)]
     pub fn acquire(&self, state: &State<L, M, P>, key: Option<Key<'_>>, units: u64, now: Nanos) -> Option<Taken> {
         let key = self.key(key);
-        let (cx, hash) = self.by_key(state, Some(key), units, now);
+        let (mut cx, hash) = self.by_key(state, Some(key), units, now);
+        let seen = Seen::new(u32::MAX);
+        if Self::EXACT {
+            cx.seen = Some(&seen);
+        }
         let choice = state.pick(&self.policy, &cx, hash)?;
         let cell = cx.view.block.cell(choice.slot)?;
-        if self.take(cell, choice, units, cx.view) {
+        if self.take(cell, choice, units, &cx) {
             if self.pool.alert() && !self.admits(state, choice, now) {
                 self.give(cell, choice, units);
                 let mut filter = Filter::default();
@@ -429,18 +440,21 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M,
             self.note(choice);
             return Some(Taken { choice, units });
         }
-        // Somebody else took its last place between the look and the taking.
+        // Somebody else took its place between the look and the taking.
         self.acquire_from(state, Some(key), units, now, Filter::default())
     }
 
     #[inline(always)]
-    fn take(&self, cell: &Cell, choice: Choice, units: u64, view: &View) -> bool {
-        let limit = view.limit(choice.index);
-        if M::JOINT {
-            self.pool.take_jointly(cell, choice.slot, units, limit, view.epoch)
-        } else {
-            cell.take::<M>(units, limit)
-        }
+    fn take(&self, cell: &Cell, choice: Choice, units: u64, cx: &Context<'_>) -> bool {
+        let limit = cx.view.limit(choice.index);
+        let take = || {
+            if Self::EXACT {
+                cell.take_exactly::<M>(units, limit.min(cx.seen.map_or(limit, |seen| seen.get().saturating_add(1))))
+            } else {
+                cell.take::<M>(units, limit)
+            }
+        };
+        if M::JOINT { self.pool.take_jointly(cell, choice.slot, units, cx.view.epoch, take) } else { take() }
     }
 
     #[inline(always)]
@@ -466,16 +480,26 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M,
         now: Nanos,
         mut filter: Filter,
     ) -> Option<Taken> {
-        let (cx, key) = self.by_key(state, key, units, now);
+        let (mut cx, key) = self.by_key(state, key, units, now);
+        let seen = Seen::new(u32::MAX);
+        let mut looks = if Self::EXACT { LOOKS } else { 0 };
+        cx.seen = Some(&seen).filter(|_| Self::EXACT);
         loop {
             let choice = state.choose(&self.policy, &cx, key, &|index| filter.allows(index))?;
             let cell = cx.view.block.cell(choice.slot)?;
-            if self.take(cell, choice, units, cx.view) {
+            if looks == 0 {
+                seen.set(u32::MAX);
+            }
+            if self.take(cell, choice, units, &cx) {
                 if !self.pool.alert() || self.admits(state, choice, now) {
                     self.note(choice);
                     return Some(Taken { choice, units });
                 }
                 self.give(cell, choice, units);
+            } else if looks > 0 && cx.view.free(cell, choice.index) {
+                // It has room, but is perhaps no longer who should have the request.
+                looks -= 1;
+                continue;
             }
             filter.forbid(choice.index);
         }
