@@ -251,9 +251,7 @@ def after_hot(number: int) -> Any:
 @pytest.mark.parametrize("inflight", [40, 160])
 def test_one_hot_prefix_makes_no_hot_spot(score: Any, inflight: int) -> None:
     for n in (4, 8):
-        # Time to the first token is short where the prefix is, also when that is one endpoint: it needs the bound said.
-        more: dict[str, Any] = {"bounded_load": 1.25} if score == "ttft" else {}
-        picker = PrefixAware([f"e{i}" for i in range(n)], score=score, seed=n, **more)
+        picker = PrefixAware([f"e{i}" for i in range(n)], score=score, seed=n)
         counts = flow(picker, inflight, after_hot, 1200)
         assert max(counts.values()) <= 1.25 * sum(counts.values()) / n
 
@@ -261,7 +259,7 @@ def test_one_hot_prefix_makes_no_hot_spot(score: Any, inflight: int) -> None:
 FLEET = [Endpoint(f"a100-{i}", weight=3) for i in range(4)] + [Endpoint(f"t4-{i}", weight=1) for i in range(4)]
 
 
-@pytest.mark.parametrize("score", PUBLISHED)
+@pytest.mark.parametrize("score", SCORES)
 def test_shares_of_tokens_follow_weights(score: Any) -> None:
     for bound in (1.25, None):
         picker = PrefixAware(FLEET, score=score, seed=1, bounded_load=bound)
