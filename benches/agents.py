@@ -8,9 +8,9 @@ Sessions begin as a Poisson process and send their requests one after the other,
 | 35 agents | one of 6 of 6-16 blocks, by Zipf | 12 | median 700 | 90 | 3 s |
 | 10 documents | one block, the same for all | 3 | median 40, first 4,000 to 60,000 | 250 | 20 s |
 
-Requests and answers are geometric, what is added is log-normal (sigma 1, 1.2 and 0.5), a document log-uniform. The time
-until the next is exponential with this mean, after 30 ms a token of the answer. Blocks are of 512 tokens, and a block is
-shared once it is full. It is made so that nobody can tune on it unawares: no parameter of a picker was chosen
+Requests and answers are geometric, what is added is log-normal (sigma 1, 1.2 and 0.5), a document log-uniform. The
+time until the next is exponential with this mean, after 30 ms a token of the answer. Blocks are of 512 tokens, and a
+block is shared once it is full. It is made so that nobody can tune on it unawares: no parameter of a picker was chosen
 by it, and its own were fixed before any picker met it.
 """
 

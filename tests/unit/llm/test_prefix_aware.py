@@ -191,7 +191,7 @@ def test_dynamos_own_options_change_the_choice() -> None:
 @pytest.mark.parametrize(
     ("options", "costs"),
     [
-        # a: 32 tokens wait, 0 of 64 are its own, 6 of 10 blocks in use; b: 0, 64, 4 of 10. The mean prompt has 32 tokens.
+        # a: 32 tokens wait, 0 of 64 are its own, 6 of 10 blocks in use; b: 0, 64, 4 of 10. The mean prompt has 32.
         # One of two is busy, and a third is idle: what others wait for counts 1 / (1 - 1/3) - 1 times.
         ({}, {"a": (32, 0, 0, 48, 16), "b": (0, 64, 32, 64 / 3, 0)}),
         ({"fresh_scale": 3.0}, {"a": (32, 0, 0, 48, 64), "b": (0, 64, 128, 64 / 3, 0)}),
