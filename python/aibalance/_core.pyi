@@ -1582,13 +1582,13 @@ class PrefixAware(_PickerMethods):
     w. The least cost wins, ties are drawn:
 
     - `score="ttft"` (default), ours: with U = max(0, T - C * B) tokens to compute anew,
-      (P + U + memory_scale * M * k / (1 - k)) / w + (f - 1) * (U / mean w + crowd_scale * M * R / max(1, mean R) / w).
+      (P + U + memory_scale * M * k / (1 - k)) / w + (f - 1) * U / mean w + f * crowd_scale * M * R / (mean R + 1) / w.
       M is the mean prompt so far, k = D / capacity in the index (1 - k being 0.001 at least). P + U is what must be
       computed before the first token, memory costs the more the less is left (`memory_scale`, default 1), and the rest
-      is what the request does to others: f - 1 of them are delayed by what it has computed, and by the slot that it
-      takes of a batch (`crowd_scale`, default 1: the requests in flight cost a mean prompt where there are as many as
-      on the average). f is 1 / (1 - r) with r the share of the strength where somebody waits for a first token (one
-      idle mean endpoint added), or `fresh_scale`; below 1 that scales U alone.
+      is what the request does to others: f - 1 of them are delayed by what it has computed, and those in flight by the
+      slot that it takes of a batch (`crowd_scale`, default 1: an endpoint with the mean of requests and one more costs
+      f mean prompts). f is 1 / (1 - r) with r the share of the strength where somebody waits for a first token (one
+      idle mean endpoint added), or `fresh_scale`; below 1 that scales U itself.
     - `"dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
       1 / (1 + credit_decay * (P - least P) / B / L). Defaults 1, 0, 0; a `prefill_scale` of 8 to 16 finds more cached
       where prefill is what takes time.

@@ -18,8 +18,8 @@ pub enum Score {
         fresh_scale: Option<f64>,
         /// How many mean prompts a memory costs that is half full.
         memory_scale: f64,
-        /// How many mean prompts the requests of an endpoint cost that has its share of them, for each time that others
-        /// are delayed.
+        /// How many mean prompts the requests of an endpoint cost that has its share of them, times as often as a token
+        /// of the request's own counts.
         crowd_scale: f64,
     },
     /// NVIDIA Dynamo's KV router: blocks to prefill, less what is cached, plus blocks in use.
@@ -273,7 +273,7 @@ impl Prices {
         let delayed = (scale - 1.0).max(0.0);
         // An endpoint of three times the strength is through in a third of the time, and has three times as many others:
         // what they wait for is not by its weight. The crowd is: as much of it as there is strength is the same for all.
-        let crowd = crowd_scale * delayed * asked.mean / (requests / count).max(1.0);
+        let crowd = crowd_scale * scale * asked.mean / (requests / count + 1.0);
         let (others, memory) = (delayed / mean, memory_scale * asked.mean);
         Some(Prices { own: scale.min(1.0), others, memory, crowd })
     }
@@ -353,20 +353,21 @@ mod tests {
         judge(&options(TTFT), &ASKED, &mut fleet);
         let found = terms(&options(TTFT), &ASKED, &fleet);
         assert_eq!(fleet.map(|c| c.cost).to_vec(), found.iter().map(|t| t.iter().sum::<f64>()).collect::<Vec<_>>());
-        assert_eq!(found[0][4], 1.0 * 32.0 / 2.5 * 5.0 / 3.0, "a busy strength of 3 of 6: once for others");
+        let crowd = 2.0 * 32.0 / 3.5 * 5.0 / 3.0;
+        assert!((found[0][4] - crowd).abs() < 1e-9, "a busy strength of 3 of 6: twice");
         assert!(terms(&options(Score::Lmetric), &ASKED, &fleet).is_empty());
     }
 
     #[test]
     fn a_prefix_that_all_share_is_worth_a_copy_where_nobody_is() {
         // All of a crowd on the k of n who have the prefix, and the mean prompt is little else.
-        for n in [2u32, 4, 8, 64] {
+        for (n, waiting) in [(2u32, 8.0), (4, 8.0), (8, 8.0), (64, 8.0), (2, 0.0), (4, 0.0), (8, 0.0), (64, 0.0)] {
             for k in 1..n {
                 let each = f64::from(10 * n) / f64::from(k);
                 let mut fleet: Vec<_> = (0..n).map(|i| candidate(i, 1.0, 0.0, 0.0)).collect();
                 for c in fleet.iter_mut().take(k as usize) {
                     c.held.gpu = 3;
-                    c.seen = Seen { requests: each, prefill: 16.0 * each / 2.0, ..Seen::default() };
+                    c.seen = Seen { requests: each, prefill: waiting * each, ..Seen::default() };
                 }
                 let asked = Asked { mean: 64.0, ..ASKED };
                 judge(&options(TTFT), &asked, &mut fleet);
