@@ -152,6 +152,7 @@ def pickers(args: Any) -> Iterator[tuple[str, Callable[[aibalance.Pool], Any]]]:
     yield "round robin", lambda pool: Turns(aibalance.RoundRobin(pool))
     yield "power of two, tokens", lambda pool: Turns(aibalance.LeastRequest(pool))
     for score, bound, scale in (
+        ("ttft", None, None),
         ("dynamo", None, None),
         ("dynamo", None, 16.0),
         ("lmetric", None, None),

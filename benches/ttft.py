@@ -1,10 +1,11 @@
 """Time to the first token by picker, on Mooncake's traces with the simulator's model of LLM servers.
 
-    python -m benches.ttft FOLDER [--traces conversation synthetic] [--loads 1 1.5 2] [--seeds 5] [--servers 8]
+    python -m benches.ttft FOLDER [--traces conversation synthetic agents] [--loads 1 1.5 2] [--seeds 5] [--servers 8]
         [--kv-tokens 3072000] [--events] [--only NAME ...] [--jobs 2] [--json OUT]
 
 FOLDER has mooncake_fast25_conversation.jsonl.gz and mooncake_fast25_synthetic.jsonl.gz (FAST '25, Apache-2.0, not
-shipped); mooncake_fast25_toolagent.jsonl.gz is used where it lies beside them and is asked for. A server is one of
+shipped); mooncake_fast25_toolagent.jsonl.gz is used where it lies beside them and is asked for; agents is made by
+`benches.agents`. A server is one of
 `LLMService` with its default step times, batches 64, and keeps `--kv-tokens` tokens of KV cache with prefixes in blocks
 of 512. A load of 1 is the trace's own pace, 2 the same requests in half of the time. Seed by seed the trace begins
 elsewhere and all pickers meet the same requests; the first fifth of it, up to 200 s, is not measured. Times are means
@@ -27,8 +28,10 @@ from aibalance import traces
 from aibalance.simulation import BalancerSpec, Fleet, LLMService, Scenario, ServerType, TraceTraffic, simulate
 from aibalance.simulation._statistics import interval
 
+from .agents import made
+
 BLOCK = 512
-SPAN = {"conversation": 3500.0, "synthetic": 1000.0, "toolagent": 3500.0}
+SPAN = {"conversation": 3500.0, "synthetic": 1000.0, "toolagent": 3500.0, "agents": 1150.0}
 OURS = "ttft"
 TRACES: dict[str, traces.Trace] = {}
 
@@ -48,7 +51,8 @@ def balancers(events: bool) -> list[BalancerSpec]:
     """What is compared: ours first."""
     return [
         prompted(OURS, events, score="ttft"),
-        prompted("ttft, fresh_scale=4", events, score="ttft", fresh_scale=4.0),
+        prompted("ttft, crowd_scale=0", events, score="ttft", crowd_scale=0.0),
+        prompted("ttft, fresh_scale=2, crowd_scale=0", events, score="ttft", fresh_scale=2.0, crowd_scale=0.0),
         BalancerSpec(picker="RoundRobin", name="round robin"),
         BalancerSpec(picker="LeastRequest", name="power of two"),
         BalancerSpec(picker="LeastRequest", name="power of two, tokens", cost="work"),
@@ -66,7 +70,7 @@ def one(job: tuple[str, Path, BalancerSpec, float, int, int, int]) -> dict[str, 
     """One run."""
     name, folder, by, load, seed, servers, kv_tokens = job
     if name not in TRACES:
-        TRACES[name] = traces.read(folder / f"mooncake_fast25_{name}.jsonl.gz")
+        TRACES[name] = made() if name == "agents" else traces.read(folder / f"mooncake_fast25_{name}.jsonl.gz")
     span = SPAN[name] / load
     case = Scenario(
         name=name,
@@ -106,7 +110,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--traces", nargs="+", default=["conversation", "synthetic"], choices=list(SPAN))
+    parser.add_argument("--traces", nargs="+", default=["conversation", "synthetic", "agents"], choices=list(SPAN))
     parser.add_argument("--loads", nargs="+", type=float, default=[1.0, 1.5, 2.0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--servers", type=int, default=8)

@@ -1581,14 +1581,17 @@ class PrefixAware(_PickerMethods):
     block in the memory of gpu, host, disk); P tokens to prefill, D blocks in use with this request, R requests; weight
     w. The least cost wins, ties are drawn:
 
-    - `score="dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
+    - `score="ttft"` (default), ours: with U = max(0, T - C * B) tokens to compute anew,
+      (P + U + memory_scale * M * k / (1 - k)) / w + (f - 1) * U / mean w + f * crowd_scale * M * R / (mean R + 1) / w.
+      M is the mean prompt so far, k = D / capacity in the index (1 - k being 0.001 at least). P + U is what must be
+      computed before the first token, memory costs the more the less is left (`memory_scale`, default 1), and the rest
+      is what the request does to others: f - 1 of them are delayed by what it has computed, and those in flight by the
+      slot that it takes of a batch (`crowd_scale`, default 1: an endpoint with the mean of requests and one more costs
+      f mean prompts). f is 1 / (1 - r) with r the share of the strength where somebody waits for a first token (one
+      idle mean endpoint added), or `fresh_scale`; below 1 that scales U itself.
+    - `"dynamo"`: (prefill_scale * max(0, (P + T) / B - C * decay) + D + request_weight * R) / w, with decay =
       1 / (1 + credit_decay * (P - least P) / B / L). Defaults 1, 0, 0; a `prefill_scale` of 8 to 16 finds more cached
       where prefill is what takes time.
-    - `"ttft"`, ours: (P + fresh_scale * max(0, T - C * B) + memory_scale * M * k / (1 - k)) / w, with M the mean prompt
-      so far and k = D / capacity in the index (1 - k being 0.001 at least). P + T - C * B is what must be computed
-      before the first token; tokens of one's own count `fresh_scale` times (default 2), since they also delay whoever
-      comes next; memory costs the more the less is left (`memory_scale`, default 1). It may keep a prefix that all
-      share on one endpoint while there is little load: with `bounded_load=1.25` it does not.
     - `"lmetric"`: max(0, T - C * B) * (R + 1) / w; ties by (R + 1) / w.
     - `"loadaware"`: beta * (R - mean R) / max(1, mean R) - min(1, C * B / T), R + 1 being divided by w / mean w.
     - `"cache_aware"`: when the loads differ (largest - least > balance_abs and largest > balance_rel * least), or
@@ -1627,7 +1630,7 @@ class PrefixAware(_PickerMethods):
         /,
         *,
         index: PrefixIndex | None = None,
-        score: Literal["ttft", "dynamo", "lmetric", "loadaware", "cache_aware"] = "dynamo",
+        score: Literal["ttft", "dynamo", "lmetric", "loadaware", "cache_aware"] = "ttft",
         credits: tuple[float, float, float] = (1.0, 0.75, 0.25),
         temperature: float = 0.0,
         bounded_load: float | None = ...,
@@ -1635,6 +1638,7 @@ class PrefixAware(_PickerMethods):
         stale: Literal["own", "saturated"] = "own",
         fresh_scale: float | None = None,
         memory_scale: float | None = None,
+        crowd_scale: float | None = None,
         prefill_scale: float | None = None,
         credit_decay: float | None = None,
         request_weight: float | None = None,

@@ -217,8 +217,12 @@ def test_memory_stays_within_its_bound() -> None:
     assert all(max(index.held(id)) <= capacity for id in endpoints)
 
 
-def flow(picker: PrefixAware, inflight: int, prompts: Any, requests: int) -> dict[str, int]:
-    """Sends requests, of which so many are in flight at a time, and counts their tokens."""
+def flow(picker: PrefixAware, inflight: int, prompts: Any, requests: int, waiting: int | None = None) -> dict[str, int]:
+    """Sends requests, of which so many are in flight at a time, and counts their tokens.
+
+    Half of those in flight wait for a first token, or so many.
+    """
+    waiting = inflight // 2 if waiting is None else waiting
     counts = {endpoint.id: 0 for endpoint in picker.pool.endpoints}
     held: list[Any] = []
     for i in range(requests):
@@ -227,8 +231,8 @@ def flow(picker: PrefixAware, inflight: int, prompts: Any, requests: int) -> dic
         lease = picker.acquire(prompts(i))
         counts[lease.endpoint.id] += int(lease.cost)
         held.append(lease)
-        if len(held) > inflight // 2:
-            held[-1 - inflight // 2].first_token()
+        if len(held) > waiting:
+            held[-1 - waiting].first_token()
     return counts
 
 
@@ -251,10 +255,16 @@ def after_hot(number: int) -> Any:
 @pytest.mark.parametrize("inflight", [40, 160])
 def test_one_hot_prefix_makes_no_hot_spot(score: Any, inflight: int) -> None:
     for n in (4, 8):
-        # Time to the first token is short where the prefix is, also when that is one endpoint: it needs the bound said.
-        more: dict[str, Any] = {"bounded_load": 1.25} if score == "ttft" else {}
-        picker = PrefixAware([f"e{i}" for i in range(n)], score=score, seed=n, **more)
+        picker = PrefixAware([f"e{i}" for i in range(n)], score=score, seed=n)
         counts = flow(picker, inflight, after_hot, 1200)
+        assert max(counts.values()) <= 1.25 * sum(counts.values()) / n
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 4])
+@pytest.mark.parametrize("inflight", [40, 160])
+def test_by_default_that_holds_also_where_nobody_waits(inflight: int, waiting: int) -> None:
+    for n in (4, 8):
+        counts = flow(PrefixAware([f"e{i}" for i in range(n)], seed=n), inflight, after_hot, 1200, waiting)
         assert max(counts.values()) <= 1.25 * sum(counts.values()) / n
 
 

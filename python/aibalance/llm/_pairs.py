@@ -117,7 +117,8 @@ class PrefillDecode(Frozen):
     Parameters
     ----------
     prefill, decode : a picker each, of any kind. For `PrefixAware` one index for both lets an endpoint that is in both
-        pools be seen whole; `prefill_scale=0` has the decoding one go by blocks in use, and not by what is cached.
+        pools be seen whole; `score="dynamo", prefill_scale=0` has the decoding one go by blocks in use, and not by what
+        is cached.
     local_below_tokens (0) : the decoding endpoint prefills itself when it has all but fewer than this many tokens of
         the prompt; 0 for never. It needs a `PrefixAware` to decode.
     local_below_share (None) : if given, only when it also has all but less than this share of the prompt, 0 to 1.

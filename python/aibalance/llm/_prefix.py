@@ -28,6 +28,13 @@ class PrefixExplanation(Explanation):
     >>> best, other = picker.explain(list(range(64)))
     >>> best.endpoint.id, best.cached.blocks, best.decode_blocks, best.cost, other.cost
     ('a', 4, 4.0, 4.0, 8.0)
+
+    With the default score, what the cost is made of:
+
+    >>> own = PrefixAware(["a", "b"], seed=1)
+    >>> lease = own.acquire(list(range(64)), subset=["a"])
+    >>> {name: round(value) for name, value in own.explain(list(range(64)))[0].terms}
+    {'waiting': 0, 'own': 64, 'others': 32, 'memory': 0, 'crowd': 0}
     """
 
     cost: float | None
@@ -46,6 +53,9 @@ class PrefixExplanation(Explanation):
     """Whether its last report is too old."""
     spared: bool
     """Whether it is left out unless all are: it has its bound of requests, or its report is too old."""
+    terms: tuple[tuple[str, float], ...] = ()
+    """Of the score "ttft", in tokens by strength, adding up to the cost: "waiting" ahead, its "own" to compute, the
+    same again for the "others" that it delays, "memory", and the "crowd" in flight. Empty for other scores."""
 
     def __str__(self) -> str:
         text = Explanation.__str__(self)
@@ -56,6 +66,7 @@ class PrefixExplanation(Explanation):
             f" prefill beside {self.prefill_tokens:g}, {self.decode_blocks:g} blocks in use"
             + (", stale" if self.stale else "")
             + (", spared" if self.spared else "")
+            + (f" ({', '.join(f'{name} {value:.4g}' for name, value in self.terms)})" if self.terms else "")
         )
 
 
@@ -71,8 +82,8 @@ def _explain(
     out = []
     for one in _explain_any(picker, prompt, exclude=exclude, subset=subset, now=now):
         values: dict[str, Any] = {field.name: getattr(one, field.name) for field in fields(Explanation)}
-        cost, held, fresh, requests, prefill, decode, stale, spared = parts.get(one.endpoint.id) or (
-            (None, (0, 0, 0, 0), None, None, None, None, False, False)
+        cost, held, fresh, requests, prefill, decode, stale, spared, terms = parts.get(one.endpoint.id) or (
+            (None, (0, 0, 0, 0), None, None, None, None, False, False, ())
         )
         gpu, host, disk, active = held
         out.append(
@@ -86,6 +97,7 @@ def _explain(
                 decode_blocks=decode,
                 stale=stale,
                 spared=spared,
+                terms=tuple(terms),
             )
         )
     return out

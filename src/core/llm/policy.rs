@@ -1,7 +1,7 @@
 //! The policy: who gets a prompt, by what is cached and what is to do.
 
 use super::prefix_index::PrefixIndex;
-use super::scores::{Asked, Candidate, Options, judge};
+use super::scores::{Asked, Candidate, Options, judge, terms};
 use super::ticket::Ticket;
 use crate::core::endpoints::signals::Told;
 use crate::core::endpoints::{Member, View};
@@ -141,6 +141,8 @@ pub struct Part {
     pub index: u32,
     /// Tokens of the prompt that it would have to prefill.
     pub fresh: f64,
+    /// The terms of its cost, for a score that has some: see [`super::scores::TERMS`].
+    pub terms: Option<[f64; 5]>,
 }
 
 /// Chooses by prefix and load. The key of a pick is a prompt: its tokens, and the hashes of its blocks as bytes.
@@ -220,7 +222,7 @@ impl PrefixAware {
         Prompt { blocks, tokens }: Prompt<'_>,
         now: Nanos,
         allow: Allow<'_>,
-    ) -> Vec<Candidate> {
+    ) -> (Asked, Vec<Candidate>) {
         let mut index = self.shared.index.lock();
         index.look_up(blocks, now);
         let (now, mean) = (index.at(now), index.mean_tokens());
@@ -240,8 +242,9 @@ impl PrefixAware {
             out.push(Candidate { member, held, seen, room, cost: 0.0, tie: 0.0, spared: false });
         }
         drop(index);
-        judge(&self.options, &self.asked(blocks.len(), tokens, mean), &mut out);
-        out
+        let asked = self.asked(blocks.len(), tokens, mean);
+        judge(&self.options, &asked, &mut out);
+        (asked, out)
     }
 
     /// What the next choice for a prompt would be made of.
@@ -251,10 +254,12 @@ impl PrefixAware {
         let mut out = Vec::new();
         for group in tiers {
             let members = self.ranked(&group.members, view);
-            for candidate in self.judged(&members, view, prompt, now, &|_| true) {
+            let (asked, candidates) = self.judged(&members, view, prompt, now, &|_| true);
+            let mut terms = terms(&self.options, &asked, &candidates).into_iter();
+            for candidate in candidates {
                 let cached = self.options.credit(candidate.held) * self.shared.block_tokens as f64;
                 let fresh = (prompt.tokens as f64 - cached).max(0.0);
-                out.push(Part { candidate, index: candidate.member.index, fresh });
+                out.push(Part { candidate, index: candidate.member.index, fresh, terms: terms.next() });
             }
         }
         out
@@ -268,7 +273,7 @@ impl PrefixAware {
 
     fn best<M: Mode>(&self, members: &Ranked, cx: &Context<'_>, tokens: u64, allow: Allow<'_>) -> Option<Choice> {
         let blocks = bytemuck::try_cast_slice(cx.bytes).unwrap_or(&[]);
-        let candidates = self.judged(members, cx.view, Prompt { blocks, tokens }, cx.now, allow);
+        let (_, candidates) = self.judged(members, cx.view, Prompt { blocks, tokens }, cx.now, allow);
         let all = candidates.iter().all(|c| c.spared);
         let open = || candidates.iter().filter(|c| all || !c.spared);
         if self.options.temperature > 0.0 {

@@ -13,12 +13,12 @@ use pyo3::types::PyDict;
 const SCORES: [&str; 5] = ["ttft", "dynamo", "lmetric", "loadaware", "cache_aware"];
 
 /// Which numbers a score has besides, and what they are unless given.
-fn own(score: &str) -> &'static [(&'static str, f64)] {
+fn own(score: &str) -> &'static [(&'static str, Option<f64>)] {
     match score {
-        "ttft" => &[("fresh_scale", 2.0), ("memory_scale", 1.0)],
-        "dynamo" => &[("prefill_scale", 1.0), ("credit_decay", 0.0), ("request_weight", 0.0)],
-        "loadaware" => &[("beta", 1.0)],
-        "cache_aware" => &[("match_threshold", 0.5), ("balance_abs", 32.0), ("balance_rel", 1.1)],
+        "ttft" => &[("fresh_scale", None), ("memory_scale", Some(1.0)), ("crowd_scale", Some(1.0))],
+        "dynamo" => &[("prefill_scale", Some(1.0)), ("credit_decay", Some(0.0)), ("request_weight", Some(0.0))],
+        "loadaware" => &[("beta", Some(1.0))],
+        "cache_aware" => &[("match_threshold", Some(0.5)), ("balance_abs", Some(32.0)), ("balance_rel", Some(1.1))],
         _ => &[],
     }
 }
@@ -49,11 +49,11 @@ pub(super) fn known(given: &Bound<'_, PyDict>) -> PyResult<()> {
 /// Reads the options that were given.
 pub(super) fn read(given: &Bound<'_, PyDict>) -> PyResult<Options> {
     let get = |field: &str| given.get_item(field);
-    let score = get("score")?.map_or(Ok("dynamo"), |value| text("score", &value, &SCORES))?;
-    let mut numbers = [0.0; 3];
+    let score = get("score")?.map_or(Ok("ttft"), |value| text("score", &value, &SCORES))?;
+    let mut numbers = [None; 3];
     for (place, &(field, default)) in numbers.iter_mut().zip(own(score)) {
         let value = get(field)?.filter(|v| !v.is_none());
-        *place = value.map_or(Ok(default), |value| number(field, &value))?;
+        *place = value.map(|value| number(field, &value)).transpose()?.or(default);
     }
     for other in SCORES {
         for &(field, _) in own(other) {
@@ -65,9 +65,10 @@ pub(super) fn read(given: &Bound<'_, PyDict>) -> PyResult<Options> {
             }
         }
     }
-    let [a, b, c] = numbers;
+    let [first, ..] = numbers;
+    let [a, b, c] = numbers.map(Option::unwrap_or_default);
     let score = match score {
-        "ttft" => Score::Ttft { fresh_scale: a, memory_scale: b },
+        "ttft" => Score::Ttft { fresh_scale: first, memory_scale: b, crowd_scale: c },
         "dynamo" => Score::Dynamo { prefill_scale: a, credit_decay: b, request_weight: c },
         "lmetric" => Score::Lmetric,
         "loadaware" => Score::Loadaware { beta: a },
@@ -100,13 +101,15 @@ pub(super) fn read(given: &Bound<'_, PyDict>) -> PyResult<Options> {
 pub(super) fn keywords(options: &Options, kw: &Bound<'_, PyDict>) -> PyResult<()> {
     let (score, numbers) = match options.score {
         Score::Dynamo { prefill_scale, credit_decay, request_weight } => {
-            ("dynamo", [prefill_scale, credit_decay, request_weight])
+            ("dynamo", [Some(prefill_scale), Some(credit_decay), Some(request_weight)])
         }
-        Score::Ttft { fresh_scale, memory_scale } => ("ttft", [fresh_scale, memory_scale, 0.0]),
-        Score::Lmetric => ("lmetric", [0.0; 3]),
-        Score::Loadaware { beta } => ("loadaware", [beta, 0.0, 0.0]),
+        Score::Ttft { fresh_scale, memory_scale, crowd_scale } => {
+            ("ttft", [fresh_scale, Some(memory_scale), Some(crowd_scale)])
+        }
+        Score::Lmetric => ("lmetric", [None; 3]),
+        Score::Loadaware { beta } => ("loadaware", [Some(beta), None, None]),
         Score::CacheAware { match_threshold, balance_abs, balance_rel } => {
-            ("cache_aware", [match_threshold, balance_abs, balance_rel])
+            ("cache_aware", [Some(match_threshold), Some(balance_abs), Some(balance_rel)])
         }
     };
     kw.set_item("score", score)?;

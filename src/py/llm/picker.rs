@@ -124,7 +124,7 @@ impl PrefixAware {
 #[pymethods]
 impl PrefixAware {
     #[new]
-    #[pyo3(signature = (endpoints, /, *, index=None, seed=None, clock=None, **options), text_signature = "(endpoints, /, *, index=None, score='dynamo', credits=(1.0, 0.75, 0.25), temperature=0.0, bounded_load=..., max_report_age=10.0, stale='own', fresh_scale=None, memory_scale=None, prefill_scale=None, credit_decay=None, request_weight=None, beta=None, match_threshold=None, balance_abs=None, balance_rel=None, seed=None, clock=None)")]
+    #[pyo3(signature = (endpoints, /, *, index=None, seed=None, clock=None, **options), text_signature = "(endpoints, /, *, index=None, score='ttft', credits=(1.0, 0.75, 0.25), temperature=0.0, bounded_load=..., max_report_age=10.0, stale='own', fresh_scale=None, memory_scale=None, crowd_scale=None, prefill_scale=None, credit_decay=None, request_weight=None, beta=None, match_threshold=None, balance_abs=None, balance_rel=None, seed=None, clock=None)")]
     fn new(
         endpoints: &Bound<'_, PyAny>,
         index: Option<&Bound<'_, PyAny>>,
@@ -339,7 +339,8 @@ impl PrefixAware {
         py: Python<'_>,
         key: Option<&Bound<'_, PyAny>>,
         now: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Vec<(String, f64, (u32, u32, u32, u32), f64, f64, f64, f64, bool, bool)>> {
+    ) -> PyResult<Vec<(String, f64, (u32, u32, u32, u32), f64, f64, f64, f64, bool, bool, Vec<(&'static str, f64)>)>>
+    {
         let call = self.call(key, None, None, None, now)?;
         let state = self.door.latest(py, &self.door.picker);
         let view = &state.snapshot.view;
@@ -349,7 +350,8 @@ impl PrefixAware {
             let held = (held.gpu, held.host, held.disk, held.active);
             let id = view.ids.get(part.index as usize)?.to_string();
             let (cost, spared) = (part.candidate.cost, part.candidate.spared);
-            Some((id, cost, held, part.fresh, seen.requests, seen.prefill, seen.decode, seen.stale, spared))
+            let terms = part.terms.map_or_else(Vec::new, |terms| llm::scores::TERMS.into_iter().zip(terms).collect());
+            Some((id, cost, held, part.fresh, seen.requests, seen.prefill, seen.decode, seen.stale, spared, terms))
         };
         Ok(parts.iter().filter_map(one).collect())
     }

@@ -191,23 +191,59 @@ def test_dynamos_own_options_change_the_choice() -> None:
 @pytest.mark.parametrize(
     ("options", "costs"),
     [
-        # a: 32 tokens wait, 0 of 64 are its own, 6 of 8 blocks in use; b: 0, 64, 4 of 8. The mean prompt has 32 tokens.
-        ({}, {"a": 32 + 2 * 0 + 32 * 3, "b": 0 + 2 * 64 + 32 * 1}),
-        ({"fresh_scale": 1.0}, {"b": 64 + 32, "a": 32 + 96}),
-        ({"memory_scale": 4.0}, {"b": 128 + 128, "a": 32 + 4 * 96}),
-        ({"credits": (0.0, 0.0, 0.0)}, {"b": 128 + 32, "a": 32 + 128 + 96}),
+        # a: 32 tokens wait, 0 of 64 are its own, 6 of 10 blocks in use; b: 0, 64, 4 of 10. The mean prompt has 32.
+        # One of two is busy, and a third is idle: what others wait for counts 1 / (1 - 1/3) - 1 times.
+        ({}, {"a": (32, 0, 0, 48, 32), "b": (0, 64, 32, 64 / 3, 0)}),
+        ({"fresh_scale": 3.0}, {"a": (32, 0, 0, 48, 64), "b": (0, 64, 128, 64 / 3, 0)}),
+        ({"fresh_scale": 0.5}, {"b": (0, 32, 0, 64 / 3, 0), "a": (32, 0, 0, 48, 32 / 3)}),
+        ({"crowd_scale": 3.0}, {"b": (0, 64, 32, 64 / 3, 0), "a": (32, 0, 0, 48, 96)}),
+        ({"memory_scale": 3.0}, {"b": (0, 64, 32, 64, 0), "a": (32, 0, 0, 144, 32)}),
+        ({"credits": (0.0, 0.0, 0.0)}, {"b": (0, 64, 32, 64 / 3, 0), "a": (32, 64, 32, 48, 32)}),
     ],
 )
-def test_ttft_counts_tokens_ahead_own_tokens_and_memory(options: dict[str, Any], costs: dict[str, float]) -> None:
-    picker = PrefixAware(["a", "b"], seed=1, score="ttft", index=PrefixIndex(capacity=8), **options)
+def test_ttft_counts_what_comes_before_the_first_token_memory_and_others(
+    options: dict[str, Any], costs: dict[str, tuple[float, ...]]
+) -> None:
+    picker = PrefixAware(["a", "b"], seed=1, score="ttft", index=PrefixIndex(capacity=10), **options)
     picker.index.stored("a", PROMPT)
     lease = picker.acquire([7] * 32, subset=["a"])
     found = picker.explain(PROMPT)
-    assert {one.endpoint.id: one.cost for one in found} == pytest.approx(costs)
+    names = ("waiting", "own", "others", "memory", "crowd")
+    assert [one.endpoint.id for one in found] == list(costs)
+    for one, terms in zip(found, costs.values(), strict=True):
+        assert dict(one.terms) == pytest.approx(dict(zip(names, terms, strict=True)))
+        assert one.cost == pytest.approx(sum(terms))
+        assert f"crowd {terms[-1]:.4g})" in str(one)
     assert picker.pick(PROMPT).id == next(iter(costs))
-    strong = PrefixAware([Endpoint("a", weight=4), "b"], seed=1, score="ttft", index=picker.index, **options)
-    assert strong.explain(PROMPT)[0].cost == pytest.approx(costs["a"] / 4)
     lease.release()
+
+
+def test_ttft_goes_by_strength() -> None:
+    """A weight divides what waits and what is its own; what that costs others is the same wherever it is."""
+    picker = PrefixAware([Endpoint("a", weight=3), "b"], seed=1, index=PrefixIndex(capacity=8))
+    held = [picker.acquire([7] * 32, subset=[id]) for id in "aab"]
+    strong, weak = sorted(picker.explain([9] * 64), key=lambda one: one.endpoint.id)
+    # All are busy: a strength of 4, with a mean one that is idle 6, so that others count twice. The second lease on a
+    # shares the first one's blocks. M is 32, R is 1.5 on the average.
+    costs = [32 / 3, 64 / 3, 2 * 64 / 2, 32 * 6 / 2 / 3, 3 * 32 * 2 / 2.5 / 3]
+    assert [value for _, value in strong.terms] == pytest.approx(costs)
+    assert [value for _, value in weak.terms] == pytest.approx([32, 64, 64, 32 * 6 / 2, 3 * 32 * 1 / 2.5])
+    assert PrefixAware(["a"], score="dynamo").explain([9] * 64)[0].terms == ()
+    for lease in held:
+        lease.release()
+
+
+def test_ttft_follows_how_many_are_busy() -> None:
+    """Nobody busy: own tokens count once. All of four: five times."""
+    picker = PrefixAware([f"e{n}" for n in range(4)], seed=1)
+    held: list[Any] = []
+    for busy in range(5):
+        terms = dict(picker.explain([9] * 64)[0].terms)
+        assert terms["own"] + terms["others"] == pytest.approx(64 * 5 / (5 - busy))
+        held.append(picker.acquire([busy] * 64, subset=[f"e{busy % 4}"]))
+    for lease in held:
+        lease.first_token()
+    assert dict(picker.explain([9] * 64)[0].terms)["others"] == 0, "who has the first token waits no longer"
 
 
 def test_ttft_bears_a_memory_that_is_more_than_full() -> None:
@@ -217,7 +253,7 @@ def test_ttft_bears_a_memory_that_is_more_than_full() -> None:
         lease.first_token()
     worst, best = sorted(picker.explain(PROMPT), key=lambda one: -(one.cost or 0.0))
     assert (worst.endpoint.id, best.endpoint.id) == ("a", "b")
-    assert worst.cost == pytest.approx(2 * 64 + 160 * (30 + 4) / 0.008)
+    assert worst.cost == pytest.approx(64 + 160 * (30 + 4) / 0.008 + 160 * 3 / 2.5)
 
 
 def test_credits_and_weights_count() -> None:
@@ -367,6 +403,9 @@ def test_it_travels_with_pool_index_and_options() -> None:
         ({"score": "dynamo", "credit_decay": float("nan")}, "credit_decay"),
         ({"score": "ttft", "fresh_scale": -1.0}, "fresh_scale"),
         ({"score": "dynamo", "memory_scale": 1.0}, "memory_scale"),
+        ({"crowd_scale": -0.5}, "crowd_scale"),
+        ({"score": "lmetric", "crowd_scale": 1.0}, "crowd_scale"),
+        ({"prefill_scale": 8.0}, "prefill_scale"),
         ({"credits": (1.0, 2.0, 0.0)}, r"credits\[1\]"),
         ({"credits": 1.0}, "credits"),
         ({"temperature": float("inf")}, "temperature"),

@@ -95,6 +95,7 @@ def test_a_picker_lends_its_options_and_every_run_has_an_index_of_its_own() -> N
         {"options": {"score": "lmetric"}},
         {"options": {"memory_scale": 50.0}},
         {"options": {"fresh_scale": 0.2}},
+        {"options": {"crowd_scale": 20.0}},
         {"options": {"temperature": 1.0}},
         {"options": {"bounded_load": 1.0}},
         {"options": {"index": {"ttl": 1.0}}},
