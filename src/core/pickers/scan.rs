@@ -146,6 +146,7 @@ impl<M: Mode> Scan<M> {
         match ties {
             _ if count == 0 => None,
             Ties::Random | Ties::LastDrawn => self.nth(least, Self::which(cx, count)),
+            Ties::First if self.ordered => self.first(least),
             Ties::First => self.after(least, 0),
             Ties::Last => self.last(least),
             Ties::Rotate => {
@@ -216,11 +217,12 @@ impl<M: Mode> Scan<M> {
         };
         let before = (group.least.load(Ordering::Relaxed), group.who());
         let (mut least, mut who) = before;
-        loop {
+        // Of the circle of 64 only the first are this group's.
+        changed &= (1u64 << (members.len() as u32 & 63)).wrapping_sub(1);
+        while changed != 0 {
             let bit = changed.trailing_zeros();
-            // Of the circle of 64 only the first are this group's.
-            let Some((cell, &member)) = cells.get(bit as usize).zip(members.get(bit as usize)) else { break };
             changed &= changed.wrapping_sub(1);
+            let (Some(cell), Some(&member)) = (cells.get(bit as usize), members.get(bit as usize)) else { break };
             let full = view.limited && view.full(cell, member.index);
             let score = if full { NONE } else { score(cell, member) };
             let one = 1u32 << (bit & 31);
@@ -316,6 +318,13 @@ impl<M: Mode> Scan<M> {
             n -= count;
         }
         None
+    }
+
+    /// The first in the pool's order with this score, where groups are in that order.
+    #[inline(always)]
+    fn first(&self, least: u64) -> Option<Member> {
+        let group = self.groups.iter().find(|group| group.has(least))?;
+        self.at(group, group.who().trailing_zeros())
     }
 
     /// The first in the pool's order with this score whose place is at least `from`.
