@@ -153,6 +153,7 @@ def pickers(args: Any) -> Iterator[tuple[str, Callable[[aibalance.Pool], Any]]]:
     yield "power of two, tokens", lambda pool: Turns(aibalance.LeastRequest(pool))
     for score, bound, scale in (
         ("ttft", None, None),
+        ("ttft", 1.25, None),
         ("dynamo", None, None),
         ("dynamo", None, 16.0),
         ("lmetric", None, None),
