@@ -400,7 +400,9 @@ impl Policy for Smooth {
         let at = M::add(&index.at, out.len() as u64) as usize;
         let mut from = at.checked_rem(length).unwrap_or(0);
         index.at.store((((from + out.len()).checked_rem(length)).unwrap_or(0)) as u64, Ordering::Relaxed);
-        let order: Vec<u32> = index.cycle.iter().map(|c| c.index).collect();
+        // Several rounds at once where a round is short: a copy costs the same for eight and for a hundred.
+        let rounds = (out.len().min(512) / length.max(1)).max(1);
+        let order: Vec<u32> = index.cycle.iter().map(|c| c.index).collect::<Vec<u32>>().repeat(rounds);
         let mut rest = &mut out[..];
         while !rest.is_empty() {
             let run = order.get(from..).unwrap_or(&[]);
