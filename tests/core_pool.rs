@@ -327,3 +327,14 @@ fn least_connections_of_several_threads_stays_exact() {
         assert_eq!(counts, [160_000; 5], "{variant:?}");
     }
 }
+
+#[test]
+fn a_tie_of_unequal_weights_is_taken_at_the_first_look() {
+    // One of weight 2 with two requests is as good as one of weight 1 with one: who has the turn must not lose it for that.
+    for variant in [Variant::Nginx, Variant::Haproxy] {
+        let policy = LeastConnections { variant };
+        let steps = [(1, 1024); 40];
+        let alone = replay::<_, Exclusive>(policy, &[1.0, 2.0, 4.0], &steps, 1);
+        assert_eq!(replay::<_, Shared>(policy, &[1.0, 2.0, 4.0], &steps, 1), alone, "{variant:?}");
+    }
+}

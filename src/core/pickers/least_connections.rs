@@ -223,7 +223,7 @@ impl<M: Mode> Index<M> {
         if !tied {
             return self.members.get(first).map(|&m| m.into());
         }
-        let (mut total, mut winner) = (0u64, None::<(Member, &AtomicU64, i64)>);
+        let (mut total, mut winner) = (0u64, None::<(Member, &AtomicU64, i64, u64)>);
         let rest = self.members.iter().zip(&self.weights).zip(&self.current).skip(first);
         for ((&member, &weight), current) in rest {
             let Some(requests) = inflight(member) else { continue };
@@ -235,15 +235,17 @@ impl<M: Mode> Index<M> {
             let raised = current.load(Ordering::Relaxed).wrapping_add(weight);
             current.store(raised, Ordering::Relaxed);
             total = total.wrapping_add(weight);
-            if winner.is_none_or(|(_, _, most)| raised as i64 > most) {
-                winner = Some((member, current, raised as i64));
+            if winner.is_none_or(|(_, _, most, _)| raised as i64 > most) {
+                winner = Some((member, current, raised as i64, requests));
             }
         }
         // Nobody only when what was counted has changed in between, by another thread.
-        let Some((member, current, raised)) = winner else {
+        let Some((member, current, raised, requests)) = winner else {
             return self.members.get(first).map(|&m| m.into());
         };
         current.store((raised as u64).wrapping_sub(total), Ordering::Relaxed);
+        // Of another weight than the first, it has as many for its weight, which is another number.
+        cx.note_seen(requests);
         Some(member.into())
     }
 
