@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 
 async def hang_up(writer: asyncio.StreamWriter) -> None:
@@ -22,3 +23,11 @@ async def close(server: asyncio.Server) -> None:
     for _ in range(3):
         await asyncio.sleep(0)
     server.close()
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port

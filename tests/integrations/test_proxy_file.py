@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import httpx
 from aibalance import FormatError
 from aibalance.cli import main as command
 from aibalance.integrations._proxy_file import load
+from tests.connections import free_port
 
 from .backend import backends
 
@@ -162,13 +162,6 @@ def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "good; 2 rules, 2 fleets" in capsys.readouterr().out
     assert command(["proxy", written(tmp_path, "rules = 3")]) == 2
     assert "proxy.toml, line 1: fleets: is missing" in capsys.readouterr().err
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_the_program_serves_and_ends_in_peace(tmp_path: Path) -> None:

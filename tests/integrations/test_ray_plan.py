@@ -17,51 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.connections import free_port
+from tests.small import PLAN, telling
+
 # Where Ray has an environment of its own, AIBALANCE_RAY_PYTHON names its interpreter.
 PYTHON = os.environ.get("AIBALANCE_RAY_PYTHON") or (sys.executable if find_spec("ray") else None)
-SMALL = """
-name = "small"
-duration_s = 120
-slo_s = 5
-[traffic]
-kind = "poisson"
-rate_rps = 1
-[service]
-kind = "uniform"
-low_s = 1
-high_s = 3
-[fleet]
-max = 6
-load_s = 20
-[[fleet.types]]
-name = "a"
-price_per_hour = 1
-"""
-# The command, which says when its first designs are known.
-BEGUN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from aibalance.cli import main
-from aibalance.cli.progress import Progress
-begun = []
-def tell(self, fraction):
-    if fraction >= 0.15 and not begun:
-        begun.append(print("begun", file=sys.stderr, flush=True))
-Progress.__call__ = tell
-sys.exit(main())
-"""
 pytestmark = [
     pytest.mark.timeout(280),
     pytest.mark.skipif(PYTHON is None, reason="ray is not installed (AIBALANCE_RAY_PYTHON, or ray beside)"),
     pytest.mark.skipif(sys.platform == "win32", reason="ray start --block in a session of its own"),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 # Ray listens beyond loopback whatever it is told: nobody without the token may run code there.
@@ -108,7 +73,7 @@ def cluster() -> Iterator[str]:
 
 
 def command(tmp_path: Path, *more: str, program: tuple[str, ...] = ("-m", "aibalance")) -> list[str]:
-    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "small.toml").write_text(PLAN)
     given = ["plan", "small.toml", "--slo", "p95 < 6s", "--budget", "4000", "--trials", "16"]
     return [str(PYTHON), *program, *given, *more]
 
@@ -132,7 +97,7 @@ def test_a_cluster_gives_the_same_plan(tmp_path: Path, cluster: str) -> None:
 def test_ctrl_c_tells_what_is_known(tmp_path: Path, cluster: str) -> None:
     process = subprocess.Popen(
         # More designs than anybody waits for.
-        command(tmp_path, "--trials", "100000", "--csv", "never.csv", "--ray", cluster, program=("-c", BEGUN)),
+        command(tmp_path, "--trials", "100000", "--csv", "never.csv", "--ray", cluster, program=("-c", telling(0.15))),
         cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     # What ends the wait if nothing else does; the time that it takes is no part of the test.

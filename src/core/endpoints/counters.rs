@@ -140,16 +140,7 @@ impl Cell {
     #[inline(always)]
     pub fn take<M: Mode>(&self, units: u64, limit: u32) -> bool {
         let before = M::add(&self.inflight, 1);
-        // Between a pick's look and this, a drain may have found nothing in flight: whoever comes later sees its flag,
-        // since [`Cell::idle`] and this change one word.
-        if before >= u64::from(limit) || (M::SHARED && self.blocked.load(Ordering::Acquire) != 0) {
-            M::sub(&self.inflight, 1);
-            // Who looked in between saw one more than there is.
-            self.watch().end::<M>(self);
-            return false;
-        }
-        self.shift::<M>(units);
-        true
+        self.keep::<M>(before < u64::from(limit), units)
     }
 
     /// The same, and nobody ever sees one more than there is: for picks that go by the number itself.
@@ -161,12 +152,20 @@ impl Cell {
                 return false;
             }
             match self.inflight.compare_exchange(before, before + 1, Ordering::SeqCst, Ordering::Acquire) {
-                Ok(_) => break,
+                Ok(_) => return self.keep::<M>(true, units),
                 Err(now) => before = now,
             }
         }
-        if M::SHARED && self.blocked.load(Ordering::Acquire) != 0 {
+    }
+
+    /// Keeps a request that is counted, unless it is one too many or nothing new may come.
+    #[inline(always)]
+    fn keep<M: Mode>(&self, fits: bool, units: u64) -> bool {
+        // Between a pick's look and this, a drain may have found nothing in flight: whoever comes later sees its flag,
+        // since [`Cell::idle`] and this change one word.
+        if !fits || (M::SHARED && self.blocked.load(Ordering::Acquire) != 0) {
             M::sub(&self.inflight, 1);
+            // Who looked in between saw one more than there is.
             self.watch().end::<M>(self);
             return false;
         }

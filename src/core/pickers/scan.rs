@@ -68,6 +68,12 @@ impl Group {
     }
 
     #[inline(always)]
+    fn keep(&self, least: u64, who: u32) {
+        self.least.store(least, Ordering::Relaxed);
+        self.ties.store(u64::from(who.count_ones()) << 32 | u64::from(who), Ordering::Relaxed);
+    }
+
+    #[inline(always)]
     fn who(&self) -> u32 {
         self.ties.load(Ordering::Relaxed) as u32
     }
@@ -240,8 +246,7 @@ impl<M: Mode> Scan<M> {
         if (least, who) == before {
             return false;
         }
-        group.least.store(least, Ordering::Relaxed);
-        group.ties.store(u64::from(who.count_ones()) << 32 | u64::from(who), Ordering::Relaxed);
+        group.keep(least, who);
         true
     }
 
@@ -278,8 +283,7 @@ impl<M: Mode> Scan<M> {
         if least == NONE {
             who = 0;
         }
-        group.least.store(least, Ordering::Relaxed);
-        group.ties.store(u64::from(who.count_ones()) << 32 | u64::from(who), Ordering::Relaxed);
+        group.keep(least, who);
         group.seen.store(seen, Ordering::Relaxed);
     }
 

@@ -19,19 +19,12 @@ from aibalance.cli.plan import save
 from aibalance.cli.progress import Progress
 from aibalance.simulation import Scenario, compare
 from aibalance.simulation import _compare as comparing
+from tests.small import WORK, telling
 
-SMALL = """
+SMALL = f"""
 name = "small"
 duration_s = 100
-slo_s = 5
-[traffic]
-kind = "poisson"
-rate_rps = 1
-[service]
-kind = "uniform"
-low_s = 1
-high_s = 3
-[fleet]
+slo_s = 5{WORK}[fleet]
 min = 4
 [[fleet.types]]
 name = "a"
@@ -40,21 +33,8 @@ picker = "RoundRobin"
 [[balancers]]
 picker = "LeastRequest"
 """
-# The command, which says when it is under way.
-COMMAND = """
-import signal, sys
-# A shell's job in the background is born deaf to it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from aibalance.cli import main
-from aibalance.cli.progress import Progress
-told, begun = Progress.__call__, []
-def tell(self, fraction):
-    told(self, fraction)
-    if fraction > 0.001 and not begun:
-        begun.append(print("begun", file=sys.stderr, flush=True))
-Progress.__call__ = tell
-sys.exit(main(sys.argv[1:]))
-"""
+# Of what a shell would give.
+COMMAND = telling(0.001, "main(sys.argv[1:])")
 
 
 @pytest.fixture
@@ -209,7 +189,7 @@ def test_no_worker_of_a_plan_outlives_it(tmp_path: Path, how: signal.Signals) ->
     path.write_text(SMALL.replace('name = "a"', 'name = "a"\nprice_per_hour = 1').replace("min = 4", "max = 6"))
     files = ["--html", str(tmp_path / "plan.html"), "--csv", str(tmp_path / "plan.csv")]
     # As the program itself, which ends without taking itself down; but what others have registered still runs.
-    program = COMMAND.replace("0.001", "0.14").replace("main(sys.argv[1:])", "main()")
+    program = telling(0.14)
     program = "import atexit\natexit.register(print, 'last')" + program
     process = subprocess.Popen(
         # More designs than anybody waits for.

@@ -13,31 +13,13 @@ from aibalance import ConfigError
 from aibalance.cli import main
 from aibalance.cli.plan import save, sparkline
 from aibalance.cli.progress import Progress
-
-SMALL = """
-name = "small"
-duration_s = 120
-slo_s = 5
-[traffic]
-kind = "poisson"
-rate_rps = 1
-[service]
-kind = "uniform"
-low_s = 1
-high_s = 3
-[fleet]
-max = 6
-load_s = 20
-[[fleet.types]]
-name = "a"
-price_per_hour = 1
-"""
+from tests.small import PLAN
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.toml"
-    path.write_text(SMALL)
+    path.write_text(PLAN)
     return path
 
 
@@ -114,7 +96,7 @@ def test_each_option_alone_changes_the_result(
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("plain") / "small.toml"
-    path.write_text(SMALL)
+    path.write_text(PLAN)
     given = asked(str(path), "--slo", "p95 < 6s", "--budget", "4000")
     done = subprocess.run(
         [sys.executable, "-m", "aibalance", *given, "--json", "--quiet"], capture_output=True, text=True, check=True
