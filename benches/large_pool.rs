@@ -93,6 +93,10 @@ fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
         stop.store(true, Ordering::Relaxed);
         picking.join().expect("a thread that ends")
     });
+    row(name, &sets, &rebuilds, &picks, switches);
+}
+
+fn row(name: &str, sets: &Histogram<u64>, rebuilds: &Histogram<u64>, picks: &Histogram<u64>, switches: u64) {
     let ms = |nanos: u64| nanos as f64 / 1e6;
     let us = |nanos: u64| nanos as f64 / 1e3;
     println!(
@@ -107,6 +111,29 @@ fn changes<L: Policy>(name: &str, policy: L, weighted: bool, count: u32) {
         us(picks.max()),
         switches,
     );
+}
+
+/// Two looks into as much memory as a ring of 4.8 million points has, the second where the first one says, and nothing
+/// else: no pick on such a ring has a better tail than this.
+fn bare_memory() {
+    let mut key = 1u64;
+    let mut next = || {
+        key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        key
+    };
+    let table: Vec<u32> = (0..1 << 23).map(|_| next() as u32 >> 10).collect();
+    let points: Vec<(u64, u32)> = (0..1 << 22).map(|_| (next(), 0)).collect();
+    let mut times = histogram();
+    let before = switched();
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut begin = Instant::now();
+    while begin < end {
+        let first = table[(next() >> 41) as usize];
+        black_box(points[first as usize]);
+        times.saturating_record(begin.elapsed().as_nanos() as u64);
+        begin = Instant::now();
+    }
+    row("no ring, two looks", &histogram(), &histogram(), &times, switched() - before);
 }
 
 /// The median time of changing one weight and building the table anew.
@@ -137,9 +164,11 @@ fn main() {
     changes("round robin, weighted", RoundRobin::default(), true, count);
     changes("Maglev, 65,537", Maglev::default(), true, count.min(100));
     let ring = RingHash { size: RingSize::Points(160), ..RingHash::default() };
-    changes("ring, 160 points", ring.clone(), true, count.min(40));
-    // What the machine does to a hundred megabytes of random looks by itself.
+    changes("ring, 1.6 M points", ring.clone(), false, count.min(40));
+    changes("ring, 4.8 M points", ring.clone(), true, count.min(40));
+    // What the machine does to looks at random into a hundred megabytes: at the ring without a change, and without a ring.
     changes("the same, left alone", ring, true, 0);
+    bare_memory();
     println!("\none weight changed and the table built");
     rebuild("Maglev, 65,537, 100 endpoints", Maglev::default(), 100);
     rebuild(

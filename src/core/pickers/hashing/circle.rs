@@ -168,6 +168,27 @@ mod tests {
     }
 
     #[test]
+    fn a_circle_finds_what_a_sorted_list_has() {
+        let mut rng = Rng::new(13);
+        for round in 0..300u32 {
+            // From none at all to many, spread out or close together.
+            let narrow = [0, 20, 63][round as usize % 3];
+            let mut points: Vec<Point> = (0..round * round / 60)
+                .map(|_| Point { hash: rng.next_u64() >> narrow, owner: rng.below(1 + 7 * round) })
+                .collect();
+            let circle = Circle::new(points.clone());
+            points.sort_unstable();
+            let edges = points.iter().flat_map(|p| [p.hash, p.hash.wrapping_add(1), p.hash.wrapping_sub(1)]);
+            for key in edges.chain([0, 1, u64::MAX]) {
+                let found = points.iter().position(|p| p.hash >= key).unwrap_or(0);
+                assert_eq!(circle.find(key), found, "round {round}, key {key:x}");
+                assert_eq!(circle.owner(found), points.get(found).map(|p| p.owner));
+                assert_eq!(circle.owner_of(key), points.get(found).map_or(0, |p| p.owner));
+            }
+        }
+    }
+
+    #[test]
     fn the_memory_of_a_large_circle_is_used_again() {
         let mut rng = Rng::new(12);
         let points: Vec<Point> = (0..70_000).map(|owner| Point { hash: rng.next_u64(), owner }).collect();
