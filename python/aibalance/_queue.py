@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 class _Waiter:
     """Somebody who waits."""
 
-    __slots__ = ("arguments", "error", "filtered", "key", "lease", "like", "notify", "order", "picker")
+    __slots__ = ("arguments", "error", "filtered", "key", "lease", "like", "notify", "order", "picker", "served")
 
     def __init__(
         self,
@@ -55,6 +55,8 @@ class _Waiter:
         self.notify = notify
         self.lease: Lease | None = None
         self.error: Exception | None = None
+        # For good: who is served takes its lease away while others are still being served.
+        self.served = False
         self.filtered = bool(without) or within is not None
         # Before all of lower priority and behind those who came before.
         self.order = (-priority, next(_NUMBERS))
@@ -67,9 +69,10 @@ class _Waiter:
     def __lt__(self, other: _Waiter) -> bool:
         return self.order < other.order
 
-    @property
-    def served(self) -> bool:
-        return self.lease is not None or self.error is not None
+    def serve(self, lease: Lease | None = None, error: Exception | None = None) -> None:
+        self.lease, self.error = lease, error
+        # Last: whoever looks has a lease or an error then.
+        self.served = True
 
     def take(self) -> Lease | None:
         """Its lease, which from then on is the caller's."""
@@ -159,9 +162,12 @@ class _Line:
             if waiter.like in refused:
                 continue
             try:
-                waiter.lease = waiter.picker.try_acquire(waiter.key, **waiter.arguments)
+                lease = waiter.picker.try_acquire(waiter.key, **waiter.arguments)
             except Exception as error:
-                waiter.error = error
+                waiter.serve(error=error)
+            else:
+                if lease is not None:
+                    waiter.serve(lease)
             if waiter.served:
                 served.append(waiter)
             elif self.simple and not waiter.filtered:

@@ -446,14 +446,15 @@ class _FairLine(_Line):
                 if waiter.like in refused:
                     continue
                 try:
-                    waiter.lease = waiter.picker.try_acquire(waiter.key, **waiter.arguments)
+                    lease = waiter.picker.try_acquire(waiter.key, **waiter.arguments)
                 except Exception as error:
-                    waiter.error = error
-                if waiter.lease is not None:
-                    self.counter.serve(tenant, waiter.prompt(waiter.lease), output=waiter.predicted)
-                    served.append(waiter)
-                elif waiter.error is not None:
                     self.counter.leave(tenant)
+                    waiter.serve(error=error)
+                else:
+                    if lease is not None:
+                        self.counter.serve(tenant, waiter.prompt(lease), output=waiter.predicted)
+                        waiter.serve(lease)
+                if waiter.served:
                     served.append(waiter)
                 else:
                     refused.add(waiter.like)

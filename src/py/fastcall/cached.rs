@@ -33,9 +33,16 @@ struct Kept<L: Policy, M: Mode> {
     state: Arc<CoreState<L, M>>,
 }
 
+/// What a cell has: a cell of nobody, which only a build without a GIL knows, never has anything, and so holds back no
+/// endpoints that the pool no longer has.
+#[cfg(not(Py_GIL_DISABLED))]
+type Slot<L, M> = Kept<L, M>;
+#[cfg(Py_GIL_DISABLED)]
+type Slot<L, M> = Option<Kept<L, M>>;
+
 /// See the top of this file.
 pub(super) struct Cached<L: Policy, M: Mode = Counting> {
-    kept: UnsafeCell<Kept<L, M>>,
+    kept: UnsafeCell<Slot<L, M>>,
     /// The thread whose the cell is; of nobody when zero.
     #[cfg(Py_GIL_DISABLED)]
     owner: usize,
@@ -101,9 +108,12 @@ pub(super) fn show<L: Policy, M: Mode>(
 impl<L: Policy, M: Mode> Cached<L, M> {
     /// For a picker; the cell of a handle is that of the thread that makes it.
     pub fn new(picker: &Picker<L, M, Payload, Counting>) -> Cached<L, M> {
-        let version = picker.version();
+        #[cfg(not(Py_GIL_DISABLED))]
+        let kept = Cached::<L, M>::fresh(picker);
+        #[cfg(Py_GIL_DISABLED)]
+        let kept = picker.is_local().then(|| Cached::<L, M>::fresh(picker));
         Cached {
-            kept: UnsafeCell::new(Kept { version, state: picker.state() }),
+            kept: UnsafeCell::new(kept),
             #[cfg(Py_GIL_DISABLED)]
             owner: if picker.is_local() { this_thread() } else { 0 },
             #[cfg(Py_GIL_DISABLED)]
@@ -180,12 +190,34 @@ impl<L: Policy, M: Mode> Cached<L, M> {
             return Seen::Loaded(picker.load());
         }
         // SAFETY: the caller is attached, and without a GIL this is the owning thread: nothing else touches the cell now.
-        let kept = unsafe { &*self.kept.get() };
-        let state = if kept.version == picker.version() { &kept.state } else { self.refresh(picker) };
+        let state = match unsafe { self.kept() }.filter(|kept| kept.version == picker.version()) {
+            Some(kept) => &kept.state,
+            None => self.refresh(picker),
+        };
         #[cfg(Py_GIL_DISABLED)]
         return Seen::Kept(state);
         #[cfg(not(Py_GIL_DISABLED))]
         return state;
+    }
+
+    /// What is in the cell.
+    ///
+    /// # Safety
+    /// As for [`Cached::state`], in the owning thread or with all others stopped.
+    #[inline(always)]
+    unsafe fn kept(&self) -> Option<&Kept<L, M>> {
+        // SAFETY: as the caller promises.
+        let kept = unsafe { &*self.kept.get() };
+        #[cfg(Py_GIL_DISABLED)]
+        return kept.as_ref();
+        #[cfg(not(Py_GIL_DISABLED))]
+        return Some(kept);
+    }
+
+    fn fresh(picker: &Picker<L, M, Payload, Counting>) -> Kept<L, M> {
+        // The version first: a state that is newer than it says is fetched once more.
+        let version = picker.version();
+        Kept { version, state: picker.state() }
     }
 
     /// The current state where it is in the cell; `None` where it has to be fetched. Calls nothing.
@@ -199,14 +231,15 @@ impl<L: Policy, M: Mode> Cached<L, M> {
             return None;
         }
         // SAFETY: as in `state`.
-        let kept = unsafe { &*self.kept.get() };
+        let kept = unsafe { self.kept() }?;
         (kept.version == picker.version()).then_some(&kept.state)
     }
 
     #[cold]
     fn refresh(&self, picker: &Picker<L, M, Payload, Counting>) -> &CoreState<L, M> {
-        let version = picker.version();
-        let fresh = Kept { version, state: picker.state() };
+        let fresh = Cached::<L, M>::fresh(picker);
+        #[cfg(Py_GIL_DISABLED)]
+        let fresh = Some(fresh);
         // SAFETY: as in `state`, and no borrow of the cell is alive: its callers do not keep it this long.
         let old = unsafe { ptr::replace(self.kept.get(), fresh) };
         // Dropping the old state may drop endpoints, which may run any code, which may come back here and replace the
@@ -214,14 +247,20 @@ impl<L: Policy, M: Mode> Cached<L, M> {
         // Said to PyO3, which otherwise takes this raw call for a detached thread and puts the dropping off.
         Python::attach(|_| drop(old));
         // SAFETY: as in `state`; the borrow starts after that code has run.
-        &unsafe { &*self.kept.get() }.state
+        let kept = unsafe { &*self.kept.get() };
+        #[cfg(Py_GIL_DISABLED)]
+        // SAFETY: put there above, and nothing takes it away but another of the same.
+        let kept = unsafe { kept.as_ref().unwrap_unchecked() };
+        &kept.state
     }
 
     /// Shows the collector the endpoints that nothing but an old state in here holds: it is kept until the next pick.
     /// Those that something else holds too are left out, since none may be shown twice.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs attached, with all other threads stopped, and showing runs no Python code.
-        show(unsafe { &(*self.kept.get()).state }, visit)?;
+        if let Some(kept) = unsafe { self.kept() } {
+            show(&kept.state, visit)?;
+        }
         // SAFETY: as above.
         #[cfg(Py_GIL_DISABLED)]
         for (_, object) in unsafe { &*self.own.get() }.iter().flatten() {

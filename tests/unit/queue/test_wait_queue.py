@@ -7,6 +7,7 @@ import copy
 import gc
 import pickle
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from aibalance import (
     TrafficSplit,
     WaitQueue,
 )
+from aibalance.llm import FairQueue
 
 _T = TypeVar("_T")
 
@@ -289,6 +291,52 @@ def test_threads_and_loops_wait_in_one_line() -> None:
     assert most[0] <= 3
     assert sum(s.inflight for s in picker.pool.stats()) == 0
     assert len(picker.queue) == 0
+
+
+@pytest.mark.parametrize("fair", [False, True])
+def test_one_who_goes_with_a_lease_while_others_are_still_asked_for_is_not_served_twice(fair: bool) -> None:
+    class Slow:
+        """Asked for the second, it answers once the first has gone."""
+
+        def __init__(self) -> None:
+            self.inner = LeastRequest([Endpoint("a", max_inflight=1)])
+            self.pool = self.inner.pool
+            self.gone: threading.Event | None = None
+
+        def try_acquire(self, key: Any = None, /, **options: Any) -> Lease | None:
+            if key == "second" and self.gone is not None:
+                assert self.gone.wait(10)
+            return self.inner.try_acquire(**options)
+
+        acquire = pick = try_pick = try_acquire
+
+    picker: Any = Slow()
+    tenant: dict[str, Any] = {"tenant": "t"} if fair else {}
+    queue: Any = FairQueue(picker) if fair else WaitQueue(picker)
+    gone = threading.Event()
+    leases: dict[str, Any] = {}
+
+    def wait(who: str) -> None:
+        leases[who] = queue.acquire_blocking(who, timeout=20, **tenant)
+        gone.set()
+
+    held = picker.inner.acquire()
+    threads = [threading.Thread(target=wait, args=(who,)) for who in ("first", "second")]
+    for i, thread in enumerate(threads):
+        thread.start()
+        while len(queue) <= i:
+            time.sleep(0.001)
+    picker.gone = gone
+    held.release()
+    assert (len(queue), list(leases)) == (1, ["first"])
+    picker.gone = None
+    leases["first"].release()
+    for thread in threads:
+        thread.join(10)
+    leases["second"].release()
+    assert len(queue) == 0
+    stats = picker.pool.stats()[0]
+    assert (stats.inflight, stats.successes) == (0, 3)
 
 
 def test_who_waits_for_certain_endpoints_holds_up_nobody() -> None:
