@@ -259,12 +259,24 @@ fn changes_of_the_order_get_stamps_of_their_own() {
         let other = order.clone();
         let thread = thread::spawn(move || other.note(1));
         order.note(0);
-        let fresh = order.with(|stamps| stamps.fresh());
+        let (now, seen) = (order.now(), order.of(1));
         thread.join().unwrap();
-        order.with(|stamps| {
-            let (here, there) = (stamps.of(0), stamps.of(1));
-            assert!(here > 0 && there > 0 && here != there && fresh > here && fresh != there);
-        });
+        let (here, there) = (order.of(0), order.of(1));
+        assert!(here > 0 && there > 0 && here != there && order.now() == 2);
+        assert!(now >= here && (seen == 0 || seen == there));
+    });
+}
+
+#[test]
+fn of_two_changes_of_one_slot_the_later_one_counts() {
+    model(|| {
+        let order = Arc::new(Order::default());
+        order.keep();
+        let other = order.clone();
+        let thread = thread::spawn(move || other.note(0));
+        order.note(0);
+        thread.join().unwrap();
+        assert_eq!((order.of(0), order.now()), (2, 2));
     });
 }
 

@@ -1,38 +1,39 @@
 //! In which order endpoints gained and gave back requests. Kept only for pools in which some policy asks for it.
 
-use crate::core::sync::{AtomicBool, Mutex, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Ordering};
+use std::sync::OnceLock;
 
-/// The order of the last change of each slot.
+/// Slots of the first stretch; each of those after it is twice as long as the one before.
+const FIRST: usize = 64;
+
+/// Stretches: together they hold every slot that a `u32` can name.
+const STRETCHES: usize = 27;
+
+/// The order of the last change of each slot. Noting a change waits for nobody, and neither does a look.
 #[derive(Debug, Default)]
 pub struct Order {
     kept: AtomicBool,
-    stamps: Mutex<Stamps>,
+    count: Count,
+    /// The count at which each slot changed last.
+    stamps: [OnceLock<Box<[AtomicU64]>>; STRETCHES],
 }
 
-/// A count of changes, and the count at which each slot changed last.
+/// How many changes there were; by itself, for every release looks whether the order is kept.
 #[derive(Debug, Default)]
-pub struct Stamps {
-    count: u64,
-    of: Vec<u64>,
-}
+#[repr(align(128))]
+struct Count(AtomicU64);
 
-impl Stamps {
-    /// A stamp later than all others.
-    pub fn fresh(&mut self) -> u64 {
-        self.count += 1;
-        self.count
-    }
-
-    /// The stamp of a slot; 0 when it has not changed.
-    #[must_use]
-    pub fn of(&self, slot: u32) -> u64 {
-        self.of.get(slot as usize).copied().unwrap_or(0)
-    }
+/// Which stretch a slot is in, and where in it.
+fn place(slot: u32) -> (usize, usize) {
+    let from = slot as usize + FIRST;
+    let stretch = (from / FIRST).ilog2() as usize;
+    (stretch, from - (FIRST << stretch))
 }
 
 impl Order {
     /// From now on changes are noted.
     pub fn keep(&self) {
+        let _ = self.made(0);
         self.kept.store(true, Ordering::Release);
     }
 
@@ -46,20 +47,39 @@ impl Order {
 
     #[inline(never)]
     fn stamp(&self, slot: u32) {
-        let mut stamps = self.stamps.lock();
-        let stamp = stamps.fresh();
-        let at = slot as usize;
-        if at >= stamps.of.len() {
-            stamps.of.resize(at + 1, 0);
-        }
-        if let Some(place) = stamps.of.get_mut(at) {
-            *place = stamp;
+        let (stretch, at) = place(slot);
+        let Some(stamps) = self.made(stretch) else { return };
+        let now = self.count.0.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        if let Some(stamp) = stamps.get(at) {
+            // Of two changes at once the later one counts, whoever writes last.
+            stamp.fetch_max(now, Ordering::AcqRel);
         }
     }
 
-    /// Looks at the stamps, for the length of one pick.
-    pub fn with<T>(&self, look: impl FnOnce(&mut Stamps) -> T) -> T {
-        look(&mut self.stamps.lock())
+    /// A stretch, which is there from then on.
+    fn made(&self, stretch: usize) -> Option<&[AtomicU64]> {
+        let stamps = self.stamps.get(stretch)?;
+        if stamps.get().is_none() {
+            // Whoever is second takes what the first has put there.
+            let _ = stamps.set((0..FIRST << stretch).map(|_| AtomicU64::new(0)).collect());
+        }
+        stamps.get().map(|stamps| &**stamps)
+    }
+
+    /// How many changes there were. Whoever is stamped with it is behind all of them, and before all to come.
+    #[inline(always)]
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.count.0.load(Ordering::Acquire)
+    }
+
+    /// At which count a slot changed; 0 when it has not.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(&self, slot: u32) -> u64 {
+        let (stretch, at) = place(slot);
+        let stamps = self.stamps.get(stretch).and_then(OnceLock::get);
+        stamps.and_then(|stamps| stamps.get(at)).map_or(0, |stamp| stamp.load(Ordering::Acquire))
     }
 }
 
@@ -71,13 +91,22 @@ mod tests {
     fn later_changes_have_later_stamps_once_somebody_asks() {
         let order = Order::default();
         order.note(3);
-        assert_eq!(order.with(|s| s.of(3)), 0);
+        assert_eq!((order.of(3), order.now()), (0, 0));
         order.keep();
         order.note(3);
         order.note(1);
-        order.with(|s| {
-            assert!(s.of(3) > 0 && s.of(1) > s.of(3) && s.of(0) == 0 && s.of(9) == 0);
-            assert!(s.fresh() > s.of(1));
-        });
+        assert!(order.of(3) > 0 && order.of(1) > order.of(3) && order.of(0) == 0 && order.of(9) == 0);
+        assert_eq!(order.now(), order.of(1));
+    }
+
+    #[test]
+    fn every_slot_has_a_stamp_of_its_own() {
+        let order = Order::default();
+        order.keep();
+        let slots: Vec<u32> = (0..1000).chain([65_535, 65_536, 100_000]).collect();
+        slots.iter().for_each(|&slot| order.note(slot));
+        assert!(slots.iter().zip(1..).all(|(&slot, stamp)| order.of(slot) == stamp));
+        assert_eq!(order.of(2000) + order.of(u32::MAX), 0);
+        assert!(place(u32::MAX).0 < STRETCHES);
     }
 }

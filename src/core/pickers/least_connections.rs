@@ -31,7 +31,19 @@ struct Seen {
     /// What the pool's order said of it.
     noted: u64,
     /// When it went to the end of its key's queue.
-    stamp: u64,
+    stamp: Stamp,
+}
+
+/// When something happened: after how many changes of the pool, and there as how manieth of the things that only one
+/// picker knows.
+type Stamp = (u64, u64);
+
+/// HAProxy's queue of servers.
+#[derive(Debug, Default)]
+struct Queue {
+    seen: Vec<Seen>,
+    /// How many things only this picker knows.
+    own: u64,
 }
 
 /// Weights as they were given, if they are whole.
@@ -57,7 +69,7 @@ pub struct Index<M: Mode> {
     parked: HashMap<u32, u64>,
     gate: M::Gate,
     /// HAProxy: the order among equal keys.
-    seen: Mutex<Vec<Seen>>,
+    queue: Mutex<Queue>,
 }
 
 /// The members as stretches of neighbouring slots, each its first and its length; none where that is of no use.
@@ -100,29 +112,34 @@ impl<M: Mode> Index<M> {
             runs: if alike { runs(view, members) } else { Vec::new() },
             parked,
             gate: M::Gate::default(),
-            seen: Mutex::new(Vec::new()),
+            queue: Mutex::default(),
         }
     }
 
     fn haproxy(members: &[Member], before: &[&Index<M>]) -> Index<M> {
         let mut known: HashMap<u32, Seen> = HashMap::new();
+        let mut own = 0;
         for old in before {
-            known.extend(old.members.iter().map(|m| m.slot).zip(old.seen.lock().iter().copied()));
+            let queue = old.queue.lock();
+            known.extend(old.members.iter().map(|m| m.slot).zip(queue.seen.iter().copied()));
+            own = own.max(queue.own);
         }
         // Who comes, or has another weight, goes to the end.
-        let mut last = known.values().map(|s| s.stamp).max().unwrap_or(0);
+        let last = known.values().map(|s| s.stamp).max();
         let weight = sixteenths(members);
         let seen = members.iter().map(|member| {
             let weight = weight(member) as u64;
             match known.get(&member.slot) {
                 Some(seen) if seen.weight == weight => *seen,
                 seen => {
-                    last += u64::from(!known.is_empty());
-                    Seen { weight, stamp: last, inflight: 0, noted: seen.map_or(0, |s| s.noted) }
+                    own += u64::from(last.is_some());
+                    let stamp = last.map_or((0, 0), |(changes, _)| (changes, own));
+                    Seen { weight, stamp, inflight: 0, noted: seen.map_or(0, |s| s.noted) }
                 }
             }
         });
-        let seen = Mutex::new(seen.collect());
+        let seen = seen.collect();
+        let queue = Mutex::new(Queue { seen, own });
         Index {
             members: members.to_vec(),
             weights: Vec::new(),
@@ -133,7 +150,7 @@ impl<M: Mode> Index<M> {
             runs: Vec::new(),
             parked: HashMap::new(),
             gate: M::Gate::default(),
-            seen,
+            queue,
         }
     }
 
@@ -250,36 +267,40 @@ impl<M: Mode> Index<M> {
     }
 
     fn pick_haproxy(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
-        let mut seen = self.seen.lock();
-        cx.order.with(|stamps| {
-            let mut best: Option<(u64, u64, usize, u64)> = None;
-            for (at, (member, seen)) in self.members.iter().zip(seen.iter_mut()).enumerate() {
-                let Some(cell) = cx.cell(*member) else { continue };
-                let inflight = cell.inflight.load(Ordering::Relaxed);
-                let noted = stamps.of(member.slot);
-                // Every request that comes or goes puts a server to the end of its new key.
-                if noted != seen.noted {
-                    (seen.noted, seen.stamp) = (noted, noted);
-                } else if inflight != seen.inflight {
-                    seen.stamp = stamps.fresh();
-                }
-                seen.inflight = inflight;
-                if !cx.view.free(cell, member.index) || !allow(member.index) {
-                    continue;
-                }
-                let key = if inflight == 0 { 0 } else { (inflight + 1) * 4096 / seen.weight.max(1) };
-                if best.is_none_or(|(least, stamp, place, _)| (key, seen.stamp, at) < (least, stamp, place)) {
-                    best = Some((key, seen.stamp, at, inflight));
-                }
+        let mut queue = self.queue.lock();
+        let Queue { seen: servers, own } = &mut *queue;
+        let now = cx.order.now();
+        let mut fresh = || {
+            *own += 1;
+            (now, *own)
+        };
+        let mut best: Option<(u64, Stamp, usize, u64)> = None;
+        for (at, (member, seen)) in self.members.iter().zip(servers.iter_mut()).enumerate() {
+            let Some(cell) = cx.cell(*member) else { continue };
+            let inflight = cell.inflight.load(Ordering::Relaxed);
+            let noted = cx.order.of(member.slot);
+            // Every request that comes or goes puts a server to the end of its new key.
+            if noted != seen.noted {
+                (seen.noted, seen.stamp) = (noted, (noted, 0));
+            } else if inflight != seen.inflight {
+                seen.stamp = fresh();
             }
-            let (_, _, at, inflight) = best?;
-            cx.note_seen(inflight);
-            // Picks without leases take turns as well.
-            if let Some(seen) = seen.get_mut(at) {
-                seen.stamp = stamps.fresh();
+            seen.inflight = inflight;
+            if !cx.view.free(cell, member.index) || !allow(member.index) {
+                continue;
             }
-            self.members.get(at).map(|&m| m.into())
-        })
+            let key = if inflight == 0 { 0 } else { (inflight + 1) * 4096 / seen.weight.max(1) };
+            if best.is_none_or(|(least, stamp, place, _)| (key, seen.stamp, at) < (least, stamp, place)) {
+                best = Some((key, seen.stamp, at, inflight));
+            }
+        }
+        let (_, _, at, inflight) = best?;
+        cx.note_seen(inflight);
+        // Picks without leases take turns as well.
+        if let Some(seen) = servers.get_mut(at) {
+            seen.stamp = fresh();
+        }
+        self.members.get(at).map(|&m| m.into())
     }
 }
 
