@@ -269,7 +269,7 @@ impl<M: Mode> Index<M> {
     fn pick_haproxy(&self, cx: &Context<'_>, allow: impl Fn(u32) -> bool) -> Option<Choice> {
         let mut queue = self.queue.lock();
         let Queue { seen: servers, own } = &mut *queue;
-        let now = cx.order.now();
+        let (now, mut order) = (cx.order.now(), cx.order.reader());
         let mut fresh = || {
             *own += 1;
             (now, *own)
@@ -278,7 +278,7 @@ impl<M: Mode> Index<M> {
         for (at, (member, seen)) in self.members.iter().zip(servers.iter_mut()).enumerate() {
             let Some(cell) = cx.cell(*member) else { continue };
             let inflight = cell.inflight.load(Ordering::Relaxed);
-            let noted = cx.order.of(member.slot);
+            let noted = order.of(member.slot);
             // Every request that comes or goes puts a server to the end of its new key.
             if noted != seen.noted {
                 (seen.noted, seen.stamp) = (noted, (noted, 0));
