@@ -121,9 +121,7 @@ class Crew:
         return max(end for _, end in made) - min(begin for begin, _ in made)
 
 
-def measured(
-    crew: Crew, make: Callable[[], Callable[[], None]], calls: int, rounds: int
-) -> tuple[float, float, float]:
+def measured(crew: Crew, make: Callable[[], Callable[[], None]], calls: int, rounds: int) -> tuple[float, float, float]:
     """Millions of calls a second with one thread and with two, and the median of the rounds' ratios."""
     one, two = [], []
     for _ in range(rounds):

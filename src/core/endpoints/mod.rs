@@ -2,6 +2,7 @@
 
 pub mod counters;
 pub mod endpoint;
+mod fetch;
 pub mod latency;
 pub mod meter;
 pub mod order;

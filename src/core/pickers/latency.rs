@@ -78,6 +78,7 @@ impl Policy for PeakEwma {
             let unknown = Self::unknown(cx);
             let (a, b) = index.0.two::<M>(cx.draws);
             let (a, b) = (index.0.get(a)?, index.0.get(b)?);
+            cx.soon_written::<M>([cx.cell(a)?, cx.cell(b)?]);
             let member = if Self::cost(cx, unknown, b) < Self::cost(cx, unknown, a) { b } else { a };
             if cx.view.available(member) {
                 return Some(member.into());

@@ -337,6 +337,7 @@ impl Policy for LeastRequest {
         let (a, b) = index.sampler.two_equal::<M>(cx.draws);
         let (a, b) = (index.sampler.get(a)?, index.sampler.get(b)?);
         let (ca, cb) = (cx.cell(a)?, cx.cell(b)?);
+        cx.soon_written::<M>([ca, cb]);
         let (member, cell) = if cb.signed_load() < ca.signed_load() { (b, cb) } else { (a, ca) };
         cx.view.free(cell, member.index).then(|| member.into())
     }
@@ -346,7 +347,9 @@ impl Policy for LeastRequest {
         match index.way {
             Way::Two => {
                 let (a, b) = index.sampler.two::<M>(cx.draws);
-                let member = self.better(cx, index.sampler.get(a)?, index.sampler.get(b)?);
+                let (a, b) = (index.sampler.get(a)?, index.sampler.get(b)?);
+                cx.soon_written::<M>([cx.cell(a)?, cx.cell(b)?]);
+                let member = self.better(cx, a, b);
                 if cx.view.available(member) {
                     return Some(member.into());
                 }

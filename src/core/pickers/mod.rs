@@ -137,6 +137,8 @@ pub struct Context<'a> {
     pub now: Nanos,
     /// The bytes of the key, where [`Policy::RAW`] is set.
     pub bytes: &'a [u8],
+    /// Whether the choice is to have a request at once, and so its counters change.
+    pub taking: bool,
     /// Where a policy says how many requests its choice had in flight when it was compared, if that is asked.
     pub seen: Option<&'a Seen>,
 }
@@ -150,6 +152,14 @@ impl Context<'_> {
     pub fn note_seen(&self, requests: u64) {
         if let Some(seen) = self.seen {
             seen.set(u32::try_from(requests).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// These are compared, and one of them is perhaps to have a request: see [`Cell::soon_written`].
+    #[inline(always)]
+    pub fn soon_written<M: Mode>(&self, cells: [&Cell; 2]) {
+        if M::SHARED && self.taking {
+            cells.into_iter().for_each(Cell::soon_written);
         }
     }
 
