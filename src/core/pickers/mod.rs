@@ -137,9 +137,8 @@ pub struct Context<'a> {
     pub now: Nanos,
     /// The bytes of the key, where [`Policy::RAW`] is set.
     pub bytes: &'a [u8],
-    /// Whether the choice is to have a request at once, and so its counters change.
-    pub taking: bool,
-    /// Where a policy says how many requests its choice had in flight when it was compared, if that is asked.
+    /// Where a policy says how many requests its choice had in flight when it was compared. There only where threads count
+    /// together and the choice is to have a request at once.
     pub seen: Option<&'a Seen>,
 }
 
@@ -158,7 +157,7 @@ impl Context<'_> {
     /// These are compared, and one of them is perhaps to have a request: see [`Cell::soon_written`].
     #[inline(always)]
     pub fn soon_written<M: Mode>(&self, cells: [&Cell; 2]) {
-        if M::SHARED && self.taking {
+        if M::SHARED && self.seen.is_some() {
             cells.into_iter().for_each(Cell::soon_written);
         }
     }

@@ -335,7 +335,6 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M,
             units,
             now,
             bytes: &[],
-            taking: false,
             seen: None,
         }
     }
@@ -425,9 +424,8 @@ impl<L: Policy, M: Mode, P: Clone + Send + Sync + 'static, N: Mode> Picker<L, M,
     pub fn acquire(&self, state: &State<L, M, P>, key: Option<Key<'_>>, units: u64, now: Nanos) -> Option<Taken> {
         let key = self.key(key);
         let (mut cx, hash) = self.by_key(state, Some(key), units, now);
-        cx.taking = true;
         let seen = Seen::new(u32::MAX);
-        if Self::EXACT {
+        if M::SHARED {
             cx.seen = Some(&seen);
         }
         let choice = state.pick(&self.policy, &cx, hash)?;
