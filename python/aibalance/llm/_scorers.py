@@ -295,8 +295,10 @@ class NoHitLruScorer:
             return [0.5 for _ in views]
         if len(views) == 1:
             return [1.0]
-        order = sorted(last.get(view.endpoint.id, 0) for view in views)
-        return [1.0 - order.index(last.get(view.endpoint.id, 0)) / (len(views) - 1) for view in views]
+        # Once: other threads' requests change it meanwhile.
+        used = [last.get(view.endpoint.id, 0) for view in views]
+        order = sorted(used)
+        return [1.0 - order.index(one) / (len(views) - 1) for one in used]
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,20 @@ def test_weights_are_multiplied_and_scores_are_cut() -> None:
     assert sorted(two.scores()[0].parts) == ["QueueScorer", "QueueScorer[1]"]
 
 
+def test_who_was_idle_longest_is_found_while_other_threads_send_requests() -> None:
+    class Moving(dict[str, int]):
+        """Another request comes between any two looks."""
+
+        count = 0
+
+        def get(self, key: str, default: Any = None, /) -> Any:
+            self.count += 1
+            return self.count
+
+    views = [EndpointView(endpoint=Endpoint(id)) for id in "abc"]
+    assert NoHitLruScorer()._rank(views, Moving()) == [1.0, 0.5, 0.0]
+
+
 def test_cold_prompts_go_round_and_warm_ones_do_not() -> None:
     picker = by(NoHitLruScorer())
     first = [picker.acquire([i] * 32).endpoint.id for i in range(6)]
