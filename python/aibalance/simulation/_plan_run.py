@@ -145,6 +145,36 @@ def _later() -> Iterator[None]:
             before(*heard[0])
 
 
+@contextmanager
+def heeded() -> Iterator[Callable[[], None]]:
+    """Gives what raises the KeyboardInterrupt of a Ctrl-C once more. Some code swallows any exception: modules written
+    in Cython do while they are imported, and libraries import late.
+    """
+    before: Any = signal.getsignal(signal.SIGINT)
+    heard: list[int] = []
+
+    def hear(number: int, frame: Any) -> None:
+        try:
+            before(number, frame)
+        except KeyboardInterrupt:
+            heard.append(number)
+            raise
+
+    def again() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield again
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield again
+    finally:
+        if signal.getsignal(signal.SIGINT) is hear:
+            signal.signal(signal.SIGINT, before)
+
+
 class Processes:
     """In processes of this machine."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import ConfigError
-from ._plan_run import Outcome, Progress, Runner, excess
+from ._plan_run import Outcome, Progress, Runner, excess, heeded
 from ._plan_space import (
     LIMITS,
     POLICIES,
@@ -161,6 +161,7 @@ class Search:
         self._trials = trials
         self._progress = progress
         self._done = 0.0
+        self._again: Callable[[], None] = lambda: None
         self._optuna = _optuna()
 
     def use(self, runner: Runner) -> None:
@@ -178,6 +179,7 @@ class Search:
             self._runner.close()
 
     def _map(self, tasks: Sequence[tuple[Design, int]]) -> Iterable[Outcome]:
+        self._again()
         if not tasks:
             return ()
         assert self._runner is not None
@@ -185,6 +187,10 @@ class Search:
 
     def run(self) -> None:
         """All stages."""
+        with heeded() as self._again:
+            self._stages()
+
+    def _stages(self) -> None:
         self._stage("start", 0.0, 0.15)
         self._rungs(starts(self.space))
         self._stage("search", 0.15, 0.7)
@@ -271,6 +277,7 @@ class Search:
             by = batch % len(studies)
             asked: dict[Design, Any] = {}
             for _ in range(BATCH):
+                self._again()
                 trial = studies[by].ask(kinds)
                 design = _design(trial.params, self.space)
                 if design in self.seen or design in asked:

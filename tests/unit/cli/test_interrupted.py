@@ -19,7 +19,8 @@ from aibalance.cli.plan import save
 from aibalance.cli.progress import Progress
 from aibalance.simulation import Scenario, compare
 from aibalance.simulation import _compare as comparing
-from tests.small import WORK, telling
+from aibalance.simulation import _plan_search as searching
+from tests.small import PLAN, WORK, telling
 
 SMALL = f"""
 name = "small"
@@ -45,6 +46,7 @@ def file(tmp_path: Path) -> Path:
 
 
 REAL = comparing.run
+REAL_PARAMETERS = searching._parameters
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, runs: int) -> None:
@@ -217,6 +219,26 @@ def test_no_worker_of_a_plan_outlives_it(tmp_path: Path, how: signal.Signals) ->
         assert out.endswith("\nlast\n")
         assert err == ""
     assert os.listdir(tmp_path) == ["small.toml"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal to oneself")
+def test_ctrl_c_is_heeded_also_where_a_library_swallows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(PLAN)
+    designs: list[Any] = []
+
+    def swallows(design: Any, space: Any) -> Any:
+        designs.append(design)
+        if len(designs) == 1:
+            # As modules do while they are imported.
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGINT)
+        return REAL_PARAMETERS(design, space)
+
+    monkeypatch.setattr(searching, "_parameters", swallows)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["plan", str(path), "--slo", "p95 < 6 s", "--workers", "1", "--trials", "64", "--quiet"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_link_and_a_device_are_written_through(tmp_path: Path) -> None:
